@@ -1,0 +1,28 @@
+"""Convert Hugging Face models to GGUF and run them on the CPU."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ggufpy.convert.pipeline import convert_checkpoint
+    from ggufpy.errors import GgufpyError
+    from ggufpy.runtime.llama import Llama
+
+__all__ = ["GgufpyError", "Llama", "__version__", "convert_checkpoint"]
+
+# Loaded on first use: `import ggufpy` stays instant, and running never imports what only converting needs.
+_HOMES = {
+    "GgufpyError": "ggufpy.errors",
+    "Llama": "ggufpy.runtime.llama",
+    "convert_checkpoint": "ggufpy.convert.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ggufpy")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'ggufpy' has no attribute '{name}'")

@@ -1,0 +1,1 @@
+"""One file per architecture, named as GGUF's `general.architecture`."""

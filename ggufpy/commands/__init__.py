@@ -1,0 +1,1 @@
+"""What a person starts: each command parses arguments and calls one library function."""

@@ -1,0 +1,35 @@
+"""Errors that ggufpy raises for its callers to catch.
+
+GgufpyError
+├── FormatError            a file is not what it says it is: truncated, corrupt, or of another kind
+├── UnsupportedModelError  a well-formed model that ggufpy does not know how to convert or run
+├── TokenizerError         a vocabulary that cannot be built, or that disagrees with its checkpoint
+├── ShapeError             an array of a shape that the operation does not take
+└── ContextError           more tokens than the context has room for
+
+A message says what is wrong, where, with which value, and what to do about it.
+"""
+
+
+class GgufpyError(Exception):
+    """Base of all errors; commands print its message in one line and exit with status 1."""
+
+
+class FormatError(GgufpyError):
+    """A file is not what it says it is: truncated, corrupt, or of another kind."""
+
+
+class UnsupportedModelError(GgufpyError):
+    """A well-formed model that ggufpy does not know how to convert or run."""
+
+
+class TokenizerError(GgufpyError):
+    """A vocabulary that cannot be built, or that disagrees with its checkpoint."""
+
+
+class ShapeError(GgufpyError):
+    """An array of a shape that the operation does not take."""
+
+
+class ContextError(GgufpyError):
+    """More tokens than the context has room for."""

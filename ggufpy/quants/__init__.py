@@ -1,0 +1,1 @@
+"""Block formats: the table of types and their encoders."""

@@ -1,0 +1,1 @@
+"""GGUF -> tokens: the engine, its KV cache, and the `Llama` class."""

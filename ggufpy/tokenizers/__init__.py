@@ -1,0 +1,1 @@
+"""One file per tokenizer kind, built from GGUF metadata alone."""
