@@ -74,12 +74,17 @@ static const float *page_floats(const gg_cache *c, const uint8_t *page, size_t f
 
 /* ---- Products ---- */
 
+static float score_scale(const gg_op *op, int32_t position) {
+    return op->scale * (1.0f + op->temperature_scale * logf(1.0f + (float)(position / op->temperature_length)));
+}
+
 static void load_queries(const struct gg_run *run, const gg_op *op, const struct tile *t) {
     for (size_t i = 0; i < t->queries; i++) {
         const size_t head = t->head * t->group + i % t->group;
-        const float *q = gg_row(run, op->src[0], t->row + i / t->group) + head * t->head_dim;
+        const size_t row = t->row + i / t->group;
+        const float *q = gg_row(run, op->src[0], row) + head * t->head_dim;
         memcpy(t->q + i * t->head_dim, q, t->head_dim * sizeof *q);
-        gg_k.scale(t->head_dim, op->scale, t->q + i * t->head_dim);
+        gg_k.scale(t->head_dim, score_scale(op, run->batch->position[row]), t->q + i * t->head_dim);
         t->max[i] = -INFINITY;
         t->sum[i] = 0.0f;
     }
