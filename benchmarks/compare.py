@@ -3,9 +3,9 @@
     python benchmarks/compare.py generation --type q8_0 q4_0 --llama-cpp
     python benchmarks/compare.py prompt --type q4_0 --llama-cpp
 
-All take turns, round by round, so that a slow moment of the machine hits all of them. Printed are medians, and
-of the ratios the median over rounds with the smallest and the largest. In generation, a probe reads the weights
-that a token needs, with as many threads, from a mapping of the same file.
+All take turns, round by round, so that a slow moment of the machine hits all of them. Medians are printed,
+and of the ratios the median over rounds with the smallest and the largest. In generation, a probe reads the
+weights that a token needs, with as many threads, from a mapping of the same file.
 """
 
 from __future__ import annotations
