@@ -39,12 +39,13 @@ class Table:
     def __init__(self, n_ctx: int) -> None:
         self.n_ctx = n_ctx
         random = np.random.default_rng(0)
-        self._of_token = random.normal(size=(256, 256)).astype(np.float32)
-        self._of_position = random.normal(size=(n_ctx, 256)).astype(np.float32)
-        self._last = np.zeros((0, 256), np.float32)
+        self._of_token: NDArray[np.float32] = random.normal(size=(256, 256)).astype(np.float32)
+        self._of_position: NDArray[np.float32] = random.normal(size=(n_ctx, 256)).astype(np.float32)
+        self._last: NDArray[np.float32] = np.zeros((0, 256), np.float32)
 
     def row(self, position: int, token: int) -> NDArray[np.float32]:
-        return self._of_token[token] + self._of_position[position]
+        row: NDArray[np.float32] = self._of_token[token] + self._of_position[position]
+        return row
 
     def new_sequence(self) -> Any:
         return SimpleNamespace(length=0, close=lambda: None)
@@ -157,9 +158,9 @@ def test_the_command_prints_a_line_or_json(
         loaded.update(options)
         return Table(options["n_ctx"])
 
-    monkeypatch.setattr(command.GGUFFile, "open", lambda path: nullcontext(SimpleNamespace(metadata={})))
-    monkeypatch.setattr(command.Engine, "load", load)
-    monkeypatch.setattr(command, "load_tokenizer", lambda metadata: Bytes())
+    monkeypatch.setattr("ggufpy.commands.perplexity.GGUFFile.open", lambda path: nullcontext(SimpleNamespace(metadata={})))
+    monkeypatch.setattr("ggufpy.commands.perplexity.Engine.load", load)
+    monkeypatch.setattr("ggufpy.commands.perplexity.load_tokenizer", lambda metadata: Bytes())
     arguments = ["-m", "model.gguf", "-f", str(text), "-c", "16", "-t", "2", "--precision", "exact"]
     assert command.main(arguments) == 0
     assert capsys.readouterr().out.startswith("PPL = ")

@@ -95,7 +95,7 @@ def _losses(engine: Engine, chunk: list[int]) -> NDArray[np.float64]:
     sequence = engine.new_sequence()
     try:
         engine.eval(sequence, chunk[:first], logits="none")
-        parts = []
+        parts: list[NDArray[np.float64]] = []
         for start in range(first, len(chunk) - 1, _SLAB_ROWS):
             stop = min(start + _SLAB_ROWS, len(chunk) - 1)
             engine.eval(sequence, chunk[start:stop], logits="all")
