@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from ggufpy.runtime.engine import Engine
 from numpy.typing import NDArray
 
 from ggufpy.commands import perplexity as command
 from ggufpy.errors import GgufpyError
 from ggufpy.evaluate.perplexity import perplexity, read_text
+from ggufpy.runtime.engine import Engine
 from ggufpy.tokenizers import Tokenizer
 
 BOS = 7
@@ -158,7 +158,9 @@ def test_the_command_prints_a_line_or_json(
         loaded.update(options)
         return Table(options["n_ctx"])
 
-    monkeypatch.setattr("ggufpy.commands.perplexity.GGUFFile.open", lambda path: nullcontext(SimpleNamespace(metadata={})))
+    monkeypatch.setattr(
+        "ggufpy.commands.perplexity.GGUFFile.open", lambda path: nullcontext(SimpleNamespace(metadata={}))
+    )
     monkeypatch.setattr("ggufpy.commands.perplexity.Engine.load", load)
     monkeypatch.setattr("ggufpy.commands.perplexity.load_tokenizer", lambda metadata: Bytes())
     arguments = ["-m", "model.gguf", "-f", str(text), "-c", "16", "-t", "2", "--precision", "exact"]
