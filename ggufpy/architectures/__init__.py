@@ -1,4 +1,4 @@
-"""One file per architecture, named as GGUF's `general.architecture`; files that begin with _ are what they share."""
+"""One file per architecture, named as GGUF's `general.architecture`; files with a leading _ are shared."""
 
 from __future__ import annotations
 

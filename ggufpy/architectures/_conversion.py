@@ -1,4 +1,4 @@
-"""What architecture files share to convert checkpoints: checked configuration values, and tensors put in place."""
+"""What architecture files share to convert checkpoints: checked configuration, tensors put in place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ggufpy.gguf.types import GGMLType
 
 
 def count(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """A positive whole number; `default` where the key is absent or null. Raises FormatError for anything else."""
+    """A positive whole number; `default` where the key is absent or null. Raises FormatError for others."""
     value = config.get(key)
     value = default if value is None else value
     if type(value) is not int or not 0 < value < 1 << 31:
@@ -28,7 +28,7 @@ def number(config: Mapping[str, Any], key: str, default: float | None = None) ->
     """A finite number above 0, as `count`."""
     value = config.get(key)
     value = default if value is None else value
-    if type(value) not in (int, float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise FormatError(f"config.json: {key} is {value!r:.40}, it must be a number above 0")
     return float(value)
 
@@ -37,7 +37,8 @@ def number(config: Mapping[str, Any], key: str, default: float | None = None) ->
 class Slot:
     """A tensor of the GGUF file: its name in the checkpoint, its own name, the shape that both have.
 
-    heads: the rows (or, of a vector, the elements) belong to that many attention heads and are reordered for RoPE.
+    heads: the rows (or, of a vector, the elements) belong to that many attention heads and are reordered for
+    RoPE.
     """
 
     hf_name: str
@@ -74,9 +75,9 @@ def fill(slots: Iterable[Slot], tensors: Mapping[str, TensorSource]) -> list[Ten
 
 
 def interleaved(source: TensorSource, heads: int) -> TensorSource:
-    """Reorder each head from halves (x0 x1 ... y0 y1 ...) to pairs (x0 y0 x1 y1 ...), as llama.cpp's RoPE reads it.
+    """Reorder each head from halves (x0 x1 ... y0 y1 ...) to pairs (x0 y0 x1 y1 ...).
 
-    transformers rotates element i of a head with element i + size / 2, GGUF's Llama 2 i with 2 i + 1.
+    transformers rotates element i of a head with element i + size / 2; GGUF's Llama 2 i with 2 i + 1.
     source: (heads * size, columns), or a bias (heads * size,).
     """
     size = source.shape[0] // heads

@@ -1,4 +1,4 @@
-"""Llama 1 to 3, Mistral, and all that share their layout: RMSNorm, gated SiLU, grouped-query attention, RoPE."""
+"""Llama 1 to 3, Mistral, and all that share their layout: RMSNorm, gated SiLU, GQA, RoPE."""
 
 from __future__ import annotations
 
@@ -59,8 +59,9 @@ def convert_tensors(config: Mapping[str, Any], tensors: Mapping[str, TensorSourc
 
 
 def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """RoPE's parameters in one spelling: `rope_parameters` since transformers 5, before it `rope_scaling` beside
-    `rope_theta`; `type` became `rope_type`.
+    """RoPE's parameters in one spelling, that of transformers 5.
+
+    Before it, `rope_parameters` was `rope_scaling`, with `rope_theta` beside it, and `rope_type` was `type`.
     """
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(given, dict):
@@ -125,7 +126,7 @@ def _rope_scaling(config: Mapping[str, Any]) -> dict[str, Value | Typed]:
             return {"rope.scaling.type": "linear", "rope.scaling.factor": number(rope, "factor")}
         case "yarn":
             return yarn_scaling(config, log_multiplier=0.0)
-        # llama3 becomes a tensor; dynamic scaling starts beyond max_position_embeddings, where the file's context ends.
+        # llama3 becomes a tensor; dynamic scaling starts where the file's context ends.
         case "default" | "llama3" | "dynamic":
             return {}
     kind = rope["rope_type"]
@@ -135,9 +136,9 @@ def _rope_scaling(config: Mapping[str, Any]) -> dict[str, Value | Typed]:
 def yarn_scaling(config: Mapping[str, Any], *, log_multiplier: float) -> dict[str, Value | Typed]:
     """The keys of YaRN.
 
-    The runtime scales cos and sin by m(1) / m(log_multiplier), m(x) = 1 + 0.1 x ln(factor), and by attn_factor, which
-    is written where a checkpoint asks for another scale than that.
-    Source: transformers modeling_rope_utils.py, _compute_yarn_parameters; llama.cpp llama-context.cpp.
+    The runtime scales cos and sin by m(1) / m(log_multiplier), m(x) = 1 + 0.1 x ln(factor), and by
+    attn_factor, which is written where a checkpoint asks for another scale than that. Source: transformers
+    modeling_rope_utils.py, _compute_yarn_parameters; llama.cpp llama-context.cpp.
     """
     rope = rope_parameters(config)
     factor = number(rope, "factor")
@@ -166,7 +167,7 @@ def yarn_scaling(config: Mapping[str, Any], *, log_multiplier: float) -> dict[st
 
 
 def _llama3_factors(config: Mapping[str, Any], rope: Mapping[str, Any]) -> NDArray[np.float32]:
-    """What each frequency is divided by: 1 for short wavelengths, `factor` for long ones, a mean of both between.
+    """What each frequency is divided by: 1 for short wavelengths, `factor` for long ones, a mean between.
 
     Returns (head size / 2,). Source: transformers modeling_rope_utils.py, _compute_llama3_parameters.
     """

@@ -25,7 +25,7 @@ _FORMATS: tuple[tuple[str, str, _Reader], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a checkpoint folder holds, apart from the tokenizer; tensors are under their Hugging Face names."""
+    """What a checkpoint folder holds, apart from the tokenizer; tensors have their Hugging Face names."""
 
     folder: Path
     config: dict[str, Any]
@@ -34,7 +34,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path, *, weights: bool = True) -> Checkpoint:
-        """Read the configuration and the tables of the weight files, no weights yet; with weights=False neither.
+        """Read the configuration and, unless `weights` is False, which tensors there are and where.
 
         Raises FormatError for a folder that is no checkpoint and for files that are not whole,
         UnsupportedModelError for tensors of types that GGUF does not have.

@@ -10,7 +10,7 @@ from ggufpy.errors import FormatError
 
 
 def parse_json(text: bytes, where: str, *, unique_keys: bool = False) -> dict[str, Any]:
-    """Parse a JSON object; `where` begins the message if it is not one, or if a key comes twice and must not."""
+    """Parse a JSON object; `where` begins the message if it is none, or if keys are not unique but must be."""
     try:
         value = json.loads(text.decode(), object_pairs_hook=_unique if unique_keys else None)
     except (ValueError, RecursionError) as exc:

@@ -1,7 +1,7 @@
 """The model card: the YAML block at the top of a checkpoint's README.md, as far as metadata needs it.
 
-Top-level keys with a scalar, a list of scalars in brackets or a list of scalars on lines of their own are read;
-everything else that YAML can say is passed over.
+Top-level keys with a scalar, a list of scalars in brackets or a list of scalars on lines of their own are
+read; everything else that YAML can say is passed over.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a model's name says: base, size, fine-tune, version.
 
-The parts of a Hugging Face name such as ``Org/Mistral-7B-Instruct-v0.2``, as GGUF's naming convention has them.
-Source: ggml docs/gguf.md; the gguf package's metadata.py, whose results these are.
+The parts of a Hugging Face name such as ``Org/Mistral-7B-Instruct-v0.2``, as GGUF's naming convention has
+them. Source: ggml docs/gguf.md; the gguf package's metadata.py, whose results these are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ModelName:
 
 
 def parse_name(name: str, parameters: int) -> ModelName:
-    """Take a model's name apart; `parameters` (0: unknown) tells sizes from context lengths, such as the 128k."""
+    """Take a model's name apart; `parameters` (0: unknown) tells sizes from context lengths such as 128k."""
     if " " in name:
         return ModelName(title_of(name))
     organization, _, rest = name.rpartition("/")

@@ -34,8 +34,9 @@ _MAX_DIMENSIONS = 8
 def read_safetensors(path: Path) -> dict[str, TensorSource]:
     """The tensors of a file by name, in the order of their data.
 
-    Raises FormatError where the file breaks a rule of the format: data must follow the header in one piece, without
-    gaps, overlaps or bytes left over. Raises UnsupportedModelError for a dtype that GGUF does not have.
+    Raises FormatError where the file breaks a rule of the format: data must follow the header in one piece,
+    without gaps, overlaps or bytes left over. Raises UnsupportedModelError for a dtype that GGUF does not
+    have.
     """
     header, start = _read_header(path)
     header.pop("__metadata__", None)
@@ -95,10 +96,11 @@ class _Entry:
         return stored_tensor(self.name, self.shape, self.type, self.path, start + self.begin)
 
     def _numbers(self, value: Any, field: str) -> tuple[int, ...]:
-        if isinstance(value, list) and len(value) <= _MAX_DIMENSIONS:
-            if all(type(item) is int and 0 <= item < 1 << 63 for item in value):
-                return tuple(value)
-        raise self._broken(f"has {field} {value!r:.60}")
+        if not isinstance(value, list) or len(value) > _MAX_DIMENSIONS:
+            raise self._broken(f"has {field} {value!r:.60}")
+        if any(type(item) is not int or not 0 <= item < 1 << 63 for item in value):
+            raise self._broken(f"has {field} {value!r:.60}")
+        return tuple(value)
 
     def _broken(self, problem: str) -> FormatError:
         return FormatError(f"{self.path}: tensor '{self.name}' {problem}; download it again")

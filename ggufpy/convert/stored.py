@@ -1,7 +1,7 @@
 """Tensors that lie row after row in a file.
 
-They are read, not mapped: resident memory stays at the rows in hand, and a file that shrinks meanwhile is an error
-instead of a crash.
+They are read, not mapped: resident memory stays at the rows in hand, and a file that shrinks meanwhile is an
+error instead of a crash.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ggufpy.gguf.types import GGMLType
 def read_bytes(path: Path, offset: int, size: int) -> NDArray[np.uint8]:
     """`size` bytes of a file from `offset`; raises FormatError if it ends before."""
     out = np.empty(size, np.uint8)
-    rest = memoryview(out)
+    rest = out.data
     with path.open("rb", buffering=0) as stream:
         stream.seek(offset)
         while rest:
@@ -34,7 +34,7 @@ def read_bytes(path: Path, offset: int, size: int) -> NDArray[np.uint8]:
 
 
 def stored_tensor(name: str, shape: tuple[int, ...], type: GGMLType, path: Path, offset: int) -> TensorSource:
-    """The tensor at `offset` of `path`: little-endian, rows without gaps. A scalar becomes a vector of one."""
+    """The tensor at `offset` of `path`: little-endian, no gaps. A scalar becomes a vector of one."""
     shape = shape or (1,)
     row_bytes = type.row_bytes(shape[-1])
 

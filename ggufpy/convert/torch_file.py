@@ -1,7 +1,7 @@
 """Reading PyTorch checkpoints (`pytorch_model.bin`, torch 1.6 and later) without torch.
 
-The file is a zip archive of uncompressed entries: `data.pkl` says which tensors there are, `data/0`, `data/1`, ...
-hold their numbers. Source: torch/serialization.py, _save.
+The file is a zip archive of uncompressed entries: `data.pkl` says which tensors there are, `data/0`,
+`data/1`, ... hold their numbers. Source: torch/serialization.py, _save.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Reader:
         where = f"{self.path}: tensor '{name}'"
         offset, size = self._locate(f"data/{storage.key}", where)
         if storage.count * storage.type.block_bytes != size:
-            problem = f"its storage should have {storage.count} numbers of {storage.type.label}, but has {size} bytes"
+            problem = f"{storage.count} numbers of {storage.type.label} cannot be {size} bytes"
             raise FormatError(f"{where}: {problem}; download it again")
         last = tensor.offset + sum(
             (n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True)
@@ -101,7 +101,7 @@ def _is_contiguous(tensor: PickledTensor) -> bool:
 
 
 def _strided_tensor(name: str, tensor: PickledTensor, path: Path, begin: int) -> TensorSource:
-    """A transposed or otherwise spread tensor: the numbers between its first and its last are read for any row."""
+    """A transposed or otherwise spread tensor: all from its first to its last number is read for any row."""
     width = tensor.storage.type.block_bytes
     span = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
     row_bytes = tensor.shape[-1] * width

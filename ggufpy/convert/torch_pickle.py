@@ -1,8 +1,8 @@
 """The pickle inside a PyTorch checkpoint, read without torch and without running anything.
 
-A state dict is pickled with two dozen opcodes and a handful of names. This is an interpreter for exactly these:
-names are never imported, calls only build the records below, everything else is refused.
-Source: Python's pickletools; torch/_utils.py (_rebuild_tensor_v2, _rebuild_parameter), torch/serialization.py.
+A state dict is pickled with two dozen opcodes and a handful of names. This is an interpreter for exactly
+these: names are never imported, calls only build the records below, everything else is refused. Source:
+Python's pickletools; torch/_utils.py (_rebuild_tensor_v2, _rebuild_parameter), torch/serialization.py.
 """
 
 from __future__ import annotations
