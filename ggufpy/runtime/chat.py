@@ -1,0 +1,124 @@
+"""A conversation: messages, the KV cache that goes with them, and what happens when the context is full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from ggufpy.errors import ContextError
+from ggufpy.runtime.completion import Completion, encode_prompt
+from ggufpy.runtime.transcript import Transcript
+
+if TYPE_CHECKING:
+    from ggufpy.runtime.engine import Engine
+    from ggufpy.runtime.sampler import Sampler
+    from ggufpy.runtime.templates import ChatTemplate
+    from ggufpy.tokenizers import Tokenizer
+
+Turn = dict[str, str]  # role, content
+
+
+class Chat:
+    """Answers messages, and remembers them as far as the context reaches.
+
+    Only what is new is computed: the KV cache is kept as far as the rendered conversation begins the same.
+    When the context is full, the oldest turns (a user message and its answer) are dropped until a quarter of it is
+    free, or only the last turn is left; the system message stays.
+
+    max_tokens: limit of one answer, None for none. on_drop: called with the number of turns dropped.
+    turns: the messages without the system message. completion: the last answer's counts and times.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        sampler: Sampler,
+        *,
+        system: str | None = None,
+        max_tokens: int | None = None,
+        on_drop: Callable[[int], None] = lambda turns: None,
+    ) -> None:
+        self.turns: list[Turn] = []
+        self.completion: Completion | None = None
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._template = template
+        self._sampler = sampler
+        self._system: list[Turn] = [{"role": "system", "content": system}] if system else []
+        self._max_tokens = max_tokens
+        self._on_drop = on_drop
+        self._transcript = Transcript(engine)
+
+    def ask(self, text: str) -> Iterator[str]:
+        """Answer a message, piece by piece. A partial answer stays in the conversation.
+
+        Raises ContextError if the message alone does not fit in the context, TemplateError if the template refuses
+        it; the conversation is then as before.
+        """
+        turns = self.turns
+        if turns and not turns[-1]["content"]:
+            turns = turns[:-2]  # an answer that was stopped before its first word says nothing
+        yield from self._answer([*turns, {"role": "user", "content": text}])
+
+    def regenerate(self) -> Iterator[str]:
+        """Answer the last message once more. Yields nothing if there is none."""
+        if self.turns:
+            yield from self._answer(self.turns[:-1])
+
+    def clear(self) -> None:
+        """Forget all turns."""
+        self.turns = []
+
+    def _answer(self, turns: list[Turn]) -> Iterator[str]:
+        turns, prompt = self._fit(turns)
+        self.turns = turns
+        self._sampler.reset()
+        for token in prompt:
+            self._sampler.accept(token)
+        self.completion = Completion(
+            self._transcript,
+            self._tokenizer,
+            lambda transcript: self._engine.sample(self._sampler),
+            max_tokens=self._max_tokens,
+        )
+        answer = {"role": "assistant", "content": ""}
+        try:
+            for piece in self.completion.run(prompt, self._refill):
+                answer["content"] += piece
+                yield piece
+        finally:
+            self.turns.append(answer)
+
+    def _refill(self) -> list[int] | None:
+        """Make room in the middle of an answer: drop turns before the one being answered."""
+        assert self.completion is not None
+        try:
+            self.turns, prompt = self._fit(self.turns, len(self.completion.tokens))
+        except ContextError:
+            return None
+        return prompt
+
+    def _fit(self, turns: list[Turn], answered: int = 0) -> tuple[list[Turn], list[int]]:
+        """Drop the oldest of `turns` until their prompt and `answered` tokens of an answer leave room.
+
+        Returns the turns that are left, and their prompt. Raises ContextError if even the last is too long.
+        """
+        n_ctx = self._engine.n_ctx
+        prompt = self._prompt(turns)
+        if len(prompt) + answered < n_ctx:
+            return turns, prompt
+        dropped = 0
+        while len(prompt) + answered > n_ctx * 3 // 4 and len(turns) > 2:
+            turns, dropped = turns[2:], dropped + 1
+            prompt = self._prompt(turns)
+        if len(prompt) + answered >= n_ctx:
+            raise ContextError(
+                f"the message has {len(prompt)} tokens, the context holds {n_ctx}; shorten it, or start with a larger -c"
+            )
+        self._on_drop(dropped)
+        return turns, prompt
+
+    def _prompt(self, turns: list[Turn]) -> list[int]:
+        return encode_prompt(self._tokenizer, self._template.render([*self._system, *turns]))
