@@ -68,7 +68,9 @@ class GGMLType(IntEnum):
     def row_bytes(self, columns: int) -> int:
         """Bytes of a row of `columns` weights; raises ShapeError if blocks do not divide it."""
         if columns % self.block_size:
-            raise ShapeError(f"a row of {columns} does not divide into {self.label} blocks of {self.block_size}")
+            raise ShapeError(
+                f"a row of {columns} does not divide into {self.label} blocks of {self.block_size}"
+            )
         return columns // self.block_size * self.block_bytes
 
 

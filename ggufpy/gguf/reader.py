@@ -1,0 +1,275 @@
+"""Reading GGUF files: strict, memory-mapped, versions 2 and 3, both byte orders, split files.
+
+Source: llama.cpp ggml/src/gguf.cpp and src/llama-model-loader.cpp. Where a file could be read in two ways it is
+refused; the padding behind the last tensor may be missing, as some writers leave it out.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufpy.errors import FormatError, ShapeError
+from ggufpy.gguf.byteswap import little_endian
+from ggufpy.gguf.cursor import Cursor, quoted
+from ggufpy.gguf.layout import ALIGNMENT, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS, MAX_NAME_BYTES, padded
+from ggufpy.gguf.metadata import Metadata, read_metadata
+from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_paths
+from ggufpy.gguf.tensors import TensorSource
+from ggufpy.gguf.types import GGMLType
+from ggufpy.gguf.values import Value, ValueType
+
+VERSIONS = (2, 3)
+_MAX_ELEMENTS = 2**63 - 1
+
+# The least that a tensor's entry can take: length of the name, number of dimensions, type, offset.
+_LEAST_TENSOR_BYTES = 8 + 4 + 4 + 8
+# The least that a metadata entry can take: a key of one byte with its length, a type, a value of one byte.
+_LEAST_METADATA_BYTES = 8 + 1 + 4 + 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TensorInfo:
+    """A tensor in a GGUF file.
+
+    shape is in NumPy order (GGUF's own, reversed; a scalar is (1,)). data is a flat read-only view of the mapped
+    file, in the file's byte order; it stays valid after the file is closed. offset counts from the start of `file`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: GGMLType
+    data: NDArray[np.uint8]
+    file: Path
+    offset: int
+    byte_order: str
+
+    def source(self) -> TensorSource:
+        """The rows as little-endian bytes.
+
+        Raises UnsupportedModelError for types that ggufpy cannot swap, in big-endian files.
+        """
+        row_bytes = self.type.row_bytes(self.shape[-1])
+        rows = self.data.reshape(math.prod(self.shape[:-1]), row_bytes)
+        if self.byte_order == "<":
+            return TensorSource(self.name, self.shape, self.type, lambda start, stop: rows[start:stop])
+        swap = little_endian(self.type, self.name)
+        return TensorSource(self.name, self.shape, self.type, lambda start, stop: swap(rows[start:stop]))
+
+
+@dataclass(slots=True, eq=False)
+class GGUFFile:
+    """An open GGUF file, with all its shards if it is split; a context manager.
+
+    version, byte_order ("<" or ">") and metadata are those of the first shard, tensors are in file order over all.
+    """
+
+    path: Path
+    version: int
+    byte_order: str
+    metadata: Metadata
+    tensors: Mapping[str, TensorInfo]
+
+    @classmethod
+    def open(cls, path: Path | str) -> GGUFFile:
+        """Open and check `path`, the file or the first of its shards.
+
+        Raises FormatError for anything that breaks a rule of the format, OSError for a file that cannot be read.
+        """
+        first = _open_one(Path(path))
+        if first.metadata.get(SPLIT_COUNT, 0) not in (0, 1):
+            first.tensors = _gather_shards(first)
+        return first
+
+    @property
+    def value_types(self) -> Mapping[str, ValueType]:
+        """Type of each metadata value; of an array, the type of its elements."""
+        return self.metadata.types
+
+    def close(self) -> None:
+        """Let go of the tensors and of arrays not decoded yet; the mapping ends with its last view."""
+        self.tensors = {}
+        self.metadata.close()
+
+    def __enter__(self) -> GGUFFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _open_one(path: Path) -> GGUFFile:
+    """Open one file, whether it is a whole model or a shard."""
+    cursor = _start(path)
+    version = _read_version(cursor)
+    n_tensors = cursor.count("q", "number of tensors", _LEAST_TENSOR_BYTES)
+    n_values = cursor.count("q", "number of metadata entries", _LEAST_METADATA_BYTES)
+    metadata = read_metadata(cursor, n_values)
+    alignment = _alignment(cursor, metadata)
+    tensors = _read_tensors(cursor, n_tensors, alignment)
+    return GGUFFile(path, version, cursor.order, metadata, tensors)
+
+
+def _start(path: Path) -> Cursor:
+    """Map the file and check its magic."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; check the path") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise FormatError(f"{path}: is a folder, not a GGUF file; name a .gguf file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise FormatError(f"{path}: is not a regular file; GGUF files are mapped, so copy it to one first")
+    if status.st_size == 0:
+        raise FormatError(f"{path}: is empty; get the file again")
+    with path.open("rb") as file:
+        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if buffer[:4] != MAGIC:
+        raise FormatError(
+            f"{path}: is not a GGUF file: it begins with {buffer[:4]!r}, not {MAGIC!r}; wrong file?"
+        )
+    return Cursor(path, buffer, "<", len(MAGIC))
+
+
+def _read_version(cursor: Cursor) -> int:
+    """Read the version; in a big-endian file its low 16 bits are zero, which turns the cursor around."""
+    version: int = cursor.number("I", "version")
+    if version & 0xFFFF == 0:
+        version = int.from_bytes(version.to_bytes(4, "little"), "big")
+        cursor.order = ">"
+    if version not in VERSIONS:
+        known = " and ".join(str(known) for known in VERSIONS)
+        raise FormatError(
+            f"{cursor.path}: is GGUF version {version}, ggufpy reads {known}; convert the model again"
+        )
+    return version
+
+
+def _alignment(cursor: Cursor, metadata: Metadata) -> int:
+    if ALIGNMENT not in metadata:
+        return DEFAULT_ALIGNMENT
+    value, type = metadata[ALIGNMENT], metadata.types[ALIGNMENT]
+    if not isinstance(value, int) or type is not ValueType.U32 or value.bit_count() != 1:
+        problem = f"{ALIGNMENT} is {value!r:.40} ({type.label}), not a power of two (u32)"
+        raise FormatError(f"{cursor.path}: {problem}; convert the model again")
+    return value
+
+
+def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, TensorInfo]:
+    """Read the tensor table and check that the data follows it: in its order, without gaps, to the last byte."""
+    entries: dict[str, tuple[tuple[int, ...], GGMLType, int]] = {}
+    end = padded_end = 0
+    for number in range(count):
+        name, shape, type, n_bytes = _read_entry(cursor, number)
+        if name in entries:
+            raise cursor.error(f"tensor {quoted(name)} appears twice")
+        offset: int = cursor.number("Q", f"offset of tensor {quoted(name)}")
+        if offset != padded_end:
+            raise cursor.error(
+                f"tensor {quoted(name)} has offset {offset}, the tensors before it end at {padded_end}"
+            )
+        entries[name] = (shape, type, n_bytes)
+        end = offset + n_bytes
+        padded_end = padded(end, alignment)
+    base = padded(cursor.position, alignment)
+    available = len(cursor.buffer) - base
+    if entries and end > available:
+        problem = f"tensor data ends at byte {base + end}, the file has {len(cursor.buffer)}"
+        raise FormatError(f"{cursor.path}: {problem}; cut off? get it again")
+    return _map_tensors(cursor, entries, base, alignment)
+
+
+def _read_entry(cursor: Cursor, number: int) -> tuple[str, tuple[int, ...], GGMLType, int]:
+    """Name, shape, type and size in bytes of a tensor."""
+    name = cursor.name(f"name of tensor {number}")
+    what = f"tensor {quoted(name)}"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise cursor.error(f"{what}: its name has {len(name.encode())} bytes, the limit is {MAX_NAME_BYTES}")
+    n_dims: int = cursor.number("I", f"number of dimensions of {what}")
+    if n_dims > MAX_DIMENSIONS:
+        raise cursor.error(f"{what} has {n_dims} dimensions, the limit is {MAX_DIMENSIONS}")
+    shape = tuple(cursor.number("q", f"shape of {what}") for _ in range(n_dims))[::-1] or (1,)
+    if min(shape) < 0 or math.prod(max(1, n) for n in shape) > _MAX_ELEMENTS:
+        raise cursor.error(f"{what} has the impossible shape {shape}")
+    id: int = cursor.number("I", f"type of {what}")
+    try:
+        type = GGMLType(id)
+        return name, shape, type, math.prod(shape[:-1]) * type.row_bytes(shape[-1])
+    except ValueError:
+        raise cursor.error(
+            f"{what} has type {id}, which ggufpy does not know", "a newer or a retired format"
+        ) from None
+    except ShapeError as exc:
+        raise cursor.error(f"{what}: {exc}") from exc
+
+
+def _map_tensors(
+    cursor: Cursor, entries: dict[str, tuple[tuple[int, ...], GGMLType, int]], base: int, alignment: int
+) -> dict[str, TensorInfo]:
+    whole = np.frombuffer(cursor.buffer, np.uint8)
+    tensors = {}
+    offset = base
+    for name, (shape, type, n_bytes) in entries.items():
+        data = whole[offset : offset + n_bytes]
+        tensors[name] = TensorInfo(name, shape, type, data, cursor.path, offset, cursor.order)
+        offset = padded(offset + n_bytes, alignment)
+    return tensors
+
+
+def _gather_shards(first: GGUFFile) -> dict[str, TensorInfo]:
+    """All tensors of a split model; raises FormatError if a shard is missing, foreign or repeats a tensor."""
+    count, total = _split_value(first, SPLIT_COUNT), _split_value(first, SPLIT_TENSORS)
+    index = _split_value(first, SPLIT_NO)
+    if index != 0:
+        raise FormatError(
+            f"{first.path}: is shard {index + 1} of {count}; open the first one, it holds the metadata"
+        )
+    tensors: dict[str, TensorInfo] = {}
+    for index, path in enumerate(shard_paths(first.path, count)):
+        shard = _open_shard(path, index, count) if index else first
+        for name, tensor in shard.tensors.items():
+            if name in tensors:
+                raise FormatError(
+                    f"{path}: tensor {quoted(name)} is in {tensors[name].file} too; get the files again"
+                )
+            tensors[name] = tensor
+    if len(tensors) != total:
+        raise FormatError(
+            f"{first.path}: all shards have {len(tensors)} tensors, not {total}; get the files again"
+        )
+    return tensors
+
+
+def _open_shard(path: Path, index: int, count: int) -> GGUFFile:
+    try:
+        shard = _open_one(path)
+    except FileNotFoundError:
+        raise FormatError(
+            f"{path}: shard {index + 1} of {count} is missing; all shards belong in one folder"
+        ) from None
+    is_index, is_count = _split_value(shard, SPLIT_NO), _split_value(shard, SPLIT_COUNT)
+    if (is_index, is_count) != (index, count):
+        problem = f"says that it is shard {is_index + 1} of {is_count}, its name says {index + 1} of {count}"
+        raise FormatError(f"{path}: {problem}; get the files again")
+    return shard
+
+
+def _split_value(file: GGUFFile, key: str) -> int:
+    value: Value | None = file.metadata.get(key)
+    type = file.value_types.get(key)
+    if not isinstance(value, int) or type is not SPLIT_TYPES[key]:
+        found = "missing" if type is None else f"{value!r:.40} ({type.label})"
+        raise FormatError(
+            f"{file.path}: {key} is {found}, not a {SPLIT_TYPES[key].label}; get the files again"
+        )
+    return value

@@ -1,0 +1,215 @@
+"""Writing GGUF files: sizes first, then tensor by tensor, so that memory holds a few MiB of rows.
+
+Version 3, little-endian. Files appear under their names only when they are whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufpy.errors import FormatError, ShapeError
+from ggufpy.gguf.cursor import quoted
+from ggufpy.gguf.layout import ALIGNMENT, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS, MAX_NAME_BYTES, padded
+from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_path
+from ggufpy.gguf.tensors import TensorSource
+from ggufpy.gguf.values import Typed, Value, ValueType, encode_string, encode_value, typed
+
+VERSION = 3
+MAX_SHARDS = 65535
+_SLAB_BYTES = 4 << 20
+
+Progress = Callable[[TensorSource, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file to be written: its header with the padding behind it, and its tensors."""
+
+    path: Path
+    header: bytes
+    tensors: Sequence[TensorSource]
+    alignment: int
+
+    @property
+    def n_bytes(self) -> int:
+        return len(self.header) + sum(padded(tensor.n_bytes, self.alignment) for tensor in self.tensors)
+
+
+def write_gguf(
+    path: Path,
+    metadata: Mapping[str, Value | Typed],
+    tensors: Sequence[TensorSource],
+    *,
+    split_max_size: int | None = None,
+    on_progress: Progress | None = None,
+) -> list[Path]:
+    """Write a model to `path`, or to shards of at most `split_max_size` bytes beside it; returns the files.
+
+    A shard with a single tensor may be larger; a model that fits in one shard becomes a plain file. split.* keys in
+    `metadata` are left out, as they belong to the files that it came from. on_progress is told of each slab of a
+    tensor: the tensor, and the bytes written.
+    Raises FormatError for metadata or names that GGUF cannot hold, ShapeError for a tensor that does not have the
+    rows that it says, OSError if there is no room. Whatever the reason, nothing is left behind then.
+    """
+    entries = {key: typed(key, value) for key, value in metadata.items() if key not in SPLIT_TYPES}
+    _check_tensors(tensors)
+    files = _plan(path, entries, tensors, split_max_size)
+    _check_target(files)
+    with _renamed_when_whole([file.path for file in files]) as outputs:
+        for file, output in zip(files, outputs, strict=True):
+            with output.open("wb") as stream:
+                _write_file(stream, file, on_progress)
+    return [file.path for file in files]
+
+
+def _check_tensors(tensors: Sequence[TensorSource]) -> None:
+    names = set()
+    for tensor in tensors:
+        size = len(tensor.name.encode())
+        if size > MAX_NAME_BYTES:
+            raise FormatError(
+                f"tensor {quoted(tensor.name)}: its name has {size} bytes, the limit is {MAX_NAME_BYTES}"
+            )
+        if tensor.name in names:
+            raise FormatError(f"tensor {quoted(tensor.name)} is there twice; a GGUF file takes it once")
+        names.add(tensor.name)
+        if not 1 <= len(tensor.shape) <= MAX_DIMENSIONS:
+            raise ShapeError(
+                f"tensor {quoted(tensor.name)} has shape {tensor.shape}; GGUF takes 1 to 4 dimensions"
+            )
+        try:
+            _ = tensor.row_bytes
+        except ShapeError as exc:
+            raise ShapeError(f"tensor {quoted(tensor.name)}: {exc}; choose another type for it") from exc
+
+
+def _plan(
+    path: Path, metadata: Mapping[str, Typed], tensors: Sequence[TensorSource], split_max_size: int | None
+) -> list[_File]:
+    """Decide which tensors go to which file, and make the headers."""
+    alignment = _alignment(metadata)
+    encoded = {key: encode_string(key) + encode_value(key, value) for key, value in metadata.items()}
+    groups = [tensors]
+    if split_max_size is not None:
+        groups = _groups(tensors, sum(map(len, encoded.values())), alignment, split_max_size)
+    if len(groups) == 1:
+        return [_File(path, _header(encoded, tensors, alignment), tensors, alignment)]
+    if len(groups) > MAX_SHARDS:
+        raise FormatError(
+            f"{path}: would take {len(groups)} shards, the limit is {MAX_SHARDS}; allow larger ones"
+        )
+    files = []
+    for index, group in enumerate(groups):
+        values = {SPLIT_NO: index, SPLIT_COUNT: len(groups), SPLIT_TENSORS: len(tensors)}
+        shard = dict(encoded) if index == 0 else {key: encoded[key] for key in (ALIGNMENT,) if key in encoded}
+        for key, value in values.items():
+            shard[key] = encode_string(key) + encode_value(key, Typed(value, SPLIT_TYPES[key]))
+        header = _header(shard, group, alignment)
+        files.append(_File(shard_path(path, index, len(groups)), header, group, alignment))
+    return files
+
+
+def _alignment(metadata: Mapping[str, Typed]) -> int:
+    given = metadata.get(ALIGNMENT, Typed(DEFAULT_ALIGNMENT, ValueType.U32))
+    if not isinstance(given.value, int) or given.type is not ValueType.U32 or given.value.bit_count() != 1:
+        raise FormatError(f"metadata key '{ALIGNMENT}': {given.value!r:.40} is not a power of two (u32)")
+    return given.value
+
+
+def _groups(
+    tensors: Sequence[TensorSource], metadata_bytes: int, alignment: int, limit: int
+) -> list[list[TensorSource]]:
+    """Fill shards in order, each with as many tensors as fit beside its header."""
+    groups: list[list[TensorSource]] = [[]]
+    split_bytes = sum(len(encode_string(key)) + 4 + SPLIT_TYPES[key].size for key in SPLIT_TYPES)
+    fixed = len(_header({}, [], alignment)) + split_bytes
+    used = fixed + metadata_bytes
+    for tensor in tensors:
+        size = len(_tensor_entry(tensor, 0)) + padded(tensor.n_bytes, alignment)
+        if groups[-1] and used + size > limit:
+            groups.append([])
+            used = fixed
+        groups[-1].append(tensor)
+        used += size
+    return groups
+
+
+def _header(encoded: Mapping[str, bytes], tensors: Sequence[TensorSource], alignment: int) -> bytes:
+    parts = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(encoded)), *encoded.values()]
+    offset = 0
+    for tensor in tensors:
+        parts.append(_tensor_entry(tensor, offset))
+        offset += padded(tensor.n_bytes, alignment)
+    header = b"".join(parts)
+    return header.ljust(padded(len(header), alignment), b"\0") if tensors else header
+
+
+def _tensor_entry(tensor: TensorSource, offset: int) -> bytes:
+    shape = tensor.shape[::-1]
+    numbers = struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, tensor.type, offset)
+    return encode_string(tensor.name) + numbers
+
+
+def _check_target(files: Sequence[_File]) -> None:
+    """Refuse, before anything is written, what would fail at the end."""
+    folder = files[0].path.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; create it first")
+    for file in files:
+        if file.path.exists() and not file.path.is_file():
+            raise FileExistsError(
+                f"{file.path}: is there already and not a regular file; choose another name"
+            )
+    needed, free = sum(file.n_bytes for file in files), shutil.disk_usage(folder).free
+    if needed > free:
+        problem = f"takes {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free"
+        raise OSError(f"{files[0].path}: {problem}; make room or choose another place")
+
+
+@contextmanager
+def _renamed_when_whole(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Temporary names beside `paths`: renamed at the end of the block, removed if it fails."""
+    outputs = [path.with_name(f".{path.name}.tmp-{os.getpid()}") for path in paths]
+    try:
+        yield outputs
+        for output, path in zip(outputs, paths, strict=True):
+            output.replace(path)
+    except BaseException:
+        for output in outputs:
+            output.unlink(missing_ok=True)
+        raise
+
+
+def _write_file(stream: BinaryIO, file: _File, on_progress: Progress | None) -> None:
+    stream.write(file.header)
+    for tensor in file.tensors:
+        for slab in _slabs(tensor):
+            stream.write(np.ascontiguousarray(slab).data)
+            if on_progress is not None:
+                on_progress(tensor, slab.nbytes)
+        stream.write(bytes(padded(tensor.n_bytes, file.alignment) - tensor.n_bytes))
+
+
+def _slabs(tensor: TensorSource) -> Iterator[NDArray[np.uint8]]:
+    """The rows of a tensor, a few MiB at a time; raises ShapeError if they are not what the header says."""
+    if tensor.n_bytes == 0:
+        return
+    step = max(1, _SLAB_BYTES // tensor.row_bytes)
+    for start in range(0, tensor.rows, step):
+        stop = min(start + step, tensor.rows)
+        slab = tensor.read(start, stop)
+        if slab.shape != (stop - start, tensor.row_bytes) or slab.dtype != np.uint8:
+            problem = f"rows {start} to {stop} came as {slab.dtype} {slab.shape}"
+            expected = f"uint8 {(stop - start, tensor.row_bytes)}"
+            raise ShapeError(f"tensor {quoted(tensor.name)}: {problem}, not {expected}; its source is wrong")
+        yield slab
