@@ -18,7 +18,9 @@ def main(argv: list[str] | None = None) -> int:
         module = import_module(f"ggufpy.commands.{arguments[0]}")
         status: int = module.main(arguments[1:])
         return status
-    usage = "usage: ggufpy COMMAND ...\n\n" + "\n".join(f"  {name:12}{does}" for name, does in COMMANDS.items())
+    usage = "usage: ggufpy COMMAND ...\n\n" + "\n".join(
+        f"  {name:12}{does}" for name, does in COMMANDS.items()
+    )
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"{usage}\n\nggufpy COMMAND --help tells more.")
         return 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ggufpy.commands.run import context_size, sampling_params
+from ggufpy.commands.run_options import context_size, sampling_params
 from ggufpy.commands.shipped import shipped_model
+from ggufpy.errors import GgufpyError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.completion import Completion, encode_prompt
 from ggufpy.runtime.engine import Engine
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # C0, DEL and C1 could move the cursor, or do worse: shown as symbols (U+2400 ...), except line ends and tabs.
 _VISIBLE = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
-_VISIBLE |= {0x7F: "\u2421", ord("\r"): ""} | {code: "\ufffd" for code in range(0x80, 0xA0)}
+_VISIBLE |= {0x7F: "\u2421", ord("\r"): ""} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 
 
 class Session:
@@ -31,7 +32,9 @@ class Session:
     def __init__(self, arguments: argparse.Namespace, file: GGUFFile) -> None:
         self.name = str(file.metadata.get("general.name", file.path.stem))
         self.tokenizer = load_tokenizer(file.metadata)
-        self.engine = Engine.load(file, n_ctx=context_size(arguments, file), n_threads=arguments.threads)
+        self.engine = Engine.load(
+            file, n_ctx=context_size(arguments, file.metadata), n_threads=arguments.threads
+        )
         self.sampler = Sampler(sampling_params(arguments, file.metadata))
         self._metadata = file.metadata
         self._max_tokens = arguments.predict if arguments.predict > 0 else None
@@ -87,13 +90,22 @@ class Session:
         note(completion.report() + (f"; stopped: the context of {self.engine.n_ctx} is full" if cut else ""))
 
 
-def show(pieces: Iterator[str]) -> None:
-    """Write text as it comes, and a line end."""
+def show(pieces: Generator[str, None, None]) -> None:
+    """Write text as it comes, and a line end if it did not fail before the first of it."""
+    begun = False
     try:
         for piece in pieces:
             write(piece)
-    finally:
+            begun = True
+    except GgufpyError:
+        if begun:
+            write("\n")
+        raise
+    except KeyboardInterrupt:
+        pieces.close()  # if it was not at work just then
         write("\n")
+        raise
+    write("\n")
 
 
 def write(text: str) -> None:

@@ -64,9 +64,13 @@ def _checkpoint() -> Path:
 
 
 def _state_of(checkpoint: Path) -> str:
-    """A name for what converting would give: it changes with the checkpoint's files and with the converter's."""
+    """Names what converting would give: changes with the checkpoint's files and the converter's."""
     package = Path(ggufpy.__file__).parent
-    files = [*checkpoint.iterdir(), *(package / "convert").rglob("*.py"), *(package / "architectures").glob("*.py")]
+    files = [
+        *checkpoint.iterdir(),
+        *(package / "convert").rglob("*.py"),
+        *(package / "architectures").glob("*.py"),
+    ]
     digest = hashlib.sha256()
     for file in sorted(files):
         stat = file.stat()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
@@ -53,12 +53,11 @@ def _obey(session: Session, chat: Chat, line: str) -> None:
         _say(session, chat, chat.ask(line))
 
 
-def _say(session: Session, chat: Chat, pieces: Iterator[str]) -> None:
+def _say(session: Session, chat: Chat, pieces: Generator[str, None, None]) -> None:
     """Show an answer; Ctrl-C and errors end it, and the chat goes on."""
     try:
         show(pieces)
     except KeyboardInterrupt:
-        pieces.close()
         note("stopped")
     except GgufpyError as error:
         note(f"error: {error}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from ggufpy.errors import ContextError
@@ -22,8 +22,8 @@ class Chat:
     """Answers messages, and remembers them as far as the context reaches.
 
     Only what is new is computed: the KV cache is kept as far as the rendered conversation begins the same.
-    When the context is full, the oldest turns (a user message and its answer) are dropped until a quarter of it is
-    free, or only the last turn is left; the system message stays.
+    When the context is full, the oldest turns (a user message and its answer) are dropped until a quarter of
+    it is free, or only the last turn is left; the system message stays.
 
     max_tokens: limit of one answer, None for none. on_drop: called with the number of turns dropped.
     turns: the messages without the system message. completion: the last answer's counts and times.
@@ -51,18 +51,18 @@ class Chat:
         self._on_drop = on_drop
         self._transcript = Transcript(engine)
 
-    def ask(self, text: str) -> Iterator[str]:
+    def ask(self, text: str) -> Generator[str, None, None]:
         """Answer a message, piece by piece. A partial answer stays in the conversation.
 
-        Raises ContextError if the message alone does not fit in the context, TemplateError if the template refuses
-        it; the conversation is then as before.
+        Raises ContextError if the message alone does not fit in the context, TemplateError if the template
+        refuses it; the conversation is then as before.
         """
         turns = self.turns
         if turns and not turns[-1]["content"]:
             turns = turns[:-2]  # an answer that was stopped before its first word says nothing
         yield from self._answer([*turns, {"role": "user", "content": text}])
 
-    def regenerate(self) -> Iterator[str]:
+    def regenerate(self) -> Generator[str, None, None]:
         """Answer the last message once more. Yields nothing if there is none."""
         if self.turns:
             yield from self._answer(self.turns[:-1])
@@ -71,7 +71,7 @@ class Chat:
         """Forget all turns."""
         self.turns = []
 
-    def _answer(self, turns: list[Turn]) -> Iterator[str]:
+    def _answer(self, turns: list[Turn]) -> Generator[str, None, None]:
         turns, prompt = self._fit(turns)
         self.turns = turns
         self._sampler.reset()
@@ -115,7 +115,8 @@ class Chat:
             prompt = self._prompt(turns)
         if len(prompt) + answered >= n_ctx:
             raise ContextError(
-                f"the message has {len(prompt)} tokens, the context holds {n_ctx}; shorten it, or start with a larger -c"
+                f"the message has {len(prompt)} tokens, the context holds {n_ctx}; "
+                "shorten it, or start with a larger context"
             )
         self._on_drop(dropped)
         return turns, prompt

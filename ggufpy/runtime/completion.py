@@ -1,9 +1,9 @@
-"""The generation loop: prompt tokens in, pieces of text out, until the model, a stop string or a limit ends it."""
+"""The generation loop: prompt tokens in, pieces of text out, until something ends it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -24,9 +24,10 @@ class Completion:
     transcript: the sequence to generate in. pick: chooses each next token. stop: strings that end the text.
     max_tokens: None for as many as the context holds. lock: held for each step, not between them.
 
-    tokens: generated so far, without the end token. finish_reason: "stop" (end token or stop string), "length"
-    (max_tokens reached or context full), None while it runs. The counts and seconds are for the engine's work alone:
-    evaluated prompt tokens (what the KV cache already held is not among them), and steps after the first token.
+    tokens: generated so far, without the end token. finish_reason: "stop" (end token or stop string),
+    "length" (max_tokens reached or context full), None while it runs. The counts and seconds are for the
+    engine's work alone: evaluated prompt tokens (what the KV cache already held is not among them), and steps
+    after the first token.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Completion:
         self._max_tokens = max_tokens
         self._lock = lock or nullcontext()
 
-    def run(self, prompt: list[int], refill: Callable[[], list[int] | None] | None = None) -> Iterator[str]:
+    def run(
+        self, prompt: list[int], refill: Callable[[], list[int] | None] | None = None
+    ) -> Generator[str, None, None]:
         """Generate; yield "" or more text after each token, then what was held back.
 
         refill: called when the context is full; returns a shorter prompt to go on from, or None to finish.

@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 class Llama(LowLevel):
     """A GGUF model, ready to complete text.
 
-    n_ctx: tokens of context, 0 for as many as the model was made for. n_batch: prompt tokens computed at once.
-    n_threads: None for one per physical core. n_gpu_layers is accepted and has no effect: there is only the CPU.
-    logits_all: keep the logits of all tokens in `scores`. vocab_only: only the tokenizer and the metadata.
-    last_n_tokens_size: how far back penalties look. chat_format: None for the file's template, "chatml", or the
-    name of another template in the file. verbose: one line with tokens per second on stderr after each completion.
-    precision: "fast" or "exact".
+    n_ctx: tokens of context, 0 for as many as the model was made for. n_batch: prompt tokens computed at
+    once. n_threads: None for one per physical core. n_gpu_layers is accepted and has no effect: there is only
+    the CPU. logits_all: keep the logits of all tokens in `scores`. vocab_only: only the tokenizer and the
+    metadata. last_n_tokens_size: how far back penalties look. chat_format: None for the file's template,
+    "chatml", or the name of another template in the file. verbose: one line with tokens per second on stderr
+    after each completion. precision: "fast" or "exact".
 
-    Completions may be called from several threads: they take turns, token by token, each with its own KV cache.
-    The low-level methods (eval, sample, generate, reset, scores) share one state, for one thread at a time.
+    Completions may be called from several threads: they take turns, token by token, each with its own KV
+    cache. The low-level methods (eval, sample, generate, reset, scores) share one state, for one thread at a
+    time.
 
     Raises OSError, FormatError or UnsupportedModelError for a file that cannot be read or run.
     """
@@ -60,16 +61,19 @@ class Llama(LowLevel):
     ) -> CompletionResponse | Iterator[CompletionResponse]:
         """Continue a text, or a list of tokens; with `stream`, in chunks as they come.
 
-        max_tokens: None, 0 or less for as many as the context holds. temperature 0: always the likeliest token.
-        logprobs: report log-probabilities, with so many likeliest tokens each. model: the name to report.
-        A string gets a BOS token in front if the vocabulary asks for it; a list of tokens stays as it is.
+        max_tokens: None, 0 or less for as many as the context holds. temperature 0: always the likeliest
+        token. logprobs: report log-probabilities, with so many likeliest tokens each. model: the name to
+        report. A string gets a BOS token in front if the vocabulary asks for it; a list of tokens stays as it
+        is.
 
         Raises ContextError, which is a ValueError, if the prompt leaves no room in the context.
         """
         if suffix is not None:
             raise ValueError("suffix: filling in the middle is not supported; pass a prompt only")
         if logprobs is not None and echo and not self._logits_all:
-            raise ValueError("logprobs with echo need the prompt's logits: open the model with logits_all=True")
+            raise ValueError(
+                "logprobs with echo need the prompt's logits: open the model with logits_all=True"
+            )
         tokens = self._prompt_tokens(prompt)
         room = self.n_ctx() - len(tokens)
         if room <= 0:

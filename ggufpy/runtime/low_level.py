@@ -218,9 +218,9 @@ class LowLevel:
     ) -> Generator[int, Sequence[int] | None, None]:
         """Yield tokens that continue `tokens`, end tokens among them, until `stopping_criteria` or forever.
 
-        reset: begin anew (what the state already holds of `tokens` is not computed again); otherwise go on from it.
-        Tokens that are sent to the generator follow the one it yielded.
-        Raises ContextError when the context is full.
+        reset: begin anew (what the state already holds of `tokens` is not computed again); otherwise go on
+        from it. Tokens that are sent to the generator follow the one it yielded. Raises ContextError when the
+        context is full.
         """
         params = SamplingParams(
             temp=temp,
@@ -259,11 +259,13 @@ class LowLevel:
     @property
     def _engine(self) -> Engine:
         if self._loaded is None:
-            raise GgufpyError(f"{self.model_path}: closed, or opened with vocab_only=True; open it anew to run it")
+            raise GgufpyError(
+                f"{self.model_path}: closed, or opened with vocab_only=True; open it anew to run it"
+            )
         return self._loaded
 
     def _state(self) -> Transcript:
-        """What low-level methods work on: the last used transcript, a new one while a completion runs in it."""
+        """The last used transcript, or a new one while a completion runs in that."""
         if self._transcript is None or self._transcript.busy:
             self._transcript = Transcript(self._engine, keep_logits=self._logits_all)
         return self._transcript

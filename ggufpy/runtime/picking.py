@@ -45,9 +45,11 @@ def make_pick(
     for token in bias:
         if not 0 <= token < engine.n_vocab:
             raise ValueError(f"logit_bias: no token {token} in a vocabulary of {engine.n_vocab}")
-    pick: Pick = _in_c(engine, params)
+    pick: Pick
     if typical_p < 1 or logits_processor or bias:
         pick = NumpyPick(params, processors=_listed(logits_processor), bias=bias, typical_p=typical_p)
+    else:
+        pick = _in_c(engine, params)
     return stopping(pick, _listed(stopping_criteria)) if stopping_criteria else pick
 
 
@@ -59,8 +61,8 @@ def _in_c(engine: Engine, params: SamplingParams) -> Pick:
 class NumpyPick:
     """Samples in NumPy, in llama-cpp-python's order, what the C sampler has no means for.
 
-    processors, then bias (added to the logits), then penalties over the tokens picked so far, top-k, typical-p,
-    top-p, min-p, temperature. typical_p: 1 is off.
+    processors, then bias (added to the logits), then penalties over the tokens picked so far, top-k,
+    typical-p, top-p, min-p, temperature. typical_p: 1 is off.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Chat templates: a file's own Jinja template, run in a sandbox that is set up as transformers sets up its own."""
+"""Chat templates: a file's own Jinja template, in a sandbox that is set up as in transformers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ChatTemplate:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], name: str | None = None) -> ChatTemplate:
-        """The template of a GGUF file: the one called `name`, by default the unnamed one, ChatML if it has none.
+        """The template of a GGUF file: the one called `name`, by default the unnamed one, else ChatML.
 
         Raises FormatError if it does not parse, TemplateError if the file has no template of that name.
         """
@@ -54,7 +54,9 @@ class ChatTemplate:
         source = metadata.get(key)
         if source is None and name:
             names = [k.removeprefix("tokenizer.chat_template.") for k in metadata if k.startswith(key[:24])]
-            raise TemplateError(f"the file has no chat template '{name}'; it has {', '.join(names) or 'none'}")
+            raise TemplateError(
+                f"the file has no chat template '{name}'; it has {', '.join(names) or 'none'}"
+            )
         return cls(source if isinstance(source, str) and source else CHATML, variables)
 
     def render(
@@ -90,7 +92,7 @@ class ChatTemplate:
             raise TemplateError(f"the chat template failed: {_one_line(exc)}") from exc
 
     def _ignores_strings(self) -> bool:
-        """Whether the template shows only content that comes as a list of parts (some for vision models do)."""
+        """Whether the template shows content only as a list of parts (some for vision models do)."""
         self._wants_parts = False
         probe = [{"role": "user", "content": "ggufpy-probe"}]
         if "ggufpy-probe" in self._try(probe):
@@ -108,7 +110,14 @@ class ChatTemplate:
 def special_tokens(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Texts of the special tokens that templates name: bos_token, eos_token, unk_token, ..."""
     tokens = metadata.get("tokenizer.ggml.tokens", [])
-    keys = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad", "seperator": "sep", "mask": "mask"}
+    keys = {
+        "bos": "bos",
+        "eos": "eos",
+        "unknown": "unk",
+        "padding": "pad",
+        "seperator": "sep",
+        "mask": "mask",
+    }
     found = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for key, name in keys.items()}
     return {
         f"{name}_token": tokens[token]
@@ -145,7 +154,9 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     # Jinja's own filter escapes HTML, which no model has been trained on.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _refuse(message: str) -> NoReturn:

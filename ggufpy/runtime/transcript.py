@@ -88,8 +88,8 @@ class Transcript:
     def _eval(self, tokens: list[int], *, generating: bool) -> None:
         if len(tokens) > self.room:
             raise ContextError(
-                f"{len(self.tokens)} tokens and {len(tokens)} more do not fit in a context of {self.engine.n_ctx}; "
-                "open the model with a larger one"
+                f"{len(self.tokens)} tokens and {len(tokens)} more do not fit in a context of "
+                f"{self.engine.n_ctx}; open the model with a larger one"
             )
         if not self._keep_logits:
             self._eval_batch(tokens, generating, "last")
