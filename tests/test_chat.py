@@ -1,5 +1,7 @@
 """The chat: memory, KV reuse, and a context that fills up."""
 
+from typing import Any
+
 import pytest
 from fakes import FakeEngine, FakeSampler, FakeTokenizer, as_engine, as_sampler, as_tokenizer, collect, says
 
@@ -11,17 +13,14 @@ from ggufpy.runtime.templates import ChatTemplate
 USER, OPEN = 8, 11
 
 
-def make(engine: FakeEngine, **options: object) -> tuple[Chat, list[int]]:
-    dropped: list[int] = []
-    chat = Chat(
+def make(engine: FakeEngine, **options: Any) -> Chat:
+    return Chat(
         as_engine(engine),
         as_tokenizer(FakeTokenizer()),
         ChatTemplate.from_metadata({}),
         as_sampler(FakeSampler()),
-        on_drop=dropped.append,
-        **options,  # type: ignore[arg-type]
+        **options,
     )
-    return chat, dropped
 
 
 def echo(engine_ctx: int = 512) -> FakeEngine:
@@ -30,7 +29,7 @@ def echo(engine_ctx: int = 512) -> FakeEngine:
 
 def test_answers_and_remembers() -> None:
     engine = echo()
-    chat, _ = make(engine, system="be loud")
+    chat = make(engine, system="be loud")
     assert collect(chat.ask("hi")) == "HI"
     assert collect(chat.ask("you")) == "YOU"
     assert [turn["content"] for turn in chat.turns] == ["hi", "HI", "you", "YOU"]
@@ -39,7 +38,7 @@ def test_answers_and_remembers() -> None:
 
 def test_only_new_tokens_are_computed() -> None:
     engine = echo()
-    chat, _ = make(engine)
+    chat = make(engine)
     collect(chat.ask("hi"))
     assert [len(tokens) for tokens, _ in engine.evaluated] == [USER + 2 + OPEN, 1, 1]
     assert [generating for _, generating in engine.evaluated] == [False, True, True]
@@ -51,7 +50,7 @@ def test_only_new_tokens_are_computed() -> None:
 
 def test_regenerate_replaces_the_last_answer() -> None:
     engine = echo()
-    chat, _ = make(engine)
+    chat = make(engine)
     assert collect(chat.regenerate()) == ""
     collect(chat.ask("hi"))
     engine.evaluated.clear()
@@ -62,14 +61,14 @@ def test_regenerate_replaces_the_last_answer() -> None:
 
 
 def test_clear_forgets() -> None:
-    chat, _ = make(echo())
+    chat = make(echo())
     collect(chat.ask("hi"))
     chat.clear()
     assert chat.turns == [] and collect(chat.regenerate()) == ""
 
 
 def test_a_stopped_answer_stays_as_far_as_it_came() -> None:
-    chat, _ = make(echo())
+    chat = make(echo())
     pieces = chat.ask("hello")
     assert [next(pieces), next(pieces)] == ["H", "E"]
     pieces.close()
@@ -80,7 +79,7 @@ def test_a_stopped_answer_stays_as_far_as_it_came() -> None:
 
 def test_an_interrupt_before_the_first_token_leaves_the_chat_usable() -> None:
     engine = echo()
-    chat, _ = make(engine)
+    chat = make(engine)
     follow, engine.follow = engine.follow, interrupted
     with pytest.raises(KeyboardInterrupt):
         collect(chat.ask("hello"))
@@ -99,53 +98,55 @@ def interrupted(tokens: list[int]) -> int:
 
 
 def test_max_tokens_ends_an_answer() -> None:
-    chat, _ = make(echo(), max_tokens=3)
+    chat = make(echo(), max_tokens=3)
     assert collect(chat.ask("hello")) == "HEL"
     assert chat.completion is not None and chat.completion.finish_reason == "length"
 
 
 def test_the_oldest_turns_are_dropped_and_the_system_message_stays() -> None:
-    chat, dropped = make(echo(200), system="loud")
+    chat = make(echo(200), system="loud")
+    drops = 0
     for number in range(12):
         assert collect(chat.ask(f"number {number}")) == f"NUMBER {number}"
-    assert dropped and chat.turns[-2]["content"] == "number 11"
+        drops += chat.dropped > 0
+    assert drops > 0 and chat.turns[-2]["content"] == "number 11"
     rendered = chat._prompt(chat.turns)
     assert len(rendered) <= 200 and FakeTokenizer().decode(rendered).startswith(b"system\nloud")
     # A quarter is freed at once, so that not every message has to compute the conversation anew.
-    assert len(dropped) < 7
+    assert drops < 7
 
 
 def test_an_answer_goes_on_when_the_context_fills_up_in_the_middle() -> None:
     answer = "".join(chr(ord("a") + i % 26) for i in range(80))
     engine = FakeEngine(says(lambda question: answer if question == "long" else "ok"), 180)
-    chat, dropped = make(engine)
+    chat = make(engine)
     for question in ("one", "two", "three"):
         collect(chat.ask(question))
-    assert dropped == []
+        assert chat.dropped == 0
     assert collect(chat.ask("long")) == answer
-    assert dropped == [2] and [turn["content"] for turn in chat.turns[-2:]] == ["long", answer]
+    assert chat.dropped == 2 and [turn["content"] for turn in chat.turns[-2:]] == ["long", answer]
 
 
 def test_an_answer_that_fills_the_context_alone_ends_there() -> None:
-    chat, dropped = make(FakeEngine(says(lambda question: "x" * 999), 64))
+    chat = make(FakeEngine(says(lambda question: "x" * 999), 64))
     # The last token needs no room of its own: it is never computed.
     assert len(collect(chat.ask("go"))) == 64 - (USER + 2 + OPEN) + 1
     assert chat.completion is not None and chat.completion.finish_reason == "length"
-    assert dropped == []
-    assert len(collect(chat.ask("go"))) > 0 and dropped == [1]
+    assert chat.dropped == 0
+    assert len(collect(chat.ask("go"))) > 0 and chat.dropped == 1
 
 
 def test_a_message_too_long_for_the_context_changes_nothing() -> None:
-    chat, dropped = make(echo(100))
+    chat = make(echo(100))
     collect(chat.ask("hi"))
     with pytest.raises(ContextError, match="the message has 219 tokens, the context holds 100"):
         collect(chat.ask("x" * 200))
-    assert [turn["content"] for turn in chat.turns] == ["hi", "HI"] and dropped == []
+    assert [turn["content"] for turn in chat.turns] == ["hi", "HI"]
     assert collect(chat.ask("you")) == "YOU"
 
 
 def test_characters_are_never_broken() -> None:
-    chat, _ = make(FakeEngine(says(lambda question: "né 😀")))
+    chat = make(FakeEngine(says(lambda question: "né 😀")))
     assert [piece for piece in chat.ask("x") if piece] == ["n", "é", " ", "😀"]
 
 

@@ -59,15 +59,13 @@ class Session:
             self.sampler,
             system=self._system,
             max_tokens=self._max_tokens,
-            on_drop=lambda turns: note(f"context full: dropped the oldest {turns} turn{'s' * (turns > 1)}"),
         )
 
     def answer(self, prompt: str) -> None:
         """Answer one message on stdout."""
         chat = self.chat()
         show(chat.ask(prompt))
-        assert chat.completion is not None
-        self.report(chat.completion)
+        self.report_chat(chat)
 
     def complete(self, prompt: str) -> None:
         """Write a text and its continuation to stdout."""
@@ -83,6 +81,13 @@ class Session:
         write(prompt)
         show(completion.run(tokens))
         self.report(completion)
+
+    def report_chat(self, chat: Chat) -> None:
+        """What happened while a message was answered, in a line or two."""
+        if chat.dropped:
+            note(f"the context was full: forgot the oldest {chat.dropped} turn{'s' * (chat.dropped > 1)}")
+        if chat.completion is not None:
+            self.report(chat.completion)
 
     def report(self, completion: Completion) -> None:
         """One line about an answer: tokens, tokens per second, and whether the context cut it short."""

@@ -62,8 +62,7 @@ def _say(session: Session, chat: Chat, pieces: Generator[str, None, None]) -> No
     except GgufpyError as error:
         note(f"error: {error}")
         return
-    if chat.completion is not None:
-        session.report(chat.completion)
+    session.report_chat(chat)
 
 
 def _lines() -> Iterator[str]:

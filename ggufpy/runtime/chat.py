@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from ggufpy.errors import ContextError
@@ -25,8 +25,9 @@ class Chat:
     When the context is full, the oldest turns (a user message and its answer) are dropped until a quarter of
     it is free, or only the last turn is left; the system message stays.
 
-    max_tokens: limit of one answer, None for none. on_drop: called with the number of turns dropped.
+    max_tokens: limit of one answer, None for none.
     turns: the messages without the system message. completion: the last answer's counts and times.
+    dropped: how many turns were dropped for the last answer.
     """
 
     def __init__(
@@ -38,17 +39,16 @@ class Chat:
         *,
         system: str | None = None,
         max_tokens: int | None = None,
-        on_drop: Callable[[int], None] = lambda turns: None,
     ) -> None:
         self.turns: list[Turn] = []
         self.completion: Completion | None = None
+        self.dropped = 0
         self._engine = engine
         self._tokenizer = tokenizer
         self._template = template
         self._sampler = sampler
         self._system: list[Turn] = [{"role": "system", "content": system}] if system else []
         self._max_tokens = max_tokens
-        self._on_drop = on_drop
         self._transcript = Transcript(engine)
 
     def ask(self, text: str) -> Generator[str, None, None]:
@@ -72,8 +72,9 @@ class Chat:
         self.turns = []
 
     def _answer(self, turns: list[Turn]) -> Generator[str, None, None]:
-        turns, prompt = self._fit(turns)
-        self.turns = turns
+        fitting, prompt = self._fit(turns)
+        self.dropped = (len(turns) - len(fitting)) // 2
+        self.turns = fitting
         self._sampler.reset()
         for token in prompt:
             self._sampler.accept(token)
@@ -95,9 +96,11 @@ class Chat:
         """Make room in the middle of an answer: drop turns before the one being answered."""
         assert self.completion is not None
         try:
-            self.turns, prompt = self._fit(self.turns, len(self.completion.tokens))
+            turns, prompt = self._fit(self.turns, len(self.completion.tokens))
         except ContextError:
             return None
+        self.dropped += (len(self.turns) - len(turns)) // 2
+        self.turns = turns
         return prompt
 
     def _fit(self, turns: list[Turn], answered: int = 0) -> tuple[list[Turn], list[int]]:
@@ -109,16 +112,14 @@ class Chat:
         prompt = self._prompt(turns)
         if len(prompt) + answered < n_ctx:
             return turns, prompt
-        dropped = 0
         while len(prompt) + answered > n_ctx * 3 // 4 and len(turns) > 2:
-            turns, dropped = turns[2:], dropped + 1
+            turns = turns[2:]
             prompt = self._prompt(turns)
         if len(prompt) + answered >= n_ctx:
             raise ContextError(
                 f"the message has {len(prompt)} tokens, the context holds {n_ctx}; "
                 "shorten it, or start with a larger context"
             )
-        self._on_drop(dropped)
         return turns, prompt
 
     def _prompt(self, turns: list[Turn]) -> list[int]:
