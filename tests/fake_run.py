@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from fakes import FakeEngine, FakeSampler, FakeTokenizer, says
+from fakes import FakeEngine, FakeTokenizer, says
 from terminals import take_terminal
 
 from ggufpy.commands.run import main
+from ggufpy.runtime.sampler import Sampler
 
 
 class FakeFile:
@@ -34,7 +35,7 @@ def answer(question: str) -> str:
 
 
 class SlowEngine(FakeEngine):
-    def sample(self, sampler: object) -> int:
+    def sample(self, sampler: Sampler) -> int:
         token = super().sample(sampler)
         if token == ord("\n"):
             time.sleep(0.02)
@@ -51,7 +52,6 @@ def run(arguments: list[str]) -> int:
         patch("ggufpy.gguf.reader.GGUFFile.open", lambda path: FakeFile()),
         patch("ggufpy.runtime.engine.Engine.load", load),
         patch("ggufpy.commands.session.load_tokenizer", lambda metadata: FakeTokenizer()),
-        patch("ggufpy.commands.session.Sampler", FakeSampler),
     ):
         return main(["-m", "fake.gguf", *arguments])
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ggufpy._kernels import ffi
 from ggufpy.errors import ContextError
 from ggufpy.runtime.engine import Engine
 from ggufpy.runtime.sampler import Sampler
@@ -62,7 +63,7 @@ class FakeSequence:
 
 
 class FakeEngine:
-    """Continues each sequence with the token that `follow` gives for its tokens; logits are 8 there, else 0.
+    """Continues each sequence with the token that `follow` gives for it; logits are `height` there, else 0.
 
     evaluated: the tokens of each eval, with whether they were generated.
     """
@@ -74,6 +75,7 @@ class FakeEngine:
     def __init__(self, follow: Callable[[list[int]], int], n_ctx: int = 512) -> None:
         self.follow = follow
         self.n_ctx = n_ctx
+        self.height = 40.0
         self.evaluated: list[tuple[list[int], bool]] = []
         self._rows = np.zeros((0, self.n_vocab), np.float32)
 
@@ -85,32 +87,21 @@ class FakeEngine:
     ) -> None:
         if len(sequence.tokens) + len(tokens) > self.n_ctx:
             raise ContextError("the context is full")
+        if not all(0 <= token < self.n_vocab for token in tokens):
+            raise ValueError(f"token {tokens} is not in the vocabulary")
         self.evaluated.append((tokens, generating))
         start = len(sequence.tokens)
         sequence.tokens += tokens
         wanted = range(start, sequence.length) if logits == "all" else [sequence.length - 1]
         self._rows = np.zeros((len(wanted), self.n_vocab), np.float32)
         for row, position in zip(self._rows, wanted, strict=True):
-            row[self.follow(sequence.tokens[: position + 1])] = 8
+            row[self.follow(sequence.tokens[: position + 1])] = self.height
 
     def logits(self) -> NDArray[np.float32]:
         return self._rows.copy()
 
-    def sample(self, sampler: object) -> int:
-        return int(self._rows[-1].argmax())
-
-
-class FakeSampler:
-    """Remembers what it is told."""
-
-    def __init__(self, params: object = None) -> None:
-        self.accepted: list[int] = []
-
-    def accept(self, token: int) -> None:
-        self.accepted.append(token)
-
-    def reset(self) -> None:
-        self.accepted = []
+    def sample(self, sampler: Sampler) -> int:
+        return sampler.draw(ffi.from_buffer("float[]", self._rows[-1]), self.n_vocab)
 
 
 def says(answers: Callable[[str], str | bytes]) -> Callable[[list[int]], int]:
@@ -133,10 +124,6 @@ def as_engine(engine: FakeEngine) -> Engine:
 
 def as_tokenizer(tokenizer: FakeTokenizer) -> Tokenizer:
     return cast(Tokenizer, tokenizer)
-
-
-def as_sampler(sampler: FakeSampler) -> Sampler:
-    return cast(Sampler, sampler)
 
 
 def collect(pieces: Iterable[Any]) -> str:

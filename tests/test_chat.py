@@ -3,22 +3,23 @@
 from typing import Any
 
 import pytest
-from fakes import FakeEngine, FakeSampler, FakeTokenizer, as_engine, as_sampler, as_tokenizer, collect, says
+from fakes import FakeEngine, FakeTokenizer, as_engine, as_tokenizer, collect, says
 
 from ggufpy.errors import ContextError
 from ggufpy.runtime.chat import Chat
+from ggufpy.runtime.sampler import SamplingParams
 from ggufpy.runtime.templates import ChatTemplate
 
 # Tokens that ChatML puts around a user message, and those that open an answer.
 USER, OPEN = 8, 11
 
 
-def make(engine: FakeEngine, **options: Any) -> Chat:
+def make(engine: FakeEngine, params: SamplingParams | None = None, **options: Any) -> Chat:
     return Chat(
         as_engine(engine),
         as_tokenizer(FakeTokenizer()),
         ChatTemplate.from_metadata({}),
-        as_sampler(FakeSampler()),
+        params or SamplingParams(),
         **options,
     )
 
@@ -151,12 +152,18 @@ def test_characters_are_never_broken() -> None:
 
 
 def test_penalties_see_the_conversation() -> None:
-    sampler = FakeSampler()
-    chat = Chat(
-        as_engine(echo()),
-        as_tokenizer(FakeTokenizer()),
-        ChatTemplate.from_metadata({}),
-        as_sampler(sampler),
-    )
-    collect(chat.ask("hi"))
-    assert len(sampler.accepted) == USER + 2 + OPEN
+    engine = FakeEngine(says(lambda question: "89"))
+    params = SamplingParams(temp=0, presence_penalty=100)
+    assert collect(make(engine, params, max_tokens=2).ask("xyz")) == "89"
+    assert "9" not in collect(make(engine, params, max_tokens=2).ask("9"))
+
+
+def test_a_seed_repeats_the_conversation_but_not_the_answer() -> None:
+    def talk() -> list[str]:
+        engine = echo()
+        engine.height = 0
+        chat = make(engine, SamplingParams(seed=1, top_k=0, min_p=0), max_tokens=5)
+        return [collect(chat.ask("x")), collect(chat.regenerate()), collect(chat.regenerate())]
+
+    first = talk()
+    assert first == talk() and len(set(first)) == 3

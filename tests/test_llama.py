@@ -37,7 +37,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Make:
     def build(follow: Callable[[list[int]], int], **options: Any) -> tuple[Llama, FakeEngine]:
         engine = FakeEngine(follow)
 
-        def load(file: object, *, n_ctx: int | None, **others: object) -> FakeEngine:
+        def load(file: object, *, n_ctx: int | None, **options: object) -> FakeEngine:
             engine.n_ctx = n_ctx or 1024
             return engine
 
@@ -147,10 +147,10 @@ def test_a_shared_beginning_is_not_computed_again(make: Make) -> None:
 def test_logprobs(make: Make) -> None:
     llm, _ = make(alphabet)
     logprobs = whole(llm("abc", max_tokens=2, logprobs=2))["choices"][0]["logprobs"]
-    certain = 8 - np.log(np.exp(8) + 258)
+    certain = -np.log(1 + 258 * np.exp(-40))
     assert logprobs["tokens"] == ["d", "e"] and logprobs["text_offset"] == [3, 4]
     assert logprobs["token_logprobs"] == pytest.approx([certain, certain])
-    assert logprobs["top_logprobs"][0] == pytest.approx({"d": certain, "\x00": certain - 8})
+    assert logprobs["top_logprobs"][0] == pytest.approx({"d": certain, "\x00": certain - 40})
 
 
 def test_logprobs_of_the_prompt(make: Make) -> None:
@@ -159,10 +159,10 @@ def test_logprobs_of_the_prompt(make: Make) -> None:
         llm("abc", logprobs=1, echo=True)
     llm, _ = make(alphabet, logits_all=True)
     logprobs = whole(llm("abx", max_tokens=1, logprobs=0, echo=True))["choices"][0]["logprobs"]
-    certain = 8 - np.log(np.exp(8) + 258)
+    certain = -np.log(1 + 258 * np.exp(-40))
     assert logprobs["tokens"] == ["a", "b", "x", "y"] and logprobs["text_offset"] == [0, 1, 2, 3]
     assert logprobs["token_logprobs"][0] is None
-    assert logprobs["token_logprobs"][1:] == pytest.approx([certain, certain - 8, certain])
+    assert logprobs["token_logprobs"][1:] == pytest.approx([certain, certain - 40, certain])
 
 
 def test_logprobs_of_a_chat(make: Make) -> None:
@@ -177,7 +177,7 @@ def test_logprobs_of_a_chat(make: Make) -> None:
 
 def test_logit_bias_and_processors(make: Make) -> None:
     llm, _ = make(alphabet)
-    biased = whole(llm("abc", max_tokens=2, temperature=0, logit_bias={ord("d"): -100, ord("e"): 5}))
+    biased = whole(llm("abc", max_tokens=2, temperature=0, logit_bias={ord("d"): -100, ord("e"): 25}))
     assert biased["choices"][0]["text"] == "ef"
     seen: list[list[int]] = []
 
@@ -241,7 +241,7 @@ def test_arguments_that_cannot_be_honoured_are_refused(make: Make) -> None:
         make(alphabet, rope_freq_base=1.0)
     with pytest.raises(ValueError, match="n_ctx=-1"):
         make(alphabet, n_ctx=-1)
-    with pytest.raises(ValueError, match="no token 999"):
+    with pytest.raises(ValueError, match=r"999.* is not in the vocabulary"):
         llm([999])
 
 
@@ -264,8 +264,6 @@ def test_tokenize_and_detokenize(make: Make) -> None:
     )
     assert llm.detokenize([ENDOFTEXT, 32, 97]) == b"a"
     assert llm.detokenize([32, 97], prev_tokens=[98]) == b" a"
-    with pytest.raises(ValueError, match="no token -1"):
-        llm.detokenize([-1])
 
 
 def test_what_the_model_is(make: Make) -> None:

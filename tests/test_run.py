@@ -126,7 +126,7 @@ def test_a_long_conversation_drops_its_oldest_turns(tmp_path: Path) -> None:
             terminal.line(f"number {number}")
             terminal.expect(f"NUMBER {number}\n")
         terminal.line("x" * 150)
-        terminal.expect("error: the message has 181 tokens, the context holds 150; shorten it")
+        terminal.expect("error: the message has 180 tokens, the context holds 150; shorten it")
         terminal.line("hello")
         shown = terminal.expect("HELLO\n")
         assert "\x1b" not in shown

@@ -35,7 +35,7 @@ class Session:
         self.engine = Engine.load(
             file, n_ctx=context_size(arguments, file.metadata), n_threads=arguments.threads
         )
-        self.sampler = Sampler(sampling_params(arguments, file.metadata))
+        self.params = sampling_params(arguments, file.metadata)
         self._metadata = file.metadata
         self._max_tokens = arguments.predict if arguments.predict > 0 else None
         self._system = arguments.system_prompt
@@ -56,7 +56,7 @@ class Session:
             self.engine,
             self.tokenizer,
             ChatTemplate.from_metadata(self._metadata),
-            self.sampler,
+            self.params,
             system=self._system,
             max_tokens=self._max_tokens,
         )
@@ -70,12 +70,13 @@ class Session:
     def complete(self, prompt: str) -> None:
         """Write a text and its continuation to stdout."""
         tokens = encode_prompt(self.tokenizer, prompt)
+        sampler = Sampler(self.params)
         for token in tokens:
-            self.sampler.accept(token)
+            sampler.accept(token)
         completion = Completion(
             Transcript(self.engine),
             self.tokenizer,
-            lambda transcript: self.engine.sample(self.sampler),
+            lambda transcript: self.engine.sample(sampler),
             max_tokens=self._max_tokens,
         )
         write(prompt)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Generator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ggufpy.errors import ContextError
 from ggufpy.runtime.completion import Completion, encode_prompt
+from ggufpy.runtime.sampler import Sampler, SamplingParams
 from ggufpy.runtime.transcript import Transcript
 
 if TYPE_CHECKING:
     from ggufpy.runtime.engine import Engine
-    from ggufpy.runtime.sampler import Sampler
     from ggufpy.runtime.templates import ChatTemplate
     from ggufpy.tokenizers import Tokenizer
 
@@ -25,9 +27,9 @@ class Chat:
     When the context is full, the oldest turns (a user message and its answer) are dropped until a quarter of
     it is free, or only the last turn is left; the system message stays.
 
-    max_tokens: limit of one answer, None for none.
-    turns: the messages without the system message. completion: the last answer's counts and times.
-    dropped: how many turns were dropped for the last answer.
+    params: how tokens are chosen; its seed makes the whole conversation repeatable, though not each answer
+    the same. max_tokens: limit of one answer, None for none. turns: the messages without the system message.
+    completion: the last answer's counts and times. dropped: how many turns were dropped for the last answer.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class Chat:
         engine: Engine,
         tokenizer: Tokenizer,
         template: ChatTemplate,
-        sampler: Sampler,
+        params: SamplingParams,
         *,
         system: str | None = None,
         max_tokens: int | None = None,
@@ -46,7 +48,8 @@ class Chat:
         self._engine = engine
         self._tokenizer = tokenizer
         self._template = template
-        self._sampler = sampler
+        self._params = params
+        self._seeds = random.Random(params.seed)
         self._system: list[Turn] = [{"role": "system", "content": system}] if system else []
         self._max_tokens = max_tokens
         self._transcript = Transcript(engine)
@@ -75,13 +78,13 @@ class Chat:
         fitting, prompt = self._fit(turns)
         self.dropped = (len(turns) - len(fitting)) // 2
         self.turns = fitting
-        self._sampler.reset()
+        sampler = Sampler(replace(self._params, seed=self._seeds.getrandbits(32)))
         for token in prompt:
-            self._sampler.accept(token)
+            sampler.accept(token)
         self.completion = Completion(
             self._transcript,
             self._tokenizer,
-            lambda transcript: self._engine.sample(self._sampler),
+            lambda transcript: self._engine.sample(sampler),
             max_tokens=self._max_tokens,
         )
         answer = {"role": "assistant", "content": ""}

@@ -29,7 +29,7 @@ class Llama(LowLevel):
     after each completion. precision: "fast" or "exact".
 
     Completions may be called from several threads: they take turns, token by token, each with its own KV
-    cache. The low-level methods (eval, sample, generate, reset, scores) share one state, for one thread at a
+    cache; there is room for four full contexts. The low-level methods (eval, sample, generate, reset, scores) share one state, for one thread at a
     time.
 
     Raises OSError, FormatError or UnsupportedModelError for a file that cannot be read or run.
@@ -178,7 +178,4 @@ class Llama(LowLevel):
         if isinstance(prompt, str):
             bos = self._tokenizer.bos_id
             return encode_prompt(self._tokenizer, prompt) or ([] if bos is None else [bos])
-        for token in prompt:
-            if not 0 <= token < self.n_vocab():
-                raise ValueError(f"prompt: no token {token} in a vocabulary of {self.n_vocab()}")
         return list(prompt)

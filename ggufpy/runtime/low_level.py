@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's "choose one"
 
 
+# Completions that can run at once with a full context each; their memory is taken when it is first used.
+_SEQUENCES = 4
+
+
 class LowLevel:
     """One model and the state that eval, sample, generate, reset and scores share; see `Llama`."""
 
@@ -60,7 +64,12 @@ class LowLevel:
         self._loaded: Engine | None = None
         if not vocab_only:
             self._loaded = Engine.load(
-                self._file, n_ctx=n_ctx or None, n_threads=n_threads, n_batch=n_batch, precision=precision
+                self._file,
+                n_ctx=n_ctx or None,
+                n_seq=_SEQUENCES,
+                n_threads=n_threads,
+                n_batch=n_batch,
+                precision=precision,
             )
         self.set_seed(seed)
 
@@ -120,16 +129,13 @@ class LowLevel:
     ) -> bytes:
         """Bytes of tokens that follow `prev_tokens`; the space after a leading BOS is left out.
 
-        Raises ValueError for ids outside the vocabulary.
+        Raises TokenizerError for ids outside the vocabulary.
         """
         before = list(prev_tokens or [])
         return self._bytes([*before, *tokens], special)[len(self._bytes(before, special)) :]
 
     def _bytes(self, tokens: Sequence[int], special: bool) -> bytes:
-        for token in tokens:
-            if not 0 <= token < self.n_vocab():
-                raise ValueError(f"no token {token} in a vocabulary of {self.n_vocab()}")
-        text = b"".join(self._tokenizer.token_bytes(token, special=special) for token in tokens)
+        text = self._tokenizer.decode(tokens, special=special)
         after_bos = bool(tokens) and tokens[0] == self._tokenizer.bos_id
         return text[1:] if after_bos and text.startswith(b" ") else text
 

@@ -12,7 +12,7 @@ from ggufpy.errors import ContextError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ggufpy.runtime.engine import Engine
+    from ggufpy.runtime.engine import Engine, Wanted
 
 
 # Tokens per evaluation when all logits are kept: bounds the engine's copy of them.
@@ -102,7 +102,7 @@ class Transcript:
                 self._rows = np.zeros((self.engine.n_ctx, self.engine.n_vocab), np.float32)
             self._rows[before : len(self.tokens)] = self.engine.logits()
 
-    def _eval_batch(self, tokens: list[int], generating: bool, logits: str) -> None:
+    def _eval_batch(self, tokens: list[int], generating: bool, logits: Wanted) -> None:
         before = len(self.tokens)
         try:
             self.engine.eval(self._sequence, tokens, generating=generating, logits=logits)
