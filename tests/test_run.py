@@ -147,13 +147,13 @@ def test_an_answer_cannot_drive_the_terminal(tmp_path: Path) -> None:
         (["-m", "{folder}"], "{folder}"),
         (["-m", "{folder}/text.gguf"], "text.gguf"),
         (["-m", "{folder}/empty.gguf"], "empty.gguf"),
-        (["-c", "-1"], "-c -1: at least 0"),
-        (["-t", "0"], "-t 0: at least 1"),
+        (["-c", "-1"], "-c -1: must be from 0 to"),
+        (["-t", "0"], "-t 0: must be from 1 to 512"),
         (["-n", "0"], "-n 0: nothing to do"),
-        (["-n", "-2"], "-n -2: at least -1"),
-        (["--temp", "-1"], "--temp -1.0: from 0"),
-        (["--temp", "nan"], "--temp nan: from 0"),
-        (["--top-p", "1.5"], "--top-p 1.5: from 0 to 1"),
+        (["-n", "-2"], "-n -2: must be from -1"),
+        (["--temp", "-1"], "--temp -1.0: must be from 0"),
+        (["--temp", "nan"], "--temp nan: must be from 0"),
+        (["--top-p", "1.5"], "--top-p 1.5: must be from 0 to 1"),
         (["--repeat-penalty", "0"], "--repeat-penalty 0.0"),
         (["-s", "-5"], "--seed -5"),
     ],
@@ -201,3 +201,22 @@ def test_the_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert shipped.cache_folder() == tmp_path / ".cache" / "ggufpy"
+
+
+def test_nothing_is_imported_that_is_not_needed(tmp_path: Path) -> None:
+    """Starting fast: no encoder, no terminal, and no templates for a plain completion."""
+    for arguments, unwanted in (
+        (["-p", "x"], ("numba", "rich", "prompt_toolkit", "ggufpy.convert")),
+        (["-p", "x", "-no-cnv", "-n", "1"], ("numba", "rich", "prompt_toolkit", "ggufpy.convert", "jinja2")),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", FAKE, *arguments],
+            capture_output=True,
+            text=True,
+            env=environment(tmp_path),
+            timeout=60,
+            check=True,
+        )
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert "ggufpy.runtime.completion" in imported
+        assert not [name for name in imported if name.startswith(unwanted)]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Without -c, a context is no larger than this: models made for 128k tokens would ask for gigabytes.
 LARGEST_DEFAULT_CONTEXT = 8192
+MOST_THREADS = 512  # llama.cpp's limit
 
 # Option, key below general.sampling, llama.cpp's default, smallest and largest value.
 _SAMPLING: dict[str, tuple[str, float, float, float]] = {
@@ -58,20 +59,20 @@ def run_parser() -> argparse.ArgumentParser:
 
 def check_options(arguments: argparse.Namespace) -> None:
     """Refuse values that make no sense. Raises GgufpyError."""
-    for option, value, least in (
-        ("-n", arguments.predict, -1),
-        ("-c", arguments.ctx_size, 0),
-        ("-t", arguments.threads, 1),
-        ("--seed", arguments.seed, -1),
+    for option, value, least, most in (
+        ("-n", arguments.predict, -1, 2**31 - 1),
+        ("-c", arguments.ctx_size, 0, 2**31 - 1),
+        ("-t", arguments.threads, 1, MOST_THREADS),
+        ("--seed", arguments.seed, -1, 2**32 - 1),
     ):
-        if value is not None and value < least:
-            raise GgufpyError(f"{option} {value}: at least {least}")
+        if value is not None and not least <= value <= most:
+            raise GgufpyError(f"{option} {value}: must be from {least} to {most}")
     if arguments.predict == 0:
         raise GgufpyError("-n 0: nothing to do; -1 is for no limit")
     for name, (_, _, lowest, highest) in _SAMPLING.items():
         value = getattr(arguments, name)
         if value is not None and not lowest <= value <= highest:
-            raise GgufpyError(f"--{name.replace('_', '-')} {value}: from {lowest} to {highest}")
+            raise GgufpyError(f"--{name.replace('_', '-')} {value}: must be from {lowest} to {highest}")
 
 
 def sampling_params(arguments: argparse.Namespace, metadata: Mapping[str, Any]) -> SamplingParams:

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ggufpy.commands.console import visible
 from ggufpy.commands.run_options import context_size, sampling_params
 from ggufpy.commands.shipped import shipped_model
 from ggufpy.errors import GgufpyError
@@ -20,10 +21,6 @@ from ggufpy.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
     from ggufpy.runtime.chat import Chat
-
-# C0, DEL and C1 could move the cursor, or do worse: shown as symbols (U+2400 ...), except line ends and tabs.
-_VISIBLE = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
-_VISIBLE |= {0x7F: "\u2421", ord("\r"): ""} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 
 
 class Session:
@@ -117,10 +114,10 @@ def show(pieces: Generator[str, None, None]) -> None:
 def write(text: str) -> None:
     """Write to stdout at once; a terminal gets no control characters."""
     if text:
-        sys.stdout.write(text.translate(_VISIBLE) if sys.stdout.isatty() else text)
+        sys.stdout.write(visible(text, sys.stdout))
         sys.stdout.flush()
 
 
 def note(text: str) -> None:
     """A line beside the result."""
-    print(f"[{text}]", file=sys.stderr, flush=True)
+    print(visible(f"[{text}]", sys.stderr), file=sys.stderr, flush=True)

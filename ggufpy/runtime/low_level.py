@@ -171,9 +171,15 @@ class LowLevel:
             self._state().truncate(0)
 
     def eval(self, tokens: Sequence[int]) -> None:
-        """Compute more tokens. Raises ContextError, and changes nothing, if they do not fit."""
+        """Compute more tokens. Raises ContextError, and changes nothing, if they do not fit.
+
+        One token alone is computed as a generated one.
+        """
         with self._lock:
-            self._state().extend(tokens)
+            if len(tokens) == 1:
+                self._state().append(tokens[0])
+            else:
+                self._state().extend(tokens)
 
     def sample(
         self,
