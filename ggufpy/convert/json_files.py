@@ -10,7 +10,7 @@ from ggufpy.errors import FormatError
 
 
 def parse_json(text: bytes, where: str, *, unique_keys: bool = False) -> dict[str, Any]:
-    """Parse a JSON object; `where` begins the message if it is none, or if keys are not unique but must be."""
+    """Parse a JSON object; `where` begins the message if it is none, or a key that must be unique is not."""
     try:
         value = json.loads(text.decode(), object_pairs_hook=_unique if unique_keys else None)
     except (ValueError, RecursionError) as exc:

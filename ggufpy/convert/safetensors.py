@@ -80,11 +80,11 @@ class _Entry:
         if len(offsets) != 2 or offsets[0] > offsets[1]:
             raise self._broken(f"has data_offsets {list(offsets)}")
         self.begin, self.end = offsets
-        if fields["dtype"] not in _TYPES:
-            known = ", ".join(_TYPES)
-            problem = f"tensor '{name}' has dtype {fields['dtype']!r:.40}"
-            raise UnsupportedModelError(f"{path}: {problem}; ggufpy reads {known}")
-        self.type = _TYPES[fields["dtype"]]
+        dtype = fields["dtype"]
+        if not isinstance(dtype, str) or dtype not in _TYPES:
+            problem = f"tensor '{name}' has dtype {dtype!r:.40}; ggufpy reads {', '.join(_TYPES)}"
+            raise UnsupportedModelError(f"{path}: {problem}")
+        self.type = _TYPES[dtype]
         size = math.prod(self.shape) * self.type.block_bytes
         if size != self.end - self.begin:
             raise self._broken(f"takes {size} bytes but has {self.end - self.begin}")

@@ -83,12 +83,14 @@ class _Reader:
             raise FormatError(
                 f"{where}: the archive's entry '{name:.80}' is compressed; save it as safetensors"
             )
-        header = read_bytes(self.path, entry.header_offset, _LOCAL_HEADER.size).tobytes()
-        magic, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-        offset = entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-        if magic != b"PK\3\4" or offset + entry.file_size > self.size:
-            raise FormatError(f"{where}: the archive's entry '{name:.80}' is not whole; download it again")
-        return offset, entry.file_size
+        begin = entry.header_offset + _LOCAL_HEADER.size
+        if _LOCAL_HEADER.size <= begin <= self.size:
+            header = read_bytes(self.path, entry.header_offset, _LOCAL_HEADER.size).tobytes()
+            magic, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+            offset = begin + name_length + extra_length
+            if magic == b"PK\3\4" and offset + entry.file_size <= self.size:
+                return offset, entry.file_size
+        raise FormatError(f"{where}: the archive's entry '{name:.80}' is not whole; download it again")
 
 
 def _is_contiguous(tensor: PickledTensor) -> bool:
