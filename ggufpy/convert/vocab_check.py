@@ -53,9 +53,9 @@ _MIX_TOKENS = 8
 def check_vocabulary(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Encode texts with the checkpoint's tokenizer and with the one that a file of this metadata has.
 
-    The texts are prose, code, numbers, many scripts and white spaces, mixtures of the vocabulary's own
-    tokens, and the added tokens. GGUF does not say that a tokenizer composes characters first (NFC): one that does is
-    given composed ones. Raises TokenizerError that shows the first text on which the two differ.
+    The texts are prose, code, numbers, many scripts and white spaces, mixtures of the vocabulary's own tokens,
+    and the added tokens. GGUF does not say that a tokenizer composes characters first (NFC): one that does
+    is given composed ones. Raises TokenizerError that shows the first text on which the two differ.
     """
     plain = {key: value.value if isinstance(value, Typed) else value for key, value in metadata.items()}
     tokenizer = load_tokenizer(plain)
