@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value
+from ggufpy.graph import Graph, Node
 
 
 class Architecture(Protocol):
@@ -25,6 +26,9 @@ class Architecture(Protocol):
         self, config: Mapping[str, Any], tensors: Mapping[str, TensorSource]
     ) -> Sequence[TensorSource]:
         """All tensors of the GGUF file, in its order, from those of the checkpoint."""
+
+    def forward(self, g: Graph) -> Node:
+        """The network, traced: from token ids to logits."""
 
 
 def names() -> list[str]:

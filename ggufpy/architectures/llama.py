@@ -13,6 +13,7 @@ from ggufpy.architectures._conversion import Slot, constant, count, fill, number
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value
+from ggufpy.graph import Graph, Node
 
 HF_CLASSES = ("LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM")
 
@@ -56,6 +57,18 @@ def convert_tensors(config: Mapping[str, Any], tensors: Mapping[str, TensorSourc
     if rope["rope_type"] == "llama3":
         placed.insert(1, constant("rope_freqs.weight", _llama3_factors(config, rope)))
     return placed
+
+
+def forward(g: Graph) -> Node:
+    """Pre-norm transformer with grouped attention, rotary positions and a gated feed-forward network."""
+    x = g.embed("token_embd")
+    for layer in g.layers():
+        h = layer.rms_norm(x, "attn_norm")
+        q, k, v = layer.linear(h, "attn_q"), layer.linear(h, "attn_k"), layer.linear(h, "attn_v")
+        x = x + layer.linear(layer.attention(layer.rope(q), layer.rope(k), v), "attn_output")
+        h = layer.rms_norm(x, "ffn_norm")
+        x = x + layer.linear(layer.linear(h, "ffn_gate").silu() * layer.linear(h, "ffn_up"), "ffn_down")
+    return g.linear(g.rms_norm(x, "output_norm"), "output", tied="token_embd")
 
 
 def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ggufpy.gguf.values import Typed, Value
 HF_CLASSES = ("Ministral3ForCausalLM",)
 
 convert_tensors = llama.convert_tensors
+forward = llama.forward
 
 
 def metadata(config: Mapping[str, Any]) -> dict[str, Value | Typed]:

@@ -1,1 +1,29 @@
-"""One file per tokenizer kind, built from GGUF metadata alone."""
+"""Tokenizers, built from the metadata of a GGUF file alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from ggufpy.errors import TokenizerError
+from ggufpy.tokenizers.tokenizer import Tokenizer
+
+__all__ = ["Tokenizer", "load_tokenizer"]
+
+# tokenizer.ggml.model: (module, class); imported when needed, to start fast.
+_KINDS = {
+    "llama": ("ggufpy.tokenizers.spm", "SentencePieceTokenizer"),
+    "gpt2": ("ggufpy.tokenizers.bpe", "ByteLevelTokenizer"),
+}
+
+
+def load_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that a GGUF file describes; raises TokenizerError if it is damaged or unknown."""
+    kind = metadata.get("tokenizer.ggml.model")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        known = ", ".join(map(repr, _KINDS))
+        raise TokenizerError(f"tokenizer.ggml.model is {kind!r:.60}; ggufpy has tokenizers of kind {known}")
+    module, name = _KINDS[kind]
+    tokenizer: Tokenizer = getattr(import_module(module), name)(metadata)
+    return tokenizer

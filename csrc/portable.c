@@ -1,0 +1,10 @@
+/* The templates for the ABI floor: the references that every other variant is checked against. */
+
+#if defined(__AVX__)
+#error "this file is the baseline: compile it without -mavx or -march=native"
+#endif
+
+#include "dot_tmpl.h"
+#include "expand_tmpl.h"
+#include "float_tmpl.h"
+#include "gemm_tmpl.h"

@@ -1,0 +1,115 @@
+"""Perplexity of a text, counted as llama-perplexity counts it.
+
+The tokens of the text are cut into chunks of one context each; what is left over is dropped. Each chunk
+starts from an empty context, and only its second half is counted, so that every token is predicted from at
+least half a context. Source: llama.cpp tools/perplexity/perplexity.cpp, perplexity().
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufpy.errors import GgufpyError
+from ggufpy.runtime.engine import Engine
+from ggufpy.tokenizers import Tokenizer
+
+SMALLEST_CONTEXT = 4
+
+# Rows of logits held at once, and widened to f64 at once: with 128k tokens 262 MB and 33 MB.
+_SLAB_ROWS = 512
+_BLOCK_ROWS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Perplexity:
+    """exp of the mean negative log-likelihood of `n_tokens` tokens, and the standard error of that."""
+
+    value: float
+    error: float
+    n_tokens: int
+    n_chunks: int
+    seconds: float
+
+
+def read_text(path: Path) -> str:
+    """The text of a file without a newline at its end; what is not UTF-8 becomes U+FFFD. Raises OSError."""
+    return path.read_bytes().decode("utf-8", errors="replace").removesuffix("\n")
+
+
+def perplexity(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    text: str,
+    *,
+    n_chunks: int | None = None,
+    on_chunk: Callable[[int, int, float], None] | None = None,
+) -> Perplexity:
+    """Measure the perplexity of `text` over chunks of `engine.n_ctx` tokens, of at most `n_chunks` of them.
+
+    on_chunk is told after each chunk: how many are done, how many there are, the perplexity so far.
+    Raises GgufpyError if the context has fewer than 4 tokens, or the text fewer than two contexts.
+    """
+    start = perf_counter()
+    chunks = _chunks(tokenizer, text, engine.n_ctx)[:n_chunks]
+    n_tokens, total, squares = 0, 0.0, 0.0
+    for done, chunk in enumerate(chunks, 1):
+        losses = _losses(engine, chunk)
+        n_tokens += len(losses)
+        total += float(losses.sum())
+        squares += float(np.square(losses).sum())
+        if on_chunk is not None:
+            on_chunk(done, len(chunks), math.exp(total / n_tokens))
+    mean = total / n_tokens
+    value, variance = math.exp(mean), max(0.0, squares / n_tokens - mean * mean)
+    error = value * math.sqrt(variance / max(1, n_tokens - 1))
+    return Perplexity(value, error, n_tokens, len(chunks), perf_counter() - start)
+
+
+def _chunks(tokenizer: Tokenizer, text: str, n_ctx: int) -> list[list[int]]:
+    """Whole contexts of tokens, each led by BOS in place of its first token where the model wants one."""
+    if n_ctx < SMALLEST_CONTEXT:
+        raise GgufpyError(f"a context of {n_ctx} has nothing to count; give at least {SMALLEST_CONTEXT}")
+    tokens = tokenizer.encode(text)
+    if len(tokens) < 2 * n_ctx:
+        needed = f"a context of {n_ctx} needs at least {2 * n_ctx}"
+        raise GgufpyError(
+            f"the text has {len(tokens)} tokens, {needed}; take a longer text or a smaller context"
+        )
+    chunks = [tokens[i : i + n_ctx] for i in range(0, len(tokens) - n_ctx + 1, n_ctx)]
+    if tokenizer.add_bos and tokenizer.bos_id is not None:
+        for chunk in chunks:
+            chunk[0] = tokenizer.bos_id
+    return chunks
+
+
+def _losses(engine: Engine, chunk: list[int]) -> NDArray[np.float64]:
+    """Negative log-likelihoods of the tokens in the second half of a chunk, but for its first: (n,)."""
+    first = len(chunk) // 2
+    sequence = engine.new_sequence()
+    try:
+        engine.eval(sequence, chunk[:first], logits="none")
+        parts: list[NDArray[np.float64]] = []
+        for start in range(first, len(chunk) - 1, _SLAB_ROWS):
+            stop = min(start + _SLAB_ROWS, len(chunk) - 1)
+            engine.eval(sequence, chunk[start:stop], logits="all")
+            parts.extend(_slab_losses(engine.logits(), np.array(chunk[start + 1 : stop + 1])))
+        return np.concatenate(parts)
+    finally:
+        sequence.close()
+
+
+def _slab_losses(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
+    """-log softmax(logits)[row, targets[row]], in blocks. logits: (rows, n_vocab), targets: (rows,)."""
+    for start in range(0, len(targets), _BLOCK_ROWS):
+        rows = logits[start : start + _BLOCK_ROWS].astype(np.float64)
+        wanted = targets[start : start + _BLOCK_ROWS]
+        rows -= rows.max(axis=1, keepdims=True)
+        chosen = rows[np.arange(len(rows)), wanted]
+        yield np.log(np.exp(rows, out=rows).sum(axis=1)) - chosen

@@ -1,0 +1,179 @@
+"""The vocabulary of a GGUF file: read from its metadata, checked, with llama.cpp's defaults filled in."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from ggufpy.errors import TokenizerError
+from ggufpy.tokenizers.special import (
+    ALWAYS_SHOWN,
+    ANSWER_ENDS,
+    BY_TEXT,
+    CALL_ENDS,
+    END_OF_GENERATION,
+    ENDING_PARTS,
+    PART_END,
+)
+
+_KEY = "tokenizer.ggml."
+_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
+
+
+class TokenType(IntEnum):
+    """What a token is; the value is the one in the file (llama.cpp llama.h, enum llama_token_type)."""
+
+    UNDEFINED = 0
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What llama.cpp assumes for a kind of tokenizer where the file says nothing."""
+
+    bos: int | None
+    eos: int | None
+    unknown: int | None
+    add_bos: bool
+    add_space_prefix: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vocabulary:
+    """Tokens with their types and scores, and the ids that have a meaning.
+
+    ids is the inverse of tokens. types may differ from the file's where llama.cpp corrects them.
+    """
+
+    tokens: list[str]
+    ids: dict[str, int]
+    types: list[int]
+    scores: list[float]
+    bos_id: int | None
+    eos_id: int | None
+    unknown_id: int | None
+    eog_ids: frozenset[int]
+    add_bos: bool
+    add_eos: bool
+    add_space_prefix: bool
+
+
+def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabulary:
+    """Read and check the vocabulary in a file's metadata; raises TokenizerError for what cannot be used."""
+    tokens = _tokens(metadata)
+    ids = dict(zip(tokens, range(len(tokens)), strict=True))
+    if len(ids) != len(tokens):
+        first, text = next((id, text) for id, text in enumerate(tokens) if ids[text] != id)
+        raise TokenizerError(f"{_KEY}tokens: {text!r:.60} is both {first} and {ids[text]}; convert again")
+    types = _types(metadata, tokens)
+    eos = _id(metadata, "eos", len(tokens), defaults.eos)
+    eog = _mark_special(metadata, ids, types)
+    vocabulary = Vocabulary(
+        tokens=tokens,
+        ids=ids,
+        types=types,
+        scores=_scores(metadata, len(tokens)),
+        bos_id=_id(metadata, "bos", len(tokens), defaults.bos),
+        eos_id=eos,
+        unknown_id=_id(metadata, "unknown", len(tokens), defaults.unknown),
+        eog_ids=frozenset(eog if eos is None else eog | {eos}),
+        add_bos=_flag(metadata, "add_bos_token", defaults.add_bos),
+        add_eos=_flag(metadata, "add_eos_token", False),
+        add_space_prefix=_flag(metadata, "add_space_prefix", defaults.add_space_prefix),
+    )
+    if vocabulary.add_bos and vocabulary.bos_id is None:
+        raise TokenizerError(f"{_KEY}add_bos_token is true, but there is no {_KEY}bos_token_id")
+    if vocabulary.add_eos and vocabulary.eos_id is None:
+        raise TokenizerError(f"{_KEY}add_eos_token is true, but there is no {_KEY}eos_token_id")
+    return vocabulary
+
+
+def _tokens(metadata: Mapping[str, Any]) -> list[str]:
+    tokens = metadata.get(_KEY + "tokens")
+    if not isinstance(tokens, list) or not tokens or not isinstance(tokens[0], str):
+        raise TokenizerError(f"{_KEY}tokens: not a list of strings; this file has no vocabulary")
+    if "" in tokens:
+        return [text or f"[EMPTY_{id}]" for id, text in enumerate(tokens)]
+    return tokens
+
+
+def _types(metadata: Mapping[str, Any], tokens: list[str]) -> list[int]:
+    types = _numbers(metadata, "token_type", len(tokens)) or [TokenType.NORMAL] * len(tokens)
+    if TokenType.BYTE in types:
+        for id, type in enumerate(types):
+            if type == TokenType.BYTE and not _BYTE.fullmatch(tokens[id]):
+                raise TokenizerError(
+                    f"{_KEY}tokens: byte token {id} is {tokens[id]!r:.60}, not like '<0x0A>'"
+                )
+    return types
+
+
+def _scores(metadata: Mapping[str, Any], count: int) -> list[float]:
+    scores = _numbers(metadata, "scores", count) or [0.0] * count
+    if any(map(math.isnan, scores)):
+        raise TokenizerError(f"{_KEY}scores: some are not numbers; convert the model again")
+    return scores
+
+
+def _numbers(metadata: Mapping[str, Any], name: str, count: int) -> list[Any] | None:
+    values = metadata.get(_KEY + name)
+    if values is None:
+        return None
+    if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values[:1]):
+        raise TokenizerError(f"{_KEY}{name}: not a list of numbers; convert the model again")
+    if len(values) < count:
+        raise TokenizerError(
+            f"{_KEY}{name}: {len(values)} values for {count} tokens; convert the model again"
+        )
+    return values[:count]
+
+
+def _id(metadata: Mapping[str, Any], name: str, count: int, default: int | None) -> int | None:
+    """A special token's id; a default that the vocabulary is too small for counts as none."""
+    key = f"{_KEY}{name}_token_id"
+    if key not in metadata:
+        return default if default is not None and default < count else None
+    id = metadata[key]
+    if isinstance(id, bool) or not isinstance(id, int) or not 0 <= id < count:
+        raise TokenizerError(f"{key} is {id!r:.60}, not one of the {count} tokens; convert the model again")
+    return id
+
+
+def _flag(metadata: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = metadata.get(_KEY + name, default)
+    if not isinstance(value, bool):
+        raise TokenizerError(f"{_KEY}{name} is {value!r:.60}, not true or false; convert the model again")
+    return value
+
+
+def _mark_special(metadata: Mapping[str, Any], ids: Mapping[str, int], types: list[int]) -> set[int]:
+    """Give tokens known by their text the types they should have; returns those at which generation ends."""
+    ending = set()
+    for part, texts in BY_TEXT.items():
+        id = _id(metadata, part, len(types), None)
+        if id is None:
+            id = next((ids[text] for text in texts if text in ids), None)
+            if id is not None:
+                types[id] = TokenType.CONTROL
+        if id is not None and part in ENDING_PARTS:
+            ending.add(id)
+    found = {text: ids[text] for text in END_OF_GENERATION if text in ids}
+    for id in found.values():
+        types[id] = TokenType.CONTROL
+    for text in ALWAYS_SHOWN:
+        if text in ids:
+            types[ids[text]] = TokenType.USER_DEFINED
+    ending |= set(found.values())
+    if PART_END in found and CALL_ENDS & found.keys() and ANSWER_ENDS & found.keys():
+        ending.discard(found[PART_END])
+        types[found[PART_END]] = TokenType.USER_DEFINED
+    return ending

@@ -1,0 +1,175 @@
+"""Perplexity: the counting, with an engine whose logits are known, and the command."""
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ggufpy.commands import perplexity as command
+from ggufpy.errors import GgufpyError
+from ggufpy.evaluate.perplexity import perplexity, read_text
+from ggufpy.runtime.engine import Engine
+from ggufpy.tokenizers import Tokenizer
+
+BOS = 7
+
+
+class Bytes:
+    """A tokenizer with a token per byte."""
+
+    bos_id = BOS
+
+    def __init__(self, add_bos: bool = False) -> None:
+        self.add_bos = add_bos
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        return [BOS] * (add_special and self.add_bos) + list(text.encode())
+
+
+class Table:
+    """An engine whose logits depend on the last token and its position only."""
+
+    n_vocab = 256
+
+    def __init__(self, n_ctx: int) -> None:
+        self.n_ctx = n_ctx
+        random = np.random.default_rng(0)
+        self._of_token: NDArray[np.float32] = random.normal(size=(256, 256)).astype(np.float32)
+        self._of_position: NDArray[np.float32] = random.normal(size=(n_ctx, 256)).astype(np.float32)
+        self._last: NDArray[np.float32] = np.zeros((0, 256), np.float32)
+
+    def row(self, position: int, token: int) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = self._of_token[token] + self._of_position[position]
+        return row
+
+    def new_sequence(self) -> Any:
+        return SimpleNamespace(length=0, close=lambda: None)
+
+    def eval(
+        self, sequence: Any, tokens: list[int], *, generating: bool = False, logits: str = "last"
+    ) -> None:
+        assert sequence.length + len(tokens) <= self.n_ctx
+        if logits == "all":
+            self._last = np.stack([self.row(sequence.length + i, token) for i, token in enumerate(tokens)])
+        sequence.length += len(tokens)
+
+    def logits(self) -> NDArray[np.float32]:
+        return self._last.copy()
+
+
+def measure(engine: Table, tokenizer: Bytes, text: str, **options: Any) -> Any:
+    return perplexity(cast(Engine, engine), cast(Tokenizer, tokenizer), text, **options)
+
+
+def expected(engine: Table, chunks: list[list[int]]) -> tuple[float, float, int]:
+    """The definition, position by position: perplexity, its standard error, tokens counted."""
+    losses = []
+    for chunk in chunks:
+        for i in range(len(chunk) // 2, len(chunk) - 1):
+            row = engine.row(i, chunk[i]).astype(np.float64)
+            losses.append(np.log(np.exp(row).sum()) - row[chunk[i + 1]])
+    value = np.exp(np.mean(losses))
+    return value, value * np.std(losses) / np.sqrt(len(losses) - 1), len(losses)
+
+
+@pytest.mark.parametrize("n_ctx", [4, 9, 32, 200])
+def test_the_second_half_of_each_chunk_counts(n_ctx: int) -> None:
+    engine = Table(n_ctx)
+    text = "".join(chr(32 + i * i % 90) for i in range(3 * n_ctx + n_ctx // 2))
+    tokens = list(text.encode())
+    result = measure(engine, Bytes(), text)
+    value, error, count = expected(engine, [tokens[i * n_ctx : (i + 1) * n_ctx] for i in range(3)])
+    assert result.value == pytest.approx(value, rel=1e-12)
+    assert result.error == pytest.approx(error, rel=1e-9)
+    assert (result.n_tokens, result.n_chunks) == (count, 3)
+
+
+def test_bos_takes_the_place_of_each_first_token() -> None:
+    engine = Table(4)
+    tokens = [BOS, *b"abcdefghijk"]
+    result = measure(engine, Bytes(add_bos=True), "abcdefghijk")
+    value, _, _ = expected(engine, [[BOS, *tokens[1:4]], [BOS, *tokens[5:8]], [BOS, *tokens[9:12]]])
+    assert result.value == pytest.approx(value, rel=1e-12)
+
+
+def test_chunks_can_be_fewer_and_are_told_of() -> None:
+    told: list[tuple[int, int, float]] = []
+    engine = Table(8)
+    result = measure(engine, Bytes(), "x" * 50, n_chunks=2, on_chunk=lambda *news: told.append(news))
+    assert [news[:2] for news in told] == [(1, 2), (2, 2)]
+    assert told[-1][2] == result.value
+    assert measure(engine, Bytes(), "x" * 50, n_chunks=100).n_chunks == 6
+
+
+@pytest.mark.parametrize(
+    ("n_ctx", "text", "message"),
+    [
+        (8, "x" * 15, "the text has 15 tokens, a context of 8 needs at least 16"),
+        (8, "", "the text has 0 tokens"),
+        (2, "x" * 15, "a context of 2 has nothing to count"),
+    ],
+)
+def test_too_little_to_count_is_refused(n_ctx: int, text: str, message: str) -> None:
+    with pytest.raises(GgufpyError, match=message):
+        measure(Table(n_ctx), Bytes(), text)
+
+
+def test_a_text_keeps_its_bytes_but_for_the_last_newline(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_bytes("é\r\n\n\n".encode() + "é".encode()[:1])
+    assert read_text(path) == "é\r\n\n\n\ufffd"
+    path.write_bytes(b"a\r\n\n")
+    assert read_text(path) == "a\r\n"
+
+
+@pytest.mark.parametrize("options", [["-c", "3"], ["-t", "0"], ["--chunks", "0"], ["--precision", "best"]])
+def test_senseless_options_are_usage_errors(options: list[str]) -> None:
+    with pytest.raises(SystemExit) as status:
+        command.main(["-m", "model.gguf", "-f", "text", *options])
+    assert status.value.code == 2
+
+
+def test_files_that_are_not_there_or_not_models_give_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("some text")
+    for model, data in (("missing.gguf", "missing"), (str(text), str(text))):
+        assert command.main(["-m", model, "-f", data]) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.startswith("error: ")
+        assert captured.err.count("\n") == 1
+
+
+def test_the_command_prints_a_line_or_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = tmp_path / "text"
+    text.write_text("x" * 40)
+    loaded: dict[str, Any] = {}
+
+    def load(file: object, **options: Any) -> Table:
+        loaded.update(options)
+        return Table(options["n_ctx"])
+
+    monkeypatch.setattr(
+        "ggufpy.commands.perplexity.GGUFFile.open", lambda path: nullcontext(SimpleNamespace(metadata={}))
+    )
+    monkeypatch.setattr("ggufpy.commands.perplexity.Engine.load", load)
+    monkeypatch.setattr("ggufpy.commands.perplexity.load_tokenizer", lambda metadata: Bytes())
+    arguments = ["-m", "model.gguf", "-f", str(text), "-c", "16", "-t", "2", "--precision", "exact"]
+    assert command.main(arguments) == 0
+    assert capsys.readouterr().out.startswith("PPL = ")
+    assert loaded == {"n_ctx": 16, "n_threads": 2, "precision": "exact"}
+    assert command.main([*arguments, "-o", "json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert result.keys() == {"perplexity", "stderr", "n_tokens", "n_chunks", "seconds"}
+    assert (result["n_tokens"], result["n_chunks"]) == (14, 2)
+    assert "PPL" in captured.err
