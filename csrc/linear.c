@@ -12,8 +12,8 @@
 enum {
     PANEL = 64,           /* weight rows expanded at a time */
     SLICE = 256,          /* and columns of them: 64 KB */
-    CHUNK_BYTES = 32768,  /* of weights taken at a time for generated rows */
-    CHUNK_ROWS = 256,
+    CHUNK_BYTES = 524288, /* of weights taken at a time for generated rows: long runs keep the prefetchers busy */
+    CHUNK_ROWS = 1024,
 };
 
 struct job {
@@ -137,18 +137,21 @@ static void narrow_chunk(const struct job *j, int k, size_t first, size_t n, flo
     }
 }
 
-static size_t chunk_rows(const gg_tensor *w) {
-    const size_t rows = CHUNK_BYTES / w->stride;
-    return rows < 1 ? 1 : gg_min(rows, CHUNK_ROWS);
+/* Small tensors are cut finer, so that all threads finish together. */
+static size_t chunk_rows(const gg_tensor *w, int n_threads) {
+    const size_t share = gg_round_up((size_t)w->n_out, 4 * (size_t)n_threads) / (4 * (size_t)n_threads);
+    const size_t rows = gg_min(gg_min(CHUNK_BYTES / w->stride, CHUNK_ROWS), share);
+    return rows < 1 ? 1 : rows;
 }
 
 /* ---- All of it ---- */
 
-/* Do panel or chunk number `item`, counted over all outputs; returns 0 when there is no such item. */
-static int do_item(const struct job *j, size_t item, int wide, float *scratch) {
+/* Do the next panel or chunk, counted over all outputs; returns 0 when none is left. */
+static int do_item(const struct job *j, struct gg_worker *worker, int wide, float *scratch) {
+    size_t item = gg_take(worker);
     for (size_t k = 0; k < j->outputs; k++) {
         const gg_tensor *w = &j->op->weight[k];
-        const size_t step = wide ? PANEL : chunk_rows(w), n_out = (size_t)w->n_out;
+        const size_t step = wide ? PANEL : chunk_rows(w, worker->n_threads), n_out = (size_t)w->n_out;
         const size_t items = (n_out + step - 1) / step;
         if (item < items) {
             const size_t first = item * step, n = gg_min(step, n_out - first);
@@ -168,11 +171,11 @@ int gg_linear(const struct gg_run *run, const gg_op *op, struct gg_worker *worke
     if (gg_barrier(worker)) return 1;
 
     if (n_tiles(&j)) {
-        while (do_item(&j, gg_take(worker), 1, scratch)) continue;
+        while (do_item(&j, worker, 1, scratch)) continue;
         if (gg_barrier(worker)) return 1;
     }
     if (n_narrow(&j)) {
-        while (do_item(&j, gg_take(worker), 0, scratch)) continue;
+        while (do_item(&j, worker, 0, scratch)) continue;
         if (gg_barrier(worker)) return 1;
     }
     return 0;

@@ -38,9 +38,8 @@ class Cursor:
     def advance(self, count: int, what: str) -> int:
         """Step over `count` bytes and return where they start."""
         if count > self.left:
-            raise self.error(
-                f"{what} takes {count} bytes, the file has {self.left} left", "cut off? get it again"
-            )
+            problem = f"{what} takes {count} bytes, the file has {self.left} left"
+            raise self.error(problem, "cut off? get it again")
         start = self.position
         self.position += count
         return start
@@ -78,15 +77,13 @@ class Cursor:
         """Check `count` strings, step over them and return where they start."""
         start = position = self.position
         buffer, unpack = self.buffer, struct.Struct(self.order + "Q").unpack_from
-        length = 0
         # The hot loop of opening a file: a position past the end shows in the next unpack, or after the last.
         try:
             for _ in range(count):
                 (length,) = unpack(buffer, position)
                 if length > MAX_STRING_BYTES:
-                    raise self.error(
-                        f"{what} has a string of {length} bytes, the limit is {MAX_STRING_BYTES}"
-                    )
+                    problem = f"a string of {length} bytes, the limit is {MAX_STRING_BYTES}"
+                    raise self.error(f"{what} has {problem}")
                 position += 8 + length
         except struct.error:
             position = len(buffer) + 1

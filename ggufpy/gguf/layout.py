@@ -1,4 +1,4 @@
-"""Constants and the one formula of GGUF's layout, for reader and writer. Source: llama.cpp ggml/include/gguf.h."""
+"""What reader and writer share of GGUF's layout. Source: llama.cpp ggml/src/gguf.cpp."""
 
 MAGIC = b"GGUF"
 ALIGNMENT = "general.alignment"

@@ -50,9 +50,9 @@ _CLOSED: list[str] = []
 class Metadata(Mapping[str, Value]):
     """Key to plain Python value, in file order.
 
-    Arrays stay in the file until asked for, and are then kept. Strings that are not valid UTF-8 (a vocabulary may
-    hold any bytes) are decoded with "surrogateescape": ``value.encode("utf-8", "surrogateescape")`` gives the
-    bytes back, and two different strings never become equal.
+    Arrays stay in the file until asked for, and are then kept. Strings that are not valid UTF-8 (a vocabulary
+    may hold any bytes) are decoded with "surrogateescape": ``value.encode("utf-8", "surrogateescape")`` gives
+    the bytes back, and two different strings never become equal.
     """
 
     def __init__(self, values: dict[str, Value | _Array], types: dict[str, ValueType]) -> None:

@@ -1,7 +1,7 @@
 """Reading GGUF files: strict, memory-mapped, versions 2 and 3, both byte orders, split files.
 
-Source: llama.cpp ggml/src/gguf.cpp and src/llama-model-loader.cpp. Where a file could be read in two ways it is
-refused; the padding behind the last tensor may be missing, as some writers leave it out.
+Source: llama.cpp ggml/src/gguf.cpp and src/llama-model-loader.cpp. Where a file could be read in two ways it
+is refused; the padding behind the last tensor may be missing, as some writers leave it out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Value, ValueType
 
 VERSIONS = (2, 3)
-_MAX_ELEMENTS = 2**63 - 1
+_LARGEST = 2**63 - 1
+
+# Shape, type and bytes of a tensor.
+_Entry = tuple[tuple[int, ...], GGMLType, int]
 
 # The least that a tensor's entry can take: length of the name, number of dimensions, type, offset.
 _LEAST_TENSOR_BYTES = 8 + 4 + 4 + 8
@@ -40,8 +43,9 @@ _LEAST_METADATA_BYTES = 8 + 1 + 4 + 1
 class TensorInfo:
     """A tensor in a GGUF file.
 
-    shape is in NumPy order (GGUF's own, reversed; a scalar is (1,)). data is a flat read-only view of the mapped
-    file, in the file's byte order; it stays valid after the file is closed. offset counts from the start of `file`.
+    shape is in NumPy order (GGUF's own, reversed; without dimensions it is (1,)). data is a flat read-only
+    view of the mapped file, in the file's byte order; it stays valid after the file is closed. offset counts
+    from the start of `file`.
     """
 
     name: str
@@ -69,7 +73,7 @@ class TensorInfo:
 class GGUFFile:
     """An open GGUF file, with all its shards if it is split; a context manager.
 
-    version, byte_order ("<" or ">") and metadata are those of the first shard, tensors are in file order over all.
+    version, byte_order ("<" or ">") and metadata are those of the first shard, tensors those of all shards.
     """
 
     path: Path
@@ -82,7 +86,7 @@ class GGUFFile:
     def open(cls, path: Path | str) -> GGUFFile:
         """Open and check `path`, the file or the first of its shards.
 
-        Raises FormatError for anything that breaks a rule of the format, OSError for a file that cannot be read.
+        Raises FormatError for whatever breaks a rule of the format, OSError for a file that cannot be read.
         """
         first = _open_one(Path(path))
         if first.metadata.get(SPLIT_COUNT, 0) not in (0, 1):
@@ -135,9 +139,7 @@ def _start(path: Path) -> Cursor:
     with path.open("rb") as file:
         buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if buffer[:4] != MAGIC:
-        raise FormatError(
-            f"{path}: is not a GGUF file: it begins with {buffer[:4]!r}, not {MAGIC!r}; wrong file?"
-        )
+        raise FormatError(f"{path}: is not GGUF: begins with {buffer[:4]!r}, not {MAGIC!r}; another file?")
     return Cursor(path, buffer, "<", len(MAGIC))
 
 
@@ -148,10 +150,8 @@ def _read_version(cursor: Cursor) -> int:
         version = int.from_bytes(version.to_bytes(4, "little"), "big")
         cursor.order = ">"
     if version not in VERSIONS:
-        known = " and ".join(str(known) for known in VERSIONS)
-        raise FormatError(
-            f"{cursor.path}: is GGUF version {version}, ggufpy reads {known}; convert the model again"
-        )
+        problem = f"is GGUF version {version}, ggufpy reads {' and '.join(map(str, VERSIONS))}"
+        raise FormatError(f"{cursor.path}: {problem}; convert the model again")
     return version
 
 
@@ -166,24 +166,21 @@ def _alignment(cursor: Cursor, metadata: Metadata) -> int:
 
 
 def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, TensorInfo]:
-    """Read the tensor table and check that the data follows it: in its order, without gaps, to the last byte."""
-    entries: dict[str, tuple[tuple[int, ...], GGMLType, int]] = {}
-    end = padded_end = 0
+    """Read the tensor table and check that the data follows it, in its order and without gaps."""
+    entries: dict[str, _Entry] = {}
+    end = expected = 0
     for number in range(count):
         name, shape, type, n_bytes = _read_entry(cursor, number)
         if name in entries:
             raise cursor.error(f"tensor {quoted(name)} appears twice")
         offset: int = cursor.number("Q", f"offset of tensor {quoted(name)}")
-        if offset != padded_end:
-            raise cursor.error(
-                f"tensor {quoted(name)} has offset {offset}, the tensors before it end at {padded_end}"
-            )
+        if offset != expected:
+            raise cursor.error(f"tensor {quoted(name)} has offset {offset}, its place is {expected}")
         entries[name] = (shape, type, n_bytes)
         end = offset + n_bytes
-        padded_end = padded(end, alignment)
+        expected = padded(end, alignment)
     base = padded(cursor.position, alignment)
-    available = len(cursor.buffer) - base
-    if entries and end > available:
+    if end and base + end > len(cursor.buffer):
         problem = f"tensor data ends at byte {base + end}, the file has {len(cursor.buffer)}"
         raise FormatError(f"{cursor.path}: {problem}; cut off? get it again")
     return _map_tensors(cursor, entries, base, alignment)
@@ -199,22 +196,23 @@ def _read_entry(cursor: Cursor, number: int) -> tuple[str, tuple[int, ...], GGML
     if n_dims > MAX_DIMENSIONS:
         raise cursor.error(f"{what} has {n_dims} dimensions, the limit is {MAX_DIMENSIONS}")
     shape = tuple(cursor.number("q", f"shape of {what}") for _ in range(n_dims))[::-1] or (1,)
-    if min(shape) < 0 or math.prod(max(1, n) for n in shape) > _MAX_ELEMENTS:
-        raise cursor.error(f"{what} has the impossible shape {shape}")
     id: int = cursor.number("I", f"type of {what}")
     try:
         type = GGMLType(id)
+        # Empty tensors too: a length of zero hides no overflow of the others.
+        elements = math.prod(max(1, n) for n in shape)
+        if min(shape) < 0 or max(elements, elements * type.block_bytes // type.block_size) > _LARGEST:
+            raise cursor.error(f"{what} has the impossible shape {shape}")
         return name, shape, type, math.prod(shape[:-1]) * type.row_bytes(shape[-1])
     except ValueError:
-        raise cursor.error(
-            f"{what} has type {id}, which ggufpy does not know", "a newer or a retired format"
-        ) from None
+        problem = f"{what} has type {id}, which ggufpy does not know"
+        raise cursor.error(problem, "a retired type, or one newer than ggufpy") from None
     except ShapeError as exc:
         raise cursor.error(f"{what}: {exc}") from exc
 
 
 def _map_tensors(
-    cursor: Cursor, entries: dict[str, tuple[tuple[int, ...], GGMLType, int]], base: int, alignment: int
+    cursor: Cursor, entries: dict[str, _Entry], base: int, alignment: int
 ) -> dict[str, TensorInfo]:
     whole = np.frombuffer(cursor.buffer, np.uint8)
     tensors = {}
@@ -231,22 +229,19 @@ def _gather_shards(first: GGUFFile) -> dict[str, TensorInfo]:
     count, total = _split_value(first, SPLIT_COUNT), _split_value(first, SPLIT_TENSORS)
     index = _split_value(first, SPLIT_NO)
     if index != 0:
-        raise FormatError(
-            f"{first.path}: is shard {index + 1} of {count}; open the first one, it holds the metadata"
-        )
+        problem = f"is shard {index + 1} of {count}, the metadata is in the first"
+        raise FormatError(f"{first.path}: {problem}; open that one")
     tensors: dict[str, TensorInfo] = {}
     for index, path in enumerate(shard_paths(first.path, count)):
         shard = _open_shard(path, index, count) if index else first
         for name, tensor in shard.tensors.items():
             if name in tensors:
-                raise FormatError(
-                    f"{path}: tensor {quoted(name)} is in {tensors[name].file} too; get the files again"
-                )
+                problem = f"tensor {quoted(name)} is in {tensors[name].file.name} too"
+                raise FormatError(f"{path}: {problem}; get the files again")
             tensors[name] = tensor
     if len(tensors) != total:
-        raise FormatError(
-            f"{first.path}: all shards have {len(tensors)} tensors, not {total}; get the files again"
-        )
+        problem = f"the {count} shards have {len(tensors)} tensors together, not {total}"
+        raise FormatError(f"{first.path}: {problem}; get the files again")
     return tensors
 
 
@@ -254,9 +249,8 @@ def _open_shard(path: Path, index: int, count: int) -> GGUFFile:
     try:
         shard = _open_one(path)
     except FileNotFoundError:
-        raise FormatError(
-            f"{path}: shard {index + 1} of {count} is missing; all shards belong in one folder"
-        ) from None
+        problem = f"shard {index + 1} of {count} is missing"
+        raise FormatError(f"{path}: {problem}; all shards belong in one folder") from None
     is_index, is_count = _split_value(shard, SPLIT_NO), _split_value(shard, SPLIT_COUNT)
     if (is_index, is_count) != (index, count):
         problem = f"says that it is shard {is_index + 1} of {is_count}, its name says {index + 1} of {count}"
@@ -269,7 +263,6 @@ def _split_value(file: GGUFFile, key: str) -> int:
     type = file.value_types.get(key)
     if not isinstance(value, int) or type is not SPLIT_TYPES[key]:
         found = "missing" if type is None else f"{value!r:.40} ({type.label})"
-        raise FormatError(
-            f"{file.path}: {key} is {found}, not a {SPLIT_TYPES[key].label}; get the files again"
-        )
+        problem = f"{key} is {found}, not a {SPLIT_TYPES[key].label}"
+        raise FormatError(f"{file.path}: {problem}; get the files again")
     return value

@@ -27,8 +27,7 @@ def shard_paths(first: Path, count: int) -> list[Path]:
     """All `count` shards, given the path of the first; raises FormatError if that is not named as one."""
     ending = shard_path(Path(".gguf"), 0, count).name
     if not first.name.endswith(ending):
-        raise FormatError(
-            f"{first}: is the first of {count} files, but its name does not end in '{ending}'; rename it"
-        )
+        problem = f"is the first of {count} files, but its name does not end in '{ending}'"
+        raise FormatError(f"{first}: {problem}; give it back its name")
     model = first.with_name(first.name.removesuffix(ending) + ".gguf")
     return [shard_path(model, index, count) for index in range(count)]

@@ -6,6 +6,7 @@ Source: llama.cpp ggml/include/gguf.h, enum gguf_type.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -41,7 +42,7 @@ class ValueType(IntEnum):
 
     @property
     def code(self) -> str:
-        """Letter of a fixed-size type, the same for `struct` and (but for BOOL) for NumPy."""
+        """Letter of a fixed-size type, the same for `struct` and for NumPy."""
         return _CODES[self]
 
     @property
@@ -64,8 +65,6 @@ _CODES = {
     ValueType.F64: "d",
 }
 
-_INTEGERS = frozenset(t for t, code in _CODES.items() if code in "BbHhIiQq")
-
 # Python type: (type of a scalar, type of a list's elements), where Typed does not say otherwise.
 _DEFAULTS: dict[type, tuple[ValueType, ValueType]] = {
     bool: (ValueType.BOOL, ValueType.BOOL),
@@ -87,17 +86,23 @@ def typed(key: str, value: Value | Typed) -> Typed:
     """Give a bare value its default type; raises FormatError for a value that has none."""
     if isinstance(value, Typed):
         return value
-    kinds = {type(item) for item in value} if isinstance(value, list) else {type(value)}
-    kind = kinds.pop() if len(kinds) == 1 else None
-    if kind not in _DEFAULTS:
-        raise FormatError(f"metadata key '{key}': no type fits {value!r:.60}; wrap it in Typed")
-    scalar, element = _DEFAULTS[kind]
-    return Typed(value, element if isinstance(value, list) else scalar)
+    items: Sequence[object] = value if isinstance(value, list) else [value]
+    for kind, (scalar, element) in _DEFAULTS.items():
+        if items and all(_is(item, kind) for item in items):
+            return Typed(value, element if isinstance(value, list) else scalar)
+    raise FormatError(f"metadata key '{key}': no type fits {value!r:.60}; wrap it in Typed")
+
+
+def _is(item: object, kind: type) -> bool:
+    """Like isinstance, but a bool is not an int."""
+    return isinstance(item, kind) and (kind is bool or not isinstance(item, bool))
 
 
 def encode_string(text: str) -> bytes:
     """Length and UTF-8 bytes; bytes that the reader could not decode come out as they were."""
     data = text.encode("utf-8", "surrogateescape")
+    if len(data) > MAX_STRING_BYTES:
+        raise ValueError(f"{len(data)} bytes are more than the {MAX_STRING_BYTES} of a string")
     return struct.pack("<Q", len(data)) + data
 
 
@@ -108,12 +113,17 @@ def encode_value(key: str, value: Typed) -> bytes:
             head = struct.pack("<IIQ", ValueType.ARRAY, value.type, len(value.value))
             return head + _encode_items(value.value, value.type)
         return struct.pack("<I", value.type) + _encode_items([value.value], value.type)
-    except (TypeError, ValueError, OverflowError, struct.error, AttributeError, KeyError) as exc:
-        problem = f"{value.value!r:.60} does not fit {value.type.label}"
-        raise FormatError(f"metadata key '{key}': {problem} ({exc}); wrap it in another Typed") from exc
+    except (ValueError, TypeError, OverflowError, struct.error) as exc:
+        problem = f"{value.value!r:.60} is not {value.type.label} ({exc})"
+        raise FormatError(f"metadata key '{key}': {problem}; wrap it in a Typed that fits") from exc
 
 
-def _encode_items(items: list[int] | list[float] | list[bool] | list[str], type: ValueType) -> bytes:
+def _encode_items(items: Sequence[int | float | str], type: ValueType) -> bytes:
+    if type is ValueType.ARRAY:
+        raise TypeError("GGUF readers take no arrays of arrays")
+    accepted = {ValueType.STRING: str, ValueType.BOOL: bool}.get(type, (int, float))
+    if not all(isinstance(item, accepted) for item in items):
+        raise TypeError("an element is of another kind")
     if type is ValueType.STRING:
-        return b"".join([encode_string(item) for item in items])
+        return b"".join([encode_string(str(item)) for item in items])
     return struct.pack(f"<{len(items)}{type.code}", *items)

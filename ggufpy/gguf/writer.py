@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 
 from ggufpy.errors import FormatError, ShapeError
 from ggufpy.gguf.cursor import quoted
-from ggufpy.gguf.layout import ALIGNMENT, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS, MAX_NAME_BYTES, padded
+from ggufpy.gguf.layout import (
+    ALIGNMENT,
+    DEFAULT_ALIGNMENT,
+    MAGIC,
+    MAX_DIMENSIONS,
+    MAX_KEY_BYTES,
+    MAX_NAME_BYTES,
+    padded,
+)
 from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_path
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value, ValueType, encode_string, encode_value, typed
@@ -55,12 +63,14 @@ def write_gguf(
 ) -> list[Path]:
     """Write a model to `path`, or to shards of at most `split_max_size` bytes beside it; returns the files.
 
-    A shard with a single tensor may be larger; a model that fits in one shard becomes a plain file. split.* keys in
-    `metadata` are left out, as they belong to the files that it came from. on_progress is told of each slab of a
-    tensor: the tensor, and the bytes written.
-    Raises FormatError for metadata or names that GGUF cannot hold, ShapeError for a tensor that does not have the
-    rows that it says, OSError if there is no room. Whatever the reason, nothing is left behind then.
+    A shard with a single tensor may be larger; a model that fits in one shard becomes a plain file. split.*
+    keys in `metadata` are left out, as they belong to the files that it came from. on_progress is told of
+    each slab of a tensor: the tensor, and the bytes written.
+    Raises FormatError for metadata or names that GGUF cannot hold, ShapeError for a tensor that does not have
+    the rows that it says, OSError if there is no room. Whatever the reason, nothing is left behind then.
     """
+    for key in metadata:
+        _check_name(f"metadata key {quoted(key)}", key, MAX_KEY_BYTES)
     entries = {key: typed(key, value) for key, value in metadata.items() if key not in SPLIT_TYPES}
     _check_tensors(tensors)
     files = _plan(path, entries, tensors, split_max_size)
@@ -75,22 +85,26 @@ def write_gguf(
 def _check_tensors(tensors: Sequence[TensorSource]) -> None:
     names = set()
     for tensor in tensors:
-        size = len(tensor.name.encode())
-        if size > MAX_NAME_BYTES:
-            raise FormatError(
-                f"tensor {quoted(tensor.name)}: its name has {size} bytes, the limit is {MAX_NAME_BYTES}"
-            )
+        what = f"tensor {quoted(tensor.name)}"
+        _check_name(what, tensor.name, MAX_NAME_BYTES)
         if tensor.name in names:
-            raise FormatError(f"tensor {quoted(tensor.name)} is there twice; a GGUF file takes it once")
+            raise FormatError(f"{what} is there twice; a GGUF file takes a name once")
         names.add(tensor.name)
         if not 1 <= len(tensor.shape) <= MAX_DIMENSIONS:
-            raise ShapeError(
-                f"tensor {quoted(tensor.name)} has shape {tensor.shape}; GGUF takes 1 to 4 dimensions"
-            )
+            raise ShapeError(f"{what} has shape {tensor.shape}; GGUF takes 1 to {MAX_DIMENSIONS} dimensions")
         try:
             _ = tensor.row_bytes
         except ShapeError as exc:
-            raise ShapeError(f"tensor {quoted(tensor.name)}: {exc}; choose another type for it") from exc
+            raise ShapeError(f"{what}: {exc}; choose another type for it") from exc
+
+
+def _check_name(what: str, name: str, limit: int) -> None:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as exc:
+        raise FormatError(f"{what}: its name is not Unicode text ({exc}); choose another") from exc
+    if not 0 < size <= limit:
+        raise FormatError(f"{what}: its name has {size} bytes; choose one of 1 to {limit}")
 
 
 def _plan(
@@ -99,46 +113,51 @@ def _plan(
     """Decide which tensors go to which file, and make the headers."""
     alignment = _alignment(metadata)
     encoded = {key: encode_string(key) + encode_value(key, value) for key, value in metadata.items()}
-    groups = [tensors]
+    groups: Sequence[Sequence[TensorSource]] = [tensors]
     if split_max_size is not None:
-        groups = _groups(tensors, sum(map(len, encoded.values())), alignment, split_max_size)
+        groups = _groups(encoded, tensors, alignment, split_max_size)
     if len(groups) == 1:
         return [_File(path, _header(encoded, tensors, alignment), tensors, alignment)]
     if len(groups) > MAX_SHARDS:
-        raise FormatError(
-            f"{path}: would take {len(groups)} shards, the limit is {MAX_SHARDS}; allow larger ones"
-        )
+        raise FormatError(f"{path}: takes {len(groups)} shards, the limit is {MAX_SHARDS}; allow larger ones")
     files = []
     for index, group in enumerate(groups):
-        values = {SPLIT_NO: index, SPLIT_COUNT: len(groups), SPLIT_TENSORS: len(tensors)}
-        shard = dict(encoded) if index == 0 else {key: encoded[key] for key in (ALIGNMENT,) if key in encoded}
-        for key, value in values.items():
-            shard[key] = encode_string(key) + encode_value(key, Typed(value, SPLIT_TYPES[key]))
-        header = _header(shard, group, alignment)
+        header = _header(_shard_metadata(encoded, index, len(groups), len(tensors)), group, alignment)
         files.append(_File(shard_path(path, index, len(groups)), header, group, alignment))
     return files
+
+
+def _shard_metadata(encoded: Mapping[str, bytes], index: int, count: int, n_tensors: int) -> dict[str, bytes]:
+    """What stands in shard `index`: everything in the first, in the others what it takes to read them."""
+    shard = {key: data for key, data in encoded.items() if index == 0 or key == ALIGNMENT}
+    for key, value in ((SPLIT_NO, index), (SPLIT_COUNT, count), (SPLIT_TENSORS, n_tensors)):
+        shard[key] = encode_string(key) + encode_value(key, Typed(value, SPLIT_TYPES[key]))
+    return shard
 
 
 def _alignment(metadata: Mapping[str, Typed]) -> int:
     given = metadata.get(ALIGNMENT, Typed(DEFAULT_ALIGNMENT, ValueType.U32))
     if not isinstance(given.value, int) or given.type is not ValueType.U32 or given.value.bit_count() != 1:
-        raise FormatError(f"metadata key '{ALIGNMENT}': {given.value!r:.40} is not a power of two (u32)")
+        problem = f"{given.value!r:.40} ({given.type.label}) is not a power of two (u32)"
+        raise FormatError(f"metadata key '{ALIGNMENT}': {problem}; the default is {DEFAULT_ALIGNMENT}")
     return given.value
 
 
 def _groups(
-    tensors: Sequence[TensorSource], metadata_bytes: int, alignment: int, limit: int
+    encoded: Mapping[str, bytes], tensors: Sequence[TensorSource], alignment: int, limit: int
 ) -> list[list[TensorSource]]:
     """Fill shards in order, each with as many tensors as fit beside its header."""
     groups: list[list[TensorSource]] = [[]]
-    split_bytes = sum(len(encode_string(key)) + 4 + SPLIT_TYPES[key].size for key in SPLIT_TYPES)
-    fixed = len(_header({}, [], alignment)) + split_bytes
-    used = fixed + metadata_bytes
+    # Headers without tensors, and the most that aligning their end can add.
+    first, other = (
+        len(_header(_shard_metadata(encoded, index, 0, 0), [], alignment)) + alignment - 1 for index in (0, 1)
+    )
+    used = first
     for tensor in tensors:
         size = len(_tensor_entry(tensor, 0)) + padded(tensor.n_bytes, alignment)
         if groups[-1] and used + size > limit:
             groups.append([])
-            used = fixed
+            used = other
         groups[-1].append(tensor)
         used += size
     return groups
@@ -167,12 +186,10 @@ def _check_target(files: Sequence[_File]) -> None:
         raise FileNotFoundError(f"{folder}: no such folder; create it first")
     for file in files:
         if file.path.exists() and not file.path.is_file():
-            raise FileExistsError(
-                f"{file.path}: is there already and not a regular file; choose another name"
-            )
+            raise FileExistsError(f"{file.path}: is there and not a regular file; choose another name")
     needed, free = sum(file.n_bytes for file in files), shutil.disk_usage(folder).free
     if needed > free:
-        problem = f"takes {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free"
+        problem = f"takes {needed:,} bytes, the disk has {free:,} free"
         raise OSError(f"{files[0].path}: {problem}; make room or choose another place")
 
 

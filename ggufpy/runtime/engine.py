@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ggufpy import architectures
 from ggufpy._kernels import ffi, lib
-from ggufpy.errors import GgufpyError
+from ggufpy.errors import GgufpyError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.graph import Graph
 from ggufpy.graph.hyperparameters import Hyperparameters
@@ -42,9 +42,10 @@ class Engine:
     def __init__(self, file: GGUFFile, n_ctx: int, n_seq: int, n_threads: int, n_batch: int, precision: str) -> None:
         apply_isa_setting()
         source = str(file.path)
+        architecture = architectures.find(str(file.metadata.get("general.architecture")), source)
         h = Hyperparameters.read(file.metadata, source)
         graph = Graph(h, file.tensors, source)
-        output = architectures.find(h.architecture, source).forward(graph)
+        output = architecture.forward(graph)
         _check_all_used(graph, file)
         self.n_vocab, self.n_embd = output.width, h.embedding_length
         self.n_ctx = n_ctx or h.context_length
@@ -196,6 +197,6 @@ def _check_all_used(graph: Graph, file: GGUFFile) -> None:
     unused = [name for name in file.tensors if name not in graph.used]
     if unused:
         architecture = graph.hyperparameters.architecture
-        raise GgufpyError(
+        raise UnsupportedModelError(
             f"{file.path}: {len(unused)} tensors have no place in architecture '{architecture}', the first is '{unused[0]}'"
         )

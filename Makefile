@@ -1,0 +1,57 @@
+# Everything happens in .venv, which the first target that needs it creates. PYTHON: any Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+MODEL := models/pocket-wiki-7m-chat
+GGUF := build/pocket-wiki-7m-chat.gguf
+BUILD = $(wildcard build/cp*)
+
+.PHONY: run test dev check kernels sanitize fix bench wheel clean
+
+run: $(GGUF)    ## convert the model in models/ and chat with it
+	$(BIN)/python -m ggufpy.run -m $(GGUF)
+
+$(GGUF): .venv/installed $(wildcard $(MODEL)/*)
+	$(BIN)/python -m ggufpy.convert $(MODEL) -o $@
+
+test: .venv/dev kernels sanitize    ## everything that must hold
+	$(BIN)/pytest
+
+dev: .venv/dev    ## editable install with all tools; C is rebuilt on import
+
+check: .venv/dev    ## format, lint, types, then all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+kernels: .venv/dev    ## every kernel variant against its C reference, at guard pages
+	. $(BIN)/activate && meson test -C $(BUILD) --print-errorlogs
+
+sanitize: .venv/dev    ## the same under ASan and UBSan
+	test -d build/sanitize || $(BIN)/meson setup build/sanitize -Db_sanitize=address,undefined -Dbuildtype=debugoptimized
+	. $(BIN)/activate && meson test -C build/sanitize --print-errorlogs
+
+fix: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/dev    ## kernels: ns per call and gain over the C reference
+	. $(BIN)/activate && meson test -C $(BUILD) --benchmark --verbose
+
+wheel: .venv/dev    ## dist/*.whl: runs on any x86-64, picks its kernels at run time
+	$(BIN)/pip wheel --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf build dist .venv
+
+# --no-build-isolation: an editable install rebuilds on import and needs its build tools to stay.
+.venv/installed: pyproject.toml meson.build
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --group build
+	. $(BIN)/activate && pip install --quiet --no-build-isolation --editable .
+	touch $@
+
+.venv/dev: .venv/installed
+	$(BIN)/pip install --quiet --group dev
+	touch $@
