@@ -5,7 +5,8 @@ GgufpyError
 ├── UnsupportedModelError  a well-formed model that ggufpy does not know how to convert or run
 ├── TokenizerError         a vocabulary that cannot be built, or that disagrees with its checkpoint
 ├── ShapeError             an array of a shape that the operation does not take
-└── ContextError           more tokens than the context has room for
+├── TemplateError          a chat template that refuses the messages, or fails
+└── ContextError           more tokens than the context has room for; a ValueError, as in llama-cpp-python
 
 A message says what is wrong, where, with which value, and what to do about it.
 """
@@ -31,5 +32,9 @@ class ShapeError(GgufpyError):
     """An array of a shape that the operation does not take."""
 
 
-class ContextError(GgufpyError):
+class TemplateError(GgufpyError):
+    """A chat template that refuses the messages, or fails."""
+
+
+class ContextError(GgufpyError, ValueError):
     """More tokens than the context has room for."""

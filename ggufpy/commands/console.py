@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from ggufpy.errors import GgufpyError
 
+# C0 and DEL as their symbols (U+2400 ...), except line ends and tabs; C1 as U+FFFD.
+_SYMBOLS = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
+_SYMBOLS |= {0x7F: "\u2421", ord("\r"): ""} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
+
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run `command` and return its exit status; errors of ours and of the system become one line, status 1."""
+    """Run `command` and return its exit status; errors of ours and of the system become a line, status 1."""
     try:
         return command()
     except KeyboardInterrupt:
@@ -20,5 +25,13 @@ def run_command(command: Callable[[], int]) -> int:
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         return 1
     except (GgufpyError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(visible(f"error: {error}", sys.stderr), file=sys.stderr)
         return 1
+    except MemoryError as error:
+        print(f"error: not enough memory: {error}; try a smaller context", file=sys.stderr)
+        return 1
+
+
+def visible(text: str, stream: TextIO) -> str:
+    """Text from a model or a file, which on a terminal must not move the cursor, or do worse."""
+    return text.translate(_SYMBOLS) if stream.isatty() else text

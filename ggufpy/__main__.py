@@ -1,0 +1,34 @@
+"""`ggufpy COMMAND ...` and `python -m ggufpy COMMAND ...`: the same as `python -m ggufpy.COMMAND ...`."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "convert": "turn a Hugging Face checkpoint into a GGUF file",
+    "inspect": "print the metadata and the tensors of a GGUF file",
+    "perplexity": "measure how well a model predicts a text",
+    "run": "chat with a model, or complete a text",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit status; without one, say which there are."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments and arguments[0] in COMMANDS:
+        module = import_module(f"ggufpy.commands.{arguments[0]}")
+        status: int = module.main(arguments[1:])
+        return status
+    usage = "usage: ggufpy COMMAND ...\n\n" + "\n".join(
+        f"  {name:12}{does}" for name, does in COMMANDS.items()
+    )
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(f"{usage}\n\nggufpy COMMAND --help tells more.")
+        return 0
+    if arguments:
+        print(f"ggufpy: no command '{arguments[0]}'", file=sys.stderr)
+    print(usage, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

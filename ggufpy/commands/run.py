@@ -1,0 +1,49 @@
+"""`ggufpy run`: chat with a GGUF model in the terminal, answer one prompt, or complete a text."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+
+from ggufpy.commands.console import run_command
+from ggufpy.commands.run_options import check_options, run_parser
+from ggufpy.errors import GgufpyError
+
+DEFAULT_PROMPT = "What is a river?"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a model and return the exit status."""
+    arguments = run_parser().parse_args(argv)
+    return run_command(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    check_options(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8
+    interactive = sys.stdin is not None and sys.stdin.isatty()
+    if arguments.no_conversation and interactive and arguments.prompt is None:
+        raise GgufpyError("-no-cnv: nothing to complete; give a text with -p")
+    first = arguments.prompt if interactive or arguments.prompt is not None else _piped()
+    from ggufpy.commands.session import (
+        Session,
+    )  # NumPy, the tokenizers and the engine: only for a good command line
+
+    with Session.open(arguments) as session:
+        if arguments.no_conversation:
+            session.complete(first)
+        elif interactive:
+            from ggufpy.commands.terminal import talk
+
+            talk(session, first)
+        else:
+            session.answer(first)
+    return 0
+
+
+def _piped() -> str:
+    """What stdin holds, or a greeting if that is nothing."""
+    text = "" if sys.stdin is None else sys.stdin.buffer.read().decode("utf-8", errors="replace")
+    return text.strip() or DEFAULT_PROMPT

@@ -1,0 +1,123 @@
+"""A model opened for `ggufpy run`, and writing its answers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ggufpy.commands.console import visible
+from ggufpy.commands.run_options import context_size, sampling_params
+from ggufpy.commands.shipped import shipped_model
+from ggufpy.errors import GgufpyError
+from ggufpy.gguf.reader import GGUFFile
+from ggufpy.runtime.completion import Completion, encode_prompt
+from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.sampler import Sampler
+from ggufpy.runtime.transcript import Transcript
+from ggufpy.tokenizers import load_tokenizer
+
+if TYPE_CHECKING:
+    from ggufpy.runtime.chat import Chat
+
+
+class Session:
+    """A model with its tokenizer, and what the command line says about sampling."""
+
+    def __init__(self, arguments: argparse.Namespace, file: GGUFFile) -> None:
+        self.name = str(file.metadata.get("general.name", file.path.stem))
+        self.tokenizer = load_tokenizer(file.metadata)
+        self.engine = Engine.load(
+            file, n_ctx=context_size(arguments, file.metadata), n_threads=arguments.threads
+        )
+        self.params = sampling_params(arguments, file.metadata)
+        self._metadata = file.metadata
+        self._max_tokens = arguments.predict if arguments.predict > 0 else None
+        self._system = arguments.system_prompt
+
+    @classmethod
+    @contextmanager
+    def open(cls, arguments: argparse.Namespace) -> Iterator[Session]:
+        """Open the model of the command line, or the shipped one."""
+        with GGUFFile.open(arguments.model or shipped_model()) as file:
+            yield cls(arguments, file)
+
+    def chat(self) -> Chat:
+        """A new conversation by the file's template."""
+        from ggufpy.runtime.chat import Chat
+        from ggufpy.runtime.templates import ChatTemplate
+
+        return Chat(
+            self.engine,
+            self.tokenizer,
+            ChatTemplate.from_metadata(self._metadata),
+            self.params,
+            system=self._system,
+            max_tokens=self._max_tokens,
+        )
+
+    def answer(self, prompt: str) -> None:
+        """Answer one message on stdout."""
+        chat = self.chat()
+        show(chat.ask(prompt))
+        self.report_chat(chat)
+
+    def complete(self, prompt: str) -> None:
+        """Write a text and its continuation to stdout."""
+        tokens = encode_prompt(self.tokenizer, prompt)
+        sampler = Sampler(self.params)
+        for token in tokens:
+            sampler.accept(token)
+        completion = Completion(
+            Transcript(self.engine),
+            self.tokenizer,
+            lambda transcript: self.engine.sample(sampler),
+            max_tokens=self._max_tokens,
+        )
+        write(prompt)
+        show(completion.run(tokens))
+        self.report(completion)
+
+    def report_chat(self, chat: Chat) -> None:
+        """What happened while a message was answered, in a line or two."""
+        if chat.dropped:
+            note(f"the context was full: forgot the oldest {chat.dropped} turn{'s' * (chat.dropped > 1)}")
+        if chat.completion is not None:
+            self.report(chat.completion)
+
+    def report(self, completion: Completion) -> None:
+        """One line about an answer: tokens, tokens per second, and whether the context cut it short."""
+        cut = completion.finish_reason == "length" and len(completion.tokens) != self._max_tokens
+        note(completion.report() + (f"; stopped: the context of {self.engine.n_ctx} is full" if cut else ""))
+
+
+def show(pieces: Generator[str, None, None]) -> None:
+    """Write text as it comes, and a line end if it did not fail before the first of it."""
+    begun = False
+    try:
+        for piece in pieces:
+            write(piece)
+            begun = True
+    except GgufpyError:
+        if begun:
+            write("\n")
+        raise
+    except KeyboardInterrupt:
+        pieces.close()  # if it was not at work just then
+        write("\n")
+        raise
+    write("\n")
+
+
+def write(text: str) -> None:
+    """Write to stdout at once; a terminal gets no control characters."""
+    if text:
+        sys.stdout.write(visible(text, sys.stdout))
+        sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A line beside the result."""
+    print(visible(f"[{text}]", sys.stderr), file=sys.stderr, flush=True)

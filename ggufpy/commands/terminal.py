@@ -1,0 +1,96 @@
+"""The chat in the terminal: a prompt with history and editing, and its commands."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.output import create_output
+
+from ggufpy.commands.session import Session, note, show
+from ggufpy.commands.shipped import cache_folder
+from ggufpy.errors import GgufpyError
+
+if TYPE_CHECKING:
+    from ggufpy.runtime.chat import Chat
+
+HELP = """/help   this list
+/clear  forget the conversation
+/regen  answer the last message once more
+/exit   leave (also Ctrl-D, or Ctrl-C twice)
+Ctrl-C stops an answer."""
+
+
+def talk(session: Session, first: str | None = None) -> None:
+    """Chat until the user leaves. first: the first message, if it is already known."""
+    chat = session.chat()
+    note(f"{session.name}, context {session.engine.n_ctx}; /help lists the commands")
+    if first is not None:
+        _say(session, chat, chat.ask(first))
+    for line in _lines():
+        if line == "/exit":
+            return
+        _obey(session, chat, line)
+
+
+def _obey(session: Session, chat: Chat, line: str) -> None:
+    """Do what one line asks for: a command, or a message."""
+    if line == "/help":
+        note(HELP)
+    elif line == "/clear":
+        chat.clear()
+        note("the conversation is forgotten")
+    elif line == "/regen":
+        if chat.turns:
+            _say(session, chat, chat.regenerate())
+        else:
+            note("nothing to answer yet")
+    elif line.startswith("/") and line[1:].isalpha():
+        note(f"no command {line}; /help lists them")
+    elif line:
+        _say(session, chat, chat.ask(line))
+
+
+def _say(session: Session, chat: Chat, pieces: Generator[str, None, None]) -> None:
+    """Show an answer; Ctrl-C and errors end it, and the chat goes on."""
+    try:
+        show(pieces)
+    except KeyboardInterrupt:
+        note("stopped")
+    except GgufpyError as error:
+        note(f"error: {error}")
+        return
+    session.report_chat(chat)
+
+
+def _lines() -> Iterator[str]:
+    """What the user types, until Ctrl-D or Ctrl-C twice."""
+    # A redirected stdout gets the answers only; the prompt goes where the user can see it.
+    prompt: PromptSession[str] = PromptSession(
+        "> ", history=_history(), output=create_output(always_prefer_tty=True)
+    )
+    interrupted = False
+    while True:
+        try:
+            line = prompt.prompt().strip()
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            if interrupted:
+                return
+            interrupted = True
+            note("Ctrl-C once more, or Ctrl-D, to leave")
+            continue
+        interrupted = False
+        yield line
+
+
+def _history() -> History:
+    path = cache_folder() / "history"
+    try:
+        path.touch(mode=0o600)
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(str(path))

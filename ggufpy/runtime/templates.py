@@ -1,0 +1,184 @@
+"""Chat templates: a file's own Jinja template, in a sandbox that is set up as in transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NoReturn
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ggufpy.errors import FormatError, TemplateError
+
+Message = Mapping[str, Any]
+
+# For files without a template of their own, and for chat_format="chatml".
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+class ChatTemplate:
+    """Turns messages into the text that a model was trained to answer.
+
+    source: the Jinja template. variables: what it may name besides the messages (bos_token, eos_token, ...).
+    Raises FormatError if the template does not parse.
+    """
+
+    def __init__(self, source: str, variables: Mapping[str, str] | None = None) -> None:
+        self._variables = dict(variables or {})
+        try:
+            self._template = _environment().from_string(source)
+        except (jinja2.TemplateError, RecursionError) as exc:
+            raise FormatError(f"chat template: {_one_line(exc)}; the model can still complete text") from exc
+        self._wants_parts = self._ignores_strings()
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any], name: str | None = None) -> ChatTemplate:
+        """The template of a GGUF file: the one called `name`, by default the unnamed one, else ChatML.
+
+        Raises FormatError if it does not parse, TemplateError if the file has no template of that name.
+        """
+        variables = special_tokens(metadata)
+        if name == "chatml":
+            return cls(CHATML, variables)
+        key = "tokenizer.chat_template" + (f".{name}" if name else "")
+        source = metadata.get(key)
+        if source is None and name:
+            names = [k.removeprefix("tokenizer.chat_template.") for k in metadata if k.startswith(key[:24])]
+            raise TemplateError(
+                f"the file has no chat template '{name}'; it has {', '.join(names) or 'none'}"
+            )
+        return cls(source if isinstance(source, str) and source else CHATML, variables)
+
+    def render(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **variables: Any
+    ) -> str:
+        """The text of `messages`, each with a "role" and a "content" (a string, or a list of text parts).
+
+        A system message goes to the front of the first user message where the template refuses the role.
+        Raises TemplateError if the template refuses the messages or fails.
+        """
+        texts = [{**message, "content": _text(message.get("content"))} for message in messages]
+        try:
+            return self._render(texts, add_generation_prompt, variables)
+        except TemplateError:
+            if len(texts) < 2 or [m.get("role") for m in texts[:2]] != ["system", "user"]:
+                raise
+        first = {**texts[1], "content": f"{texts[0]['content']}\n\n{texts[1]['content']}"}
+        return self._render([first, *texts[2:]], add_generation_prompt, variables)
+
+    def _render(
+        self, messages: list[dict[str, Any]], add_generation_prompt: bool, variables: Mapping[str, Any]
+    ) -> str:
+        if self._wants_parts:
+            messages = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+        values = {"tools": None, "documents": None, **self._variables, **variables}
+        try:
+            return self._template.render(
+                messages=messages, add_generation_prompt=add_generation_prompt, **values
+            )
+        except TemplateError:
+            raise
+        except Exception as exc:  # a template is a program: it can fail in any way
+            raise TemplateError(f"the chat template failed: {_one_line(exc)}") from exc
+
+    def _ignores_strings(self) -> bool:
+        """Whether the template shows content only as a list of parts (some for vision models do)."""
+        self._wants_parts = False
+        probe = [{"role": "user", "content": "ggufpy-probe"}]
+        if "ggufpy-probe" in self._try(probe):
+            return False
+        self._wants_parts = True
+        return "ggufpy-probe" in self._try(probe)
+
+    def _try(self, messages: list[dict[str, Any]]) -> str:
+        try:
+            return self._render(messages, True, {})
+        except TemplateError:
+            return ""
+
+
+def special_tokens(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Texts of the special tokens that templates name: bos_token, eos_token, unk_token, ..."""
+    tokens = metadata.get("tokenizer.ggml.tokens", [])
+    keys = {
+        "bos": "bos",
+        "eos": "eos",
+        "unknown": "unk",
+        "padding": "pad",
+        "seperator": "sep",
+        "mask": "mask",
+    }
+    found = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for key, name in keys.items()}
+    return {
+        f"{name}_token": tokens[token]
+        for name, token in found.items()
+        if isinstance(token, int) and 0 <= token < len(tokens)
+    }
+
+
+class _GenerationTag(Extension):
+    """`{% generation %}...{% endgeneration %}`: marks answers for training, which is nothing to us."""
+
+    tags = {"generation"}  # noqa: RUF012 (jinja2's own declaration)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
+    )
+    environment.filters["tojson"] = _tojson
+    globals_: dict[str, Callable[..., Any]] = {"raise_exception": _refuse, "strftime_now": _now}
+    environment.globals.update(globals_)
+    return environment
+
+
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # Jinja's own filter escapes HTML, which no model has been trained on.
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(f"the chat template refuses these messages: {_one_line(message)}")
+
+
+def _now(format: str) -> str:
+    return datetime.now().strftime(format)
+
+
+def _text(content: Any) -> Any:
+    """Content as a string: text parts are joined. Raises TemplateError for parts that are not text."""
+    if not isinstance(content, list):
+        return "" if content is None else content
+    parts: list[str] = []
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise TemplateError(f"message content of type {kind!r}: only text can be read")
+        parts.append(part["text"])
+    return "\n".join(parts)
+
+
+def _one_line(what: object) -> str:
+    return " ".join(str(what).split()) or type(what).__name__

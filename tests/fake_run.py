@@ -1,0 +1,60 @@
+"""`ggufpy run` on the fake engine, in a terminal of its own: what tests/test_run.py starts.
+
+Answers a message in capitals; "slow N" counts to N, a number each 20 ms; "evil" has control characters.
+"""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from fakes import FakeEngine, FakeTokenizer, says
+from terminals import take_terminal
+
+from ggufpy.commands.run import main
+from ggufpy.runtime.sampler import Sampler
+
+
+class FakeFile:
+    path = Path("fake.gguf")
+    metadata: dict[str, Any] = {"general.name": "fake"}  # noqa: RUF012
+
+    def __enter__(self) -> "FakeFile":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def answer(question: str) -> str:
+    kind, _, count = question.partition(" ")
+    if kind == "slow":
+        return "".join(f"{number}\n" for number in range(int(count)))
+    return "a\x1b[31mb\x07\r\nc\x9bd" if question == "evil" else question.upper()
+
+
+class SlowEngine(FakeEngine):
+    def sample(self, sampler: Sampler) -> int:
+        token = super().sample(sampler)
+        if token == ord("\n"):
+            time.sleep(0.02)
+        return token
+
+
+def load(file: object, *, n_ctx: int | None, n_threads: int | None) -> SlowEngine:
+    return SlowEngine(says(answer), n_ctx or 512)
+
+
+def run(arguments: list[str]) -> int:
+    take_terminal()
+    with (
+        patch("ggufpy.gguf.reader.GGUFFile.open", lambda path: FakeFile()),
+        patch("ggufpy.runtime.engine.Engine.load", load),
+        patch("ggufpy.commands.session.load_tokenizer", lambda metadata: FakeTokenizer()),
+    ):
+        return main(["-m", "fake.gguf", *arguments])
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))

@@ -1,0 +1,376 @@
+"""`Llama` and its return values, on an engine of which the test knows every logit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import ENDOFTEXT, IM_END, FakeEngine, FakeTokenizer, says
+
+from ggufpy.errors import ContextError, GgufpyError, TemplateError
+from ggufpy.runtime.llama import Llama
+
+METADATA = {
+    "general.architecture": "llama",
+    "llama.embedding_length": 4,
+    "tokenizer.ggml.tokens": [],
+}
+
+
+class FakeFile:
+    metadata = METADATA
+
+    def close(self) -> None:
+        pass
+
+
+Make = Callable[..., tuple[Llama, FakeEngine]]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Makes a Llama that continues texts as `follow` says."""
+
+    def build(follow: Callable[[list[int]], int], **options: Any) -> tuple[Llama, FakeEngine]:
+        engine = FakeEngine(follow)
+
+        def load(file: object, *, n_ctx: int | None, **options: object) -> FakeEngine:
+            engine.n_ctx = n_ctx or 1024
+            return engine
+
+        monkeypatch.setattr("ggufpy.gguf.reader.GGUFFile.open", lambda path: FakeFile())
+        monkeypatch.setattr("ggufpy.runtime.engine.Engine.load", load)
+        monkeypatch.setattr("ggufpy.runtime.low_level.load_tokenizer", lambda metadata: FakeTokenizer())
+        return Llama("fake.gguf", **options), engine
+
+    return build
+
+
+def alphabet(tokens: list[int]) -> int:
+    """The next letter; after z the end."""
+    return tokens[-1] + 1 if tokens[-1] < ord("z") else IM_END
+
+
+def whole(response: Any) -> dict[str, Any]:
+    assert isinstance(response, dict)
+    return response
+
+
+def test_a_completion_has_llama_cpp_pythons_shape(make: Make) -> None:
+    llm, _ = make(alphabet)
+    response = whole(llm("abc", max_tokens=3))
+    assert response.pop("id").startswith("cmpl-") and response.pop("created") > 1e9
+    assert response == {
+        "object": "text_completion",
+        "model": "fake.gguf",
+        "choices": [{"text": "def", "index": 0, "logprobs": None, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 3, "total_tokens": 6},
+    }
+
+
+def test_an_end_token_ends_the_text(make: Make) -> None:
+    llm, _ = make(alphabet)
+    response = whole(llm.create_completion("w", max_tokens=None, model="mine"))
+    assert response["choices"][0]["text"] == "xyz" and response["choices"][0]["finish_reason"] == "stop"
+    assert response["usage"]["completion_tokens"] == 3 and response["model"] == "mine"
+
+
+def test_stop_strings_and_echo(make: Make) -> None:
+    llm, _ = make(alphabet)
+    choice = whole(llm("abc", max_tokens=0, stop=["zz", "hi"], echo=True))["choices"][0]
+    assert choice["text"] == "abcdefg" and choice["finish_reason"] == "stop"
+    assert whole(llm("abc", max_tokens=5, stop="f"))["choices"][0]["text"] == "de"
+
+
+def test_a_streamed_completion(make: Make) -> None:
+    llm, _ = make(alphabet)
+    chunks = list(llm("abc", max_tokens=9, stop=["gh"], stream=True))
+    assert [whole(chunk)["choices"][0]["text"] for chunk in chunks] == ["d", "e", "f", ""]
+    assert [whole(chunk)["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "stop"]
+    assert len({whole(chunk)["id"] for chunk in chunks}) == 1
+    assert all(whole(chunk)["object"] == "text_completion" and "usage" not in chunk for chunk in chunks)
+
+
+def test_a_chat_completion(make: Make) -> None:
+    llm, _ = make(says(lambda question: question + "!"))
+    response = whole(llm.create_chat_completion([{"role": "user", "content": "hey"}]))
+    assert response.pop("id").startswith("chatcmpl-") and response.pop("created") > 1e9
+    assert response == {
+        "object": "chat.completion",
+        "model": "fake.gguf",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "hey!"},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 22, "completion_tokens": 4, "total_tokens": 26},
+    }
+
+
+def test_a_streamed_chat_completion(make: Make) -> None:
+    llm, _ = make(says(lambda question: question + "!"))
+    chunks = list(llm.create_chat_completion([{"role": "user", "content": "he"}], stream=True))
+    assert [whole(chunk)["choices"][0]["delta"] for chunk in chunks] == [
+        {"role": "assistant"},
+        {"content": "h"},
+        {"content": "e"},
+        {"content": "!"},
+        {},
+    ]
+    assert whole(chunks[-1])["choices"][0]["finish_reason"] == "stop"
+    assert {whole(chunk)["object"] for chunk in chunks} == {"chat.completion.chunk"}
+
+
+def test_the_chat_template_may_refuse(make: Make) -> None:
+    llm, _ = make(alphabet, chat_format="unheard-of")
+    with pytest.raises(TemplateError, match="no chat template 'unheard-of'"):
+        llm.create_chat_completion([{"role": "user", "content": "x"}])
+
+
+def test_a_shared_beginning_is_not_computed_again(make: Make) -> None:
+    llm, engine = make(alphabet)
+    llm("abc", max_tokens=2)
+    engine.evaluated.clear()
+    llm("abcdxy", max_tokens=1)
+    assert engine.evaluated == [([ord("x"), ord("y")], False)]
+    engine.evaluated.clear()
+    llm("abcdxy", max_tokens=1)
+    assert engine.evaluated == [([ord("y")], False)]
+
+
+def test_logprobs(make: Make) -> None:
+    llm, _ = make(alphabet)
+    logprobs = whole(llm("abc", max_tokens=2, logprobs=2))["choices"][0]["logprobs"]
+    certain = -np.log(1 + 258 * np.exp(-40))
+    assert logprobs["tokens"] == ["d", "e"] and logprobs["text_offset"] == [3, 4]
+    assert logprobs["token_logprobs"] == pytest.approx([certain, certain])
+    assert logprobs["top_logprobs"][0] == pytest.approx({"d": certain, "\x00": certain - 40})
+
+
+def test_logprobs_of_the_prompt(make: Make) -> None:
+    llm, _ = make(alphabet)
+    with pytest.raises(ValueError, match="logits_all=True"):
+        llm("abc", logprobs=1, echo=True)
+    llm, _ = make(alphabet, logits_all=True)
+    logprobs = whole(llm("abx", max_tokens=1, logprobs=0, echo=True))["choices"][0]["logprobs"]
+    certain = -np.log(1 + 258 * np.exp(-40))
+    assert logprobs["tokens"] == ["a", "b", "x", "y"] and logprobs["text_offset"] == [0, 1, 2, 3]
+    assert logprobs["token_logprobs"][0] is None
+    assert logprobs["token_logprobs"][1:] == pytest.approx([certain, certain - 40, certain])
+
+
+def test_logprobs_of_a_chat(make: Make) -> None:
+    llm, _ = make(says(lambda question: "ok"))
+    message = [{"role": "user", "content": "x"}]
+    response = whole(llm.create_chat_completion(message, logprobs=True, top_logprobs=1))
+    first = response["choices"][0]["logprobs"]["content"][0]
+    assert first["token"] == "o" and first["bytes"] is None and len(first["top_logprobs"]) == 1
+    chunks = list(llm.create_chat_completion(message, logprobs=True, stream=True))
+    assert whole(chunks[1])["choices"][0]["logprobs"]["content"][0]["token"] == "o"
+
+
+def test_logit_bias_and_processors(make: Make) -> None:
+    llm, _ = make(alphabet)
+    biased = whole(llm("abc", max_tokens=2, temperature=0, logit_bias={ord("d"): -100, ord("e"): 25}))
+    assert biased["choices"][0]["text"] == "ef"
+    seen: list[list[int]] = []
+
+    def shout(ids: Any, logits: Any) -> Any:
+        seen.append(ids.tolist())
+        return np.where(np.arange(len(logits)) == ord("Z"), 50, logits)
+
+    assert whole(llm("abc", max_tokens=2, logits_processor=[shout]))["choices"][0]["text"] == "ZZ"
+    assert seen == [[97, 98, 99], [97, 98, 99, ord("Z")]]
+    with pytest.raises(ValueError, match="logit_bias: no token 999"):
+        llm("abc", logit_bias={999: 1.0})
+
+
+def test_stopping_criteria(make: Make) -> None:
+    llm, _ = make(alphabet)
+    response = whole(llm("abc", max_tokens=9, stopping_criteria=lambda ids, logits: len(ids) >= 5))
+    assert response["choices"][0] | {"logprobs": None} == {
+        "text": "de",
+        "index": 0,
+        "logprobs": None,
+        "finish_reason": "stop",
+    }
+
+
+def test_sampling_in_numpy_follows_the_logits(make: Make) -> None:
+    """Logits 1, 0 and -inf elsewhere, drawn often: frequencies are those of the softmax, per setting."""
+    llm, _ = make(alphabet)
+
+    def two(ids: Any, logits: Any) -> Any:
+        logits[:] = -np.inf
+        logits[[65, 66]] = 1.0, 0.0
+        return logits
+
+    def share_of_b(**options: Any) -> float:
+        text = whole(llm("x", max_tokens=400, seed=1, logits_processor=two, min_p=0, **options))
+        return float(text["choices"][0]["text"].count("B") / 400)
+
+    assert share_of_b(temperature=1) == pytest.approx(1 / (1 + np.e), abs=0.06)
+    assert share_of_b(temperature=2) == pytest.approx(1 / (1 + np.exp(0.5)), abs=0.06)
+    assert share_of_b(temperature=0) == share_of_b(top_k=1) == share_of_b(top_p=0.5) == 0
+    assert share_of_b(temperature=1, presence_penalty=-50, top_k=0) in (0, 1)
+
+
+def test_what_does_not_fit_is_a_value_error(make: Make) -> None:
+    llm, _ = make(alphabet, n_ctx=8)
+    with pytest.raises(ValueError, match=r"Requested tokens \(8\) exceed context window of 8"):
+        llm("a" * 8)
+    with pytest.raises(ContextError):
+        llm.eval([1] * 9)
+    assert llm.n_tokens == 0
+    assert whole(llm("a" * 5, max_tokens=99))["usage"]["completion_tokens"] == 3
+
+
+def test_arguments_that_cannot_be_honoured_are_refused(make: Make) -> None:
+    llm, _ = make(alphabet)
+    with pytest.raises(ValueError, match="suffix"):
+        llm("a", suffix="b")
+    with pytest.raises(TypeError, match="grammar"):
+        llm("a", grammar="x")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="rope_freq_base"):
+        make(alphabet, rope_freq_base=1.0)
+    with pytest.raises(ValueError, match="n_ctx=-1"):
+        make(alphabet, n_ctx=-1)
+    with pytest.raises(ValueError, match=r"999.* is not in the vocabulary"):
+        llm([999])
+
+
+def test_prompts_of_tokens_and_bos(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    llm, engine = make(alphabet)
+    llm([97, 98], max_tokens=1)
+    monkeypatch.setattr(FakeTokenizer, "add_bos", True)
+    llm("a", max_tokens=1)
+    llm("<|endoftext|>b", max_tokens=1)
+    llm("", max_tokens=1)
+    assert [tokens for tokens, _ in engine.evaluated] == [[97, 98], [ENDOFTEXT, 97], [98], [ENDOFTEXT]]
+
+
+def test_tokenize_and_detokenize(make: Make) -> None:
+    llm, _ = make(alphabet)
+    assert llm.tokenize("é".encode()) == [0xC3, 0xA9]
+    assert llm.tokenize(b"<|im_end|>", special=True) == [IM_END]
+    assert (
+        llm.detokenize([97, IM_END]) == b"a" and llm.detokenize([97, IM_END], special=True) == b"a<|im_end|>"
+    )
+    assert llm.detokenize([ENDOFTEXT, 32, 97]) == b"a"
+    assert llm.detokenize([32, 97], prev_tokens=[98]) == b" a"
+
+
+def test_what_the_model_is(make: Make) -> None:
+    llm, _ = make(alphabet, n_ctx=0)
+    assert (llm.n_ctx(), llm.n_vocab(), llm.n_embd()) == (1024, 259, 4)
+    assert (llm.token_bos(), llm.token_eos(), llm.token_nl()) == (ENDOFTEXT, IM_END, 10)
+    assert llm.metadata["general.architecture"] == "llama"
+
+
+def test_eval_scores_sample_reset(make: Make) -> None:
+    llm, _ = make(alphabet, logits_all=True)
+    llm.eval([97, 98])
+    llm.eval([110])
+    assert llm.scores.shape == (3, 259) and llm.scores.argmax(axis=1).tolist() == [98, 99, 111]
+    assert (llm.n_tokens, llm.eval_tokens, llm.sample(temp=0)) == (3, [97, 98, 110], 111)
+    llm.reset()
+    assert llm.n_tokens == 0 and llm.scores.shape == (0, 259)
+    with pytest.raises(GgufpyError, match="call eval first"):
+        llm.sample()
+
+
+def test_scores_without_logits_all_have_the_last_row(make: Make) -> None:
+    llm, _ = make(alphabet)
+    llm.eval([97, 98])
+    assert llm.scores.shape == (2, 259) and llm.scores[-1].argmax() == 99 and not llm.scores[0].any()
+    assert len(llm.eval_logits) == 1
+
+
+def test_generate(make: Make) -> None:
+    llm, engine = make(alphabet)
+    tokens = llm.generate([97, 98])
+    assert [next(tokens), next(tokens)] == [99, 100]
+    assert tokens.send([120]) == 121
+    assert llm.eval_tokens == [97, 98, 99, 100, 120]
+    engine.evaluated.clear()
+    assert next(llm.generate([97, 98, 120])) == 121 and engine.evaluated == [([120], False)]
+    assert next(llm.generate([100], reset=False)) == 101 and llm.eval_tokens == [97, 98, 120, 100]
+    assert next(llm.generate([97], logits_processor=lambda ids, logits: -logits)) != 98
+
+
+def test_two_streams_at_once_do_not_disturb_each_other(make: Make) -> None:
+    llm, _ = make(alphabet)
+    one = iter(llm("a", max_tokens=None, stream=True))
+    next(one)
+    two = iter(llm("p", max_tokens=None, stream=True))
+    next(two)
+    assert whole(llm("x", max_tokens=None))["choices"][0]["text"] == "yz"
+    assert "".join(whole(chunk)["choices"][0]["text"] for chunk in two) == "rstuvwxyz"
+    assert "".join(whole(chunk)["choices"][0]["text"] for chunk in one) == "cdefghijklmnopqrstuvwxyz"
+
+
+def test_threads_take_turns(make: Make) -> None:
+    llm, engine = make(alphabet)
+    inside = threading.Lock()
+    plain = engine.eval
+
+    def alone(*arguments: Any, **options: Any) -> None:
+        assert inside.acquire(blocking=False)
+        plain(*arguments, **options)
+        inside.release()
+
+    engine.eval = alone  # type: ignore[method-assign]
+    texts: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: texts.append(whole(llm("a", max_tokens=None))["choices"][0]["text"]))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert texts == ["bcdefghijklmnopqrstuvwxyz"] * 4
+
+
+def test_seeds(make: Make) -> None:
+    def flat(ids: Any, logits: Any) -> Any:
+        return np.where(np.arange(len(logits)) < 128, 0.0, -np.inf)
+
+    llm, _ = make(alphabet)
+
+    def texts(model: Llama, **options: Any) -> Iterator[str]:
+        while True:
+            response = model("a", max_tokens=20, logits_processor=flat, top_k=0, **options)
+            yield whole(response)["choices"][0]["text"]
+
+    with_seed = texts(llm, seed=7)
+    assert next(with_seed) == next(with_seed)
+    one, other = texts(make(alphabet, seed=3)[0]), texts(make(alphabet, seed=3)[0])
+    assert [next(one), next(one)] == [next(other), next(other)]
+    assert next(texts(llm)) != next(texts(llm))
+
+
+def test_closed_and_vocab_only(make: Make) -> None:
+    llm, _ = make(alphabet, vocab_only=True)
+    assert llm.tokenize(b"a") == [97] and llm.n_vocab() == 259 and llm.n_embd() == 4
+    with pytest.raises(GgufpyError, match="vocab_only"):
+        llm("a")
+    with make(alphabet)[0] as llm:
+        llm("a")
+    with pytest.raises(GgufpyError, match="closed"):
+        llm("a")
+
+
+def test_verbose_reports_on_stderr(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    llm, _ = make(alphabet, verbose=True)
+    llm("abc", max_tokens=3)
+    captured = capsys.readouterr()
+    assert (
+        captured.out == "" and captured.err.startswith("prompt: 3 tokens, ") and captured.err.count("\n") == 1
+    )
