@@ -26,6 +26,9 @@ CHATML = (
 )
 
 
+_KEY = "tokenizer.chat_template"
+
+
 class ChatTemplate:
     """Turns messages into the text that a model was trained to answer.
 
