@@ -37,7 +37,8 @@ static double next_unit(gg_rng *rng) {
     return x < 1.0 ? x : nextafter(1.0, 0.0);
 }
 
-/* ---- The chain: each step keeps a prefix of candidates that are sorted by falling logit ---- */
+/* ---- The chain: each step keeps some candidates, at the front. They are in the order of the vocabulary until a step
+ * needs them sorted; the draw walks along them in whatever order they are ---- */
 
 static int by_falling_logit(const void *a, const void *b) {
     const gg_candidate *x = a, *y = b;
@@ -54,27 +55,35 @@ static void sift_down(gg_candidate *heap, size_t n, size_t i) { /* the worst can
     }
 }
 
-/* The k best, sorted, at the front. */
-static size_t top_k(gg_candidate *c, size_t n, int32_t k) {
-    if (k > 0 && (size_t)k < n) {
-        const size_t kept = (size_t)k;
-        for (size_t i = kept; i-- > 0;) sift_down(c, kept, i);
-        for (size_t i = kept; i < n; i++)
-            if (by_falling_logit(&c[i], &c[0]) < 0) c[0] = c[i], sift_down(c, kept, 0);
-        n = kept;
+/* The k best, sorted. */
+static size_t top_k(gg_candidate *c, size_t n, size_t k) {
+    if (k < n) {
+        for (size_t i = k; i-- > 0;) sift_down(c, k, i);
+        for (size_t i = k; i < n; i++)
+            if (by_falling_logit(&c[i], &c[0]) < 0) c[0] = c[i], sift_down(c, k, 0);
+        n = k;
     }
     qsort(c, n, sizeof *c, by_falling_logit);
     return n;
 }
 
+static float best_logit(const gg_candidate *c, size_t n) {
+    float best = c[0].logit;
+    for (size_t i = 1; i < n; i++)
+        if (c[i].logit > best) best = c[i].logit;
+    return best;
+}
+
+/* Sets p; returns the sum. */
 static double softmax(gg_candidate *c, size_t n, float temperature) {
+    const float best = best_logit(c, n);
     double sum = 0.0;
-    for (size_t i = 0; i < n; i++) sum += c[i].p = expf((c[i].logit - c[0].logit) / temperature);
+    for (size_t i = 0; i < n; i++) sum += c[i].p = expf((c[i].logit - best) / temperature);
     return sum;
 }
 
+/* The first of the sorted candidates that together reach p. */
 static size_t top_p(gg_candidate *c, size_t n, float p) {
-    if (p >= 1.0f) return n;
     const double sum = softmax(c, n, 1.0f);
     double reached = 0.0;
     for (size_t i = 0; i < n; i++)
@@ -82,12 +91,13 @@ static size_t top_p(gg_candidate *c, size_t n, float p) {
     return n;
 }
 
-static size_t min_p(const gg_candidate *c, size_t n, float p) {
-    if (p <= 0.0f) return n;
-    const float least = c[0].logit + logf(p);
-    size_t kept = 1;
-    while (kept < n && c[kept].logit >= least) kept++;
-    return kept;
+/* Those at least p times as likely as the best. */
+static size_t min_p(gg_candidate *c, size_t n, float p) {
+    const float least = best_logit(c, n) + logf(p);
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (c[i].logit >= least) c[kept++] = c[i];
+    return kept ? kept : 1;
 }
 
 static void penalize(gg_candidate *c, const gg_sampling *s, const int32_t *history, size_t n) {
@@ -121,8 +131,9 @@ int32_t gg_sample(const float *logits, size_t n_vocab, const gg_sampling *sampli
     for (size_t i = 0; i < n_vocab; i++) c[i] = (gg_candidate){logits[i], 0.0f, (int32_t)i};
     penalize(c, sampling, history, n_history);
     if (sampling->temperature <= 0.0f) return most_likely(c, n_vocab);
-    size_t n = top_k(c, n_vocab, sampling->top_k);
-    n = top_p(c, n, sampling->top_p);
-    n = min_p(c, n, sampling->min_p);
+    size_t n = n_vocab;
+    if (sampling->top_k > 0) n = top_k(c, n, (size_t)sampling->top_k);
+    if (sampling->top_p < 1.0f) n = top_p(c, sampling->top_k > 0 ? n : top_k(c, n, n), sampling->top_p);
+    if (sampling->min_p > 0.0f) n = min_p(c, n, sampling->min_p);
     return draw(c, n, sampling->temperature, rng);
 }

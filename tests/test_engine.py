@@ -270,5 +270,5 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load(random_llama.write(tmp_path / "extra.gguf", extra))
     with pytest.raises(FormatError, match=r"'llama\.block_count' is 100000"):
         load(random_llama.write(tmp_path / "deep.gguf", tensors, llama__block_count=100000))
-    with pytest.raises(UnsupportedModelError, match=r"architecture 'mamba7' is not supported; ggufpy knows llama"):
+    with pytest.raises(UnsupportedModelError, match=r"arch\.gguf: architecture 'mamba7' is unknown; ggufpy knows: llama"):
         load(random_llama.write(tmp_path / "arch.gguf", tensors, general__architecture="mamba7"))

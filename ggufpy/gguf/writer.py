@@ -69,17 +69,37 @@ def write_gguf(
     Raises FormatError for metadata or names that GGUF cannot hold, ShapeError for a tensor that does not have
     the rows that it says, OSError if there is no room. Whatever the reason, nothing is left behind then.
     """
-    for key in metadata:
-        _check_name(f"metadata key {quoted(key)}", key, MAX_KEY_BYTES)
-    entries = {key: typed(key, value) for key, value in metadata.items() if key not in SPLIT_TYPES}
-    _check_tensors(tensors)
-    files = _plan(path, entries, tensors, split_max_size)
+    files = _checked_plan(path, metadata, tensors, split_max_size)
     _check_target(files)
     with _renamed_when_whole([file.path for file in files]) as outputs:
         for file, output in zip(files, outputs, strict=True):
             with output.open("wb") as stream:
                 _write_file(stream, file, on_progress)
     return [file.path for file in files]
+
+
+def file_sizes(
+    path: Path,
+    metadata: Mapping[str, Value | Typed],
+    tensors: Sequence[TensorSource],
+    *,
+    split_max_size: int | None = None,
+) -> dict[Path, int]:
+    """The files that `write_gguf` would write, and their bytes; raises what it raises for these arguments."""
+    return {file.path: file.n_bytes for file in _checked_plan(path, metadata, tensors, split_max_size)}
+
+
+def _checked_plan(
+    path: Path,
+    metadata: Mapping[str, Value | Typed],
+    tensors: Sequence[TensorSource],
+    split_max_size: int | None,
+) -> list[_File]:
+    for key in metadata:
+        _check_name(f"metadata key {quoted(key)}", key, MAX_KEY_BYTES)
+    entries = {key: typed(key, value) for key, value in metadata.items() if key not in SPLIT_TYPES}
+    _check_tensors(tensors)
+    return _plan(path, entries, tensors, split_max_size)
 
 
 def _check_tensors(tensors: Sequence[TensorSource]) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufpy import architectures
 from ggufpy._kernels import ffi, lib
+from ggufpy.architectures import Architecture, architecture
 from ggufpy.errors import GgufpyError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.graph import Graph
@@ -42,10 +42,10 @@ class Engine:
     def __init__(self, file: GGUFFile, n_ctx: int, n_seq: int, n_threads: int, n_batch: int, precision: str) -> None:
         apply_isa_setting()
         source = str(file.path)
-        architecture = architectures.find(str(file.metadata.get("general.architecture")), source)
+        network = _find_architecture(file)
         h = Hyperparameters.read(file.metadata, source)
         graph = Graph(h, file.tensors, source)
-        output = architecture.forward(graph)
+        output = network.forward(graph)
         _check_all_used(graph, file)
         self.n_vocab, self.n_embd = output.width, h.embedding_length
         self.n_ctx = n_ctx or h.context_length
@@ -191,6 +191,14 @@ class Engine:
         if self._n_out == 0:
             raise GgufpyError("there are no logits to sample from; eval some tokens first")
         return sampler.draw(ffi.from_buffer("float[]", self._program.logits[self._n_out - 1]), self.n_vocab)
+
+
+def _find_architecture(file: GGUFFile) -> Architecture:
+    name = file.metadata.get("general.architecture")
+    try:
+        return architecture(str(name))
+    except UnsupportedModelError as exc:
+        raise UnsupportedModelError(f"{file.path}: {exc}") from None
 
 
 def _check_all_used(graph: Graph, file: GGUFFile) -> None:

@@ -19,7 +19,7 @@ _KINDS = {
 
 
 def load_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
-    """The tokenizer that a GGUF file describes; raises TokenizerError if it is damaged or of an unknown kind."""
+    """The tokenizer that a GGUF file describes; raises TokenizerError if it is damaged or unknown."""
     kind = metadata.get("tokenizer.ggml.model")
     if not isinstance(kind, str) or kind not in _KINDS:
         known = ", ".join(map(repr, _KINDS))

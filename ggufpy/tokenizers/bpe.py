@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any
 
 import tokenizers
@@ -21,7 +23,7 @@ class ByteLevelTokenizer(Tokenizer):
     """Byte-level BPE: text is cut into words, whose UTF-8 bytes are merged."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
-        """Build from a file's metadata; raises TokenizerError."""
+        """Build from a file's metadata; raises TokenizerError, warns if it names no pre-tokenizer."""
         program = _program(metadata)
         default = 11 if program.default_bos else None
         vocabulary = read_vocabulary(metadata, Defaults(default, 11, None, program.add_bos, False))
@@ -48,10 +50,15 @@ def pre_tokenizer(program: PreTokenizer) -> pre_tokenizers.PreTokenizer:
 
 
 def _program(metadata: Mapping[str, Any]) -> PreTokenizer:
-    name = metadata.get(_PRE) or "default"
+    name = metadata.get(_PRE)
+    if not name:
+        warnings.warn(f"{_PRE} is missing, 'default' is a guess; answers may suffer", stacklevel=4)
+        name = "default"
     program = PRE_TOKENIZERS.get(name) if isinstance(name, str) else None
     if program is None:
-        raise TokenizerError(f"{_PRE} is {name!r:.60}, which ggufpy does not know; it knows 'llama-bpe', 'qwen2', ...")
+        raise TokenizerError(
+            f"{_PRE} is {name!r:.60}, which ggufpy does not know; it knows 'llama-bpe', 'qwen2', ..."
+        )
     return program
 
 
@@ -60,8 +67,9 @@ def _model(metadata: Mapping[str, Any], ids: dict[str, int], ignore_merges: bool
     if not isinstance(merges, list) or not all(isinstance(merge, str) for merge in merges[:1]):
         raise TokenizerError(f"{_MERGES}: missing or not a list of strings; convert the model again")
     try:
-        pairs = [(merge.split(" ")) for merge in merges]
-        return models.BPE(ids, [(left, right) for left, right in pairs], ignore_merges=ignore_merges)
+        # Of the ways to build the pairs this is the fastest: a 128k vocabulary has 280,000.
+        pairs = [(left, right) for left, _, right in map(str.partition, merges, repeat(" "))]
+        return models.BPE(ids, pairs, ignore_merges=ignore_merges)
     except Exception as exc:  # tokenizers raises Exception itself
         raise TokenizerError(f"{_MERGES}: {_problem(merges, ids) or exc}; convert the model again") from exc
 
@@ -69,17 +77,17 @@ def _model(metadata: Mapping[str, Any], ids: dict[str, int], ignore_merges: bool
 def _problem(merges: list[str], ids: dict[str, int]) -> str | None:
     """What is wrong with the first bad merge."""
     for number, merge in enumerate(merges):
-        parts = merge.split(" ")
-        if len(parts) != 2:
+        left, _, right = merge.partition(" ")
+        if not (left and right):
             return f"merge {number}, {merge!r:.60}, is not two parts with a space between them"
-        for text in (*parts, "".join(parts)):
+        for text in (left, right, left + right):
             if text not in ids:
-                return f"merge {number}, {merge!r:.60}, needs the token {text!r:.60}, which is not in the vocabulary"
+                return f"merge {number}, {merge!r:.60}, needs {text!r:.60}, which is not a token"
     return None
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's characters for bytes: printable ones stand for themselves, the others are counted from U+0100 on."""
+    """GPT-2's characters for bytes: printable ones stand for themselves, the others count from U+0100."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}

@@ -1,9 +1,10 @@
 """How byte-level BPE cuts text into words before it merges: the programs behind `tokenizer.ggml.pre`.
 
 A program is a sequence of regular expressions; each one cuts the pieces that the ones before it left into its
-matches and what lies between them. They are written as the checkpoints' own tokenizer.json writes them, for the
-Oniguruma engine of `tokenizers`; converting looks a checkpoint's program up in the same table. Names, groups and
-flags: llama.cpp src/llama-vocab.cpp, llm_tokenizer_bpe and llama_vocab::impl::load.
+matches and what lies between them. They are written as the checkpoints' own tokenizer.json writes them, for
+the Oniguruma engine of `tokenizers`, which is where llama.cpp only comes near them. Converting looks a
+checkpoint's program up in the same table. Names, groups and flags: llama.cpp src/llama-vocab.cpp,
+llm_tokenizer_bpe and llama_vocab::impl::load.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ _KIMI_LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]"
 class PreTokenizer:
     """One program, and what llama.cpp ties to its name.
 
-    ignore_merges: a word that is a token stays whole, whatever the merges say. add_bos: a BOS token starts a text
-    if the file does not say otherwise. default_bos: token 11 is the BOS token if the file names none.
+    ignore_merges: a word that is a token stays whole, whatever the merges say. add_bos: a BOS token starts a
+    text if the file does not say otherwise. default_bos: token 11 is the BOS token if the file names none.
     """
 
     regexes: tuple[str, ...]
@@ -102,8 +103,8 @@ class PreTokenizer:
 # Converting takes the first name that fits, so the names that say the least stand first.
 _TABLE: tuple[tuple[str, PreTokenizer], ...] = (
     (
-        "gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert exaone4 mpt olmo jais"
-        " trillion granite-docling jina-v1-en jina-v2-code roberta-bpe",
+        "gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert exaone4 mpt"
+        " olmo jais trillion granite-docling jina-v1-en jina-v2-code roberta-bpe",
         PreTokenizer((GPT2,)),
     ),
     (
@@ -113,8 +114,8 @@ _TABLE: tuple[tuple[str, PreTokenizer], ...] = (
     ("dbrx smaug-bpe", PreTokenizer((LLAMA3,))),
     ("glm4 chatglm-bpe", PreTokenizer((LLAMA3,), default_bos=False)),
     (
-        "qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 bailingmoe bailingmoe2"
-        " llada-moe",
+        "qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 bailingmoe"
+        " bailingmoe2 llada-moe",
         PreTokenizer((QWEN2,)),
     ),
     ("qwen35", PreTokenizer((QWEN35,))),
@@ -164,7 +165,7 @@ _TABLE: tuple[tuple[str, PreTokenizer], ...] = (
     ("superbpe", PreTokenizer((DIGITS, r"(?=(\d{3})+(?!\d))"))),
     (
         "afmoe",
-        PreTokenizer((r"\p{Nd}{1,3}(?=(?:\p{Nd}{3})*(?!\p{Nd}))", _AFMOE_CJK, _deepseek3())),
+        PreTokenizer((r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))", _AFMOE_CJK, _deepseek3())),
     ),
     (
         "chameleon",
@@ -211,7 +212,7 @@ _SPELLINGS = (
 
 
 def names_of(regexes: Sequence[str]) -> Iterator[str]:
-    """The names under which a program is known, whichever way its expressions are spelt; the usual one first."""
+    """The names of a program, whichever way its expressions are spelt; the usual one first."""
     wanted = _canonical(regexes)
     return (name for name, program in PRE_TOKENIZERS.items() if _canonical(program.regexes) == wanted)
 

@@ -32,7 +32,7 @@ END_OF_GENERATION = (
     "[e~[",
 )
 
-# Part of the key tokenizer.ggml.<part>_token_id: the texts that have this meaning, the first in the vocabulary counts.
+# Part of the key tokenizer.ggml.<part>_token_id: texts that have this meaning; the first one present counts.
 BY_TEXT: dict[str, tuple[str, ...]] = {
     "eot": (
         "<|eot_id|>",
@@ -89,11 +89,7 @@ ENDING_PARTS = ("eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 # The harmony format of gpt-oss: its parser needs to see these in the output.
 ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
 
-# (texts that must all be there, the text that ends nothing then): formats in which a usual ending only ends a part.
-NOT_ENDING = (
-    ({"<|return|>", "<|call|>"}, "<|end|>"),
-    ({"<|return|>", "<|calls|>"}, "<|end|>"),
-    ({"<|flush|>", "<|call|>"}, "<|end|>"),
-    ({"<|flush|>", "<|calls|>"}, "<|end|>"),
-    ({"<|tool_response>"}, "</s>"),
-)
+# In the formats that have a token of both sets, PART_END ends a part of an answer, not the answer.
+CALL_ENDS = {"<|call|>", "<|calls|>"}
+ANSWER_ENDS = {"<|return|>", "<|flush|>"}
+PART_END = "<|end|>"

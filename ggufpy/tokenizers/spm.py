@@ -14,6 +14,9 @@ from ggufpy.tokenizers.vocabulary import Defaults, TokenType, Vocabulary, read_v
 DEFAULTS = Defaults(bos=1, eos=2, unknown=0, add_bos=True, add_space_prefix=True)
 _SPACE = "\u2581"
 
+# Its classes are made at run time, which mypy does not see.
+_SCHEMA: Any = sentencepiece_model_pb2
+
 
 class SentencePieceTokenizer(Tokenizer):
     """SentencePiece BPE with the space that starts a text, and each stretch behind a special token."""
@@ -41,7 +44,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _strip_after(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> frozenset[int]:
-    """Phi-3's added tokens swallow the spaces behind them, which its files do not say but by the model's name."""
+    """Phi-3's added tokens swallow the spaces behind them; its files say so only by the model's name."""
     name = str(metadata.get("general.name", "")).lower()
     if "phi-3" not in name and "phi3" not in name:
         return frozenset()
@@ -53,8 +56,8 @@ def _strip_after(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> frozens
 def _processor(vocabulary: Vocabulary) -> SentencePieceProcessor:
     """Rebuild the SentencePiece model that the vocabulary came from."""
     types = _piece_types(vocabulary)
-    proto = sentencepiece_model_pb2.ModelProto()
-    proto.trainer_spec.model_type = sentencepiece_model_pb2.TrainerSpec.BPE
+    proto = _SCHEMA.ModelProto()
+    proto.trainer_spec.model_type = _SCHEMA.TrainerSpec.BPE
     proto.trainer_spec.byte_fallback = TokenType.BYTE in types
     proto.trainer_spec.unk_id = types.index(TokenType.UNKNOWN)
     proto.normalizer_spec.name = "identity"
@@ -66,7 +69,9 @@ def _processor(vocabulary: Vocabulary) -> SentencePieceProcessor:
         return SentencePieceProcessor(model_proto=proto.SerializeToString())
     except (RuntimeError, ValueError, TypeError, OverflowError) as exc:
         problem = " ".join(str(exc).split())
-        raise TokenizerError(f"tokenizer.ggml.tokens: not a SentencePiece vocabulary ({problem:.200})") from exc
+        raise TokenizerError(
+            f"tokenizer.ggml.tokens: not a SentencePiece vocabulary ({problem:.200})"
+        ) from exc
 
 
 def _piece_types(vocabulary: Vocabulary) -> list[int]:
@@ -74,7 +79,9 @@ def _piece_types(vocabulary: Vocabulary) -> list[int]:
     types = [type or TokenType.UNUSED for type in vocabulary.types]
     unknown = vocabulary.unknown_id
     if unknown is None or types[unknown] not in (TokenType.UNKNOWN, TokenType.CONTROL):
-        raise TokenizerError("tokenizer.ggml.unknown_token_id: not an unknown or control token; convert again")
+        raise TokenizerError(
+            "tokenizer.ggml.unknown_token_id: not an unknown or control token; convert again"
+        )
     bytes_complete = types.count(TokenType.BYTE) == 256
     for id, type in enumerate(types):
         if type == TokenType.UNKNOWN or (type == TokenType.BYTE and not bytes_complete):

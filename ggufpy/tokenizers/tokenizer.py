@@ -15,7 +15,7 @@ _ASCII_SPACES = " \t\n\v\f\r"
 class Tokenizer(ABC):
     """Text to token ids and back, as llama.cpp does it.
 
-    eog_ids are the tokens at which generation ends. add_bos and add_eos say what encode() adds with `add_special`.
+    eog_ids are the tokens at which generation ends. add_bos and add_eos say what encode() adds.
     """
 
     def __init__(self, vocabulary: Vocabulary, strip_after: frozenset[int] = frozenset()) -> None:
@@ -29,12 +29,11 @@ class Tokenizer(ABC):
         self._tokens = vocabulary.tokens
         self._types = vocabulary.types
         self._strip_after = strip_after
-        self._special = self._longest_first(TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
-        self._user_defined = self._longest_first(TokenType.USER_DEFINED)
-
-    def _longest_first(self, *types: TokenType) -> list[tuple[str, int]]:
-        found = [(self._tokens[id], id) for id, type in enumerate(self._types) if type in types]
-        return sorted(found, key=lambda token: -len(token[0].encode("utf-8", "surrogateescape")))
+        special = {TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED}
+        found = [(self._tokens[id], id) for id, type in enumerate(self._types) if type in special]
+        self._special = sorted(found, key=lambda token: -len(token[0].encode("utf-8", "surrogateescape")))
+        user_defined = TokenType.USER_DEFINED
+        self._user_defined = [token for token in self._special if self._types[token[1]] == user_defined]
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Token ids of `text`.
@@ -91,12 +90,12 @@ class Tokenizer(ABC):
         return b""
 
     def decode(self, tokens: Iterable[int], *, special: bool = False) -> bytes:
-        """The bytes of a whole text: encode()'s inverse, up to control tokens, which need `special` to show."""
+        """The bytes of a whole text: encode()'s inverse, but for control tokens, which need `special`."""
         return b"".join([self.token_bytes(token, special=special) for token in tokens])
 
     @abstractmethod
     def _encode_text(self, text: str, after_special: bool) -> list[int]:
-        """Ids of a piece of text without special tokens; `after_special`: it starts the text or follows one."""
+        """Ids of text without special tokens; `after_special`: it starts the whole or follows one."""
 
     @abstractmethod
     def _text_bytes(self, text: str) -> bytes:

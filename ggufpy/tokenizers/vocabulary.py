@@ -10,14 +10,22 @@ from enum import IntEnum
 from typing import Any
 
 from ggufpy.errors import TokenizerError
-from ggufpy.tokenizers.special import ALWAYS_SHOWN, BY_TEXT, END_OF_GENERATION, ENDING_PARTS, NOT_ENDING
+from ggufpy.tokenizers.special import (
+    ALWAYS_SHOWN,
+    ANSWER_ENDS,
+    BY_TEXT,
+    CALL_ENDS,
+    END_OF_GENERATION,
+    ENDING_PARTS,
+    PART_END,
+)
 
 _KEY = "tokenizer.ggml."
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 
 class TokenType(IntEnum):
-    """What a token is; the value is the one in the file (llama.cpp include/llama.h, enum llama_token_type)."""
+    """What a token is; the value is the one in the file (llama.cpp llama.h, enum llama_token_type)."""
 
     UNDEFINED = 0
     NORMAL = 1
@@ -64,20 +72,16 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabula
     tokens = _tokens(metadata)
     ids = dict(zip(tokens, range(len(tokens)), strict=True))
     if len(ids) != len(tokens):
-        text, id = next((text, id) for id, text in enumerate(tokens) if ids[text] != id)
-        raise TokenizerError(f"{_KEY}tokens: {text!r:.60} is there twice, as {id} and {ids[text]}; convert again")
-    types = [int(type) for type in _numbers(metadata, "token_type", len(tokens), TokenType.NORMAL)]
-    _check_bytes(tokens, types)
-    scores = _numbers(metadata, "scores", len(tokens), 0.0)
-    if any(map(math.isnan, scores)):
-        raise TokenizerError(f"{_KEY}scores: some are not numbers; convert the model again")
+        first, text = next((id, text) for id, text in enumerate(tokens) if ids[text] != id)
+        raise TokenizerError(f"{_KEY}tokens: {text!r:.60} is both {first} and {ids[text]}; convert again")
+    types = _types(metadata, tokens)
     eos = _id(metadata, "eos", len(tokens), defaults.eos)
     eog = _mark_special(metadata, ids, types)
     vocabulary = Vocabulary(
         tokens=tokens,
         ids=ids,
         types=types,
-        scores=scores,
+        scores=_scores(metadata, len(tokens)),
         bos_id=_id(metadata, "bos", len(tokens), defaults.bos),
         eos_id=eos,
         unknown_id=_id(metadata, "unknown", len(tokens), defaults.unknown),
@@ -86,39 +90,51 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabula
         add_eos=_flag(metadata, "add_eos_token", False),
         add_space_prefix=_flag(metadata, "add_space_prefix", defaults.add_space_prefix),
     )
-    for name, wanted, id in (
-        ("bos", vocabulary.add_bos, vocabulary.bos_id),
-        ("eos", vocabulary.add_eos, vocabulary.eos_id),
-    ):
-        if wanted and id is None:
-            raise TokenizerError(f"{_KEY}add_{name}_token is true, but the file has no {_KEY}{name}_token_id")
+    if vocabulary.add_bos and vocabulary.bos_id is None:
+        raise TokenizerError(f"{_KEY}add_bos_token is true, but there is no {_KEY}bos_token_id")
+    if vocabulary.add_eos and vocabulary.eos_id is None:
+        raise TokenizerError(f"{_KEY}add_eos_token is true, but there is no {_KEY}eos_token_id")
     return vocabulary
 
 
 def _tokens(metadata: Mapping[str, Any]) -> list[str]:
     tokens = metadata.get(_KEY + "tokens")
     if not isinstance(tokens, list) or not tokens or not isinstance(tokens[0], str):
-        raise TokenizerError(f"{_KEY}tokens: missing, empty or not a list of strings; this file has no vocabulary")
+        raise TokenizerError(f"{_KEY}tokens: not a list of strings; this file has no vocabulary")
     if "" in tokens:
         return [text or f"[EMPTY_{id}]" for id, text in enumerate(tokens)]
     return tokens
 
 
-def _numbers(metadata: Mapping[str, Any], name: str, count: int, default: float) -> list[float]:
+def _types(metadata: Mapping[str, Any], tokens: list[str]) -> list[int]:
+    types = _numbers(metadata, "token_type", len(tokens)) or [TokenType.NORMAL] * len(tokens)
+    if TokenType.BYTE in types:
+        for id, type in enumerate(types):
+            if type == TokenType.BYTE and not _BYTE.fullmatch(tokens[id]):
+                raise TokenizerError(
+                    f"{_KEY}tokens: byte token {id} is {tokens[id]!r:.60}, not like '<0x0A>'"
+                )
+    return types
+
+
+def _scores(metadata: Mapping[str, Any], count: int) -> list[float]:
+    scores = _numbers(metadata, "scores", count) or [0.0] * count
+    if any(map(math.isnan, scores)):
+        raise TokenizerError(f"{_KEY}scores: some are not numbers; convert the model again")
+    return scores
+
+
+def _numbers(metadata: Mapping[str, Any], name: str, count: int) -> list[Any] | None:
     values = metadata.get(_KEY + name)
     if values is None:
-        return [default] * count
-    if not isinstance(values, list) or not isinstance(next(iter(values), 0), (int, float)):
+        return None
+    if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values[:1]):
         raise TokenizerError(f"{_KEY}{name}: not a list of numbers; convert the model again")
     if len(values) < count:
-        raise TokenizerError(f"{_KEY}{name}: {len(values)} values for {count} tokens; convert the model again")
+        raise TokenizerError(
+            f"{_KEY}{name}: {len(values)} values for {count} tokens; convert the model again"
+        )
     return values[:count]
-
-
-def _check_bytes(tokens: list[str], types: list[int]) -> None:
-    for id, type in enumerate(types):
-        if type == TokenType.BYTE and not _BYTE.fullmatch(tokens[id]):
-            raise TokenizerError(f"{_KEY}tokens: byte token {id} is {tokens[id]!r:.60}, not of the form '<0x0A>'")
 
 
 def _id(metadata: Mapping[str, Any], name: str, count: int, default: int | None) -> int | None:
@@ -157,8 +173,7 @@ def _mark_special(metadata: Mapping[str, Any], ids: Mapping[str, int], types: li
         if text in ids:
             types[ids[text]] = TokenType.USER_DEFINED
     ending |= set(found.values())
-    for needed, text in NOT_ENDING:
-        if needed <= found.keys() and text in found:
-            ending.discard(found[text])
-            types[found[text]] = TokenType.USER_DEFINED
+    if PART_END in found and CALL_ENDS & found.keys() and ANSWER_ENDS & found.keys():
+        ending.discard(found[PART_END])
+        types[found[PART_END]] = TokenType.USER_DEFINED
     return ending

@@ -1,0 +1,34 @@
+"""JSON from files that others wrote: whatever is wrong with it becomes one FormatError."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ggufpy.errors import FormatError
+
+
+def parse_json(text: bytes, where: str, *, unique_keys: bool = False) -> dict[str, Any]:
+    """Parse a JSON object; `where` begins the message if it is none, or a key that must be unique is not."""
+    try:
+        value = json.loads(text.decode(), object_pairs_hook=_unique if unique_keys else None)
+    except (ValueError, RecursionError) as exc:
+        raise FormatError(f"{where} is not valid JSON ({exc}); download it again") from exc
+    if not isinstance(value, dict):
+        raise FormatError(f"{where} is not a JSON object; download it again")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Parse the JSON object in a file."""
+    return parse_json(path.read_bytes(), str(path))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"{name!r:.80} is there twice")
+        result[name] = value
+    return result

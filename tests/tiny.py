@@ -1,0 +1,219 @@
+"""Tiny random checkpoints in all the forms in which Hugging Face models come."""
+
+import json
+import pickle
+import shutil
+import struct
+import sys
+import types
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Array = NDArray[Any]
+
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 4096,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_act": "silu",
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+}
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def weights(config: Mapping[str, Any], *, biases: bool = False) -> dict[str, Floats]:
+    """Random weights for a configuration, under their Hugging Face names."""
+    rng = np.random.default_rng(0)
+    hidden, inner, heads = (config[k] for k in ("hidden_size", "intermediate_size", "num_attention_heads"))
+    size = config.get("head_dim") or hidden // heads
+    q, kv = heads * size, config["num_key_value_heads"] * size
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
+    for layer in range(config["num_hidden_layers"]):
+        linears = {"q": (q, hidden), "k": (kv, hidden), "v": (kv, hidden), "o": (hidden, q)}
+        linears |= {"gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner)}
+        for name, shape in linears.items():
+            part = "self_attn" if name in "qkvo" else "mlp"
+            prefix = f"model.layers.{layer}.{part}.{name}_proj"
+            shapes[f"{prefix}.weight"] = shape
+            if biases:
+                shapes[f"{prefix}.bias"] = shape[:1]
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"model.layers.{layer}.{name}.weight"] = (hidden,)
+    shapes["model.norm.weight"] = (hidden,)
+    if not config.get("tie_word_embeddings"):
+        shapes["lm_head.weight"] = (config["vocab_size"], hidden)
+    return {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+
+def rounded(x: Floats, dtype: str) -> Array:
+    """Weights as a checkpoint of that dtype stores them; bf16 as uint16."""
+    if dtype == "BF16":
+        bits = x.view(np.uint32).astype(np.uint64)
+        return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return x.astype({"F64": np.float64, "F32": np.float32, "F16": np.float16}[dtype])
+
+
+def as_floats(stored: Array) -> Floats:
+    """The values that `rounded` stored."""
+    if stored.dtype == np.uint16:
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float32)
+
+
+def checkpoint(
+    folder: Path,
+    tokenizer: Path,
+    config: Mapping[str, Any] = CONFIG,
+    *,
+    dtype: str = "BF16",
+    shards: int = 1,
+    torch: bool = False,
+    biases: bool = False,
+) -> dict[str, Floats]:
+    """Write a checkpoint with the tokenizer files of another; returns the values of its weights."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in TOKENIZER_FILES:
+        shutil.copy(tokenizer / name, folder / name)
+    stored = {name: rounded(x, dtype) for name, x in weights(config, biases=biases).items()}
+    save(folder, stored, shards=shards, torch=torch)
+    return {name: as_floats(x) for name, x in stored.items()}
+
+
+def save(folder: Path, tensors: Mapping[str, Array], *, shards: int = 1, torch: bool = False) -> None:
+    """Write the weight files, and their index if there are several."""
+    stem, ending = ("pytorch_model", ".bin") if torch else ("model", ".safetensors")
+    save_one = save_torch if torch else save_safetensors
+    if shards == 1:
+        save_one(folder / f"{stem}{ending}", tensors)
+        return
+    names = list(tensors)
+    weight_map: dict[str, str] = {}
+    for n in range(shards):
+        file = f"{stem}-{n + 1:05}-of-{shards:05}{ending}"
+        part = names[n * len(names) // shards : (n + 1) * len(names) // shards]
+        save_one(folder / file, {name: tensors[name] for name in part})
+        weight_map |= dict.fromkeys(part, file)
+    (folder / f"{stem}{ending}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+SAFETENSORS_NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "uint16": "BF16", "int64": "I64"}
+
+
+def save_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, x in tensors.items():
+        span = [offset, offset + x.nbytes]
+        dtype = SAFETENSORS_NAMES[x.dtype.name]
+        header[name] = {"dtype": dtype, "shape": list(x.shape), "data_offsets": span}
+        offset += x.nbytes
+    write_safetensors(path, header, b"".join(np.ascontiguousarray(x).tobytes() for x in tensors.values()))
+
+
+def write_safetensors(path: Path, header: object, data: bytes) -> None:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+STORAGES = {"float64": "Double", "float32": "Float", "float16": "Half", "uint16": "BFloat16", "int64": "Long"}
+
+
+def save_torch(path: Path, tensors: Mapping[str, Array]) -> None:
+    """What `torch.save` writes for a state dict; views of one array share a storage, strides are kept."""
+    with torch_names() as torch:
+        storages: dict[int, tuple[str, Array]] = {}
+        state: OrderedDict[str, Any] = OrderedDict()
+        for name, x in tensors.items():
+            base = x.base if isinstance(x.base, np.ndarray) else x
+            key, _ = storages.setdefault(id(base), (str(len(storages)), base))
+            offset = (x.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // x.itemsize
+            state[name] = torch.tensor(key, base, offset, x)
+        state.__dict__["_metadata"] = OrderedDict({"": {"version": 1}})
+        entries = {key: np.ascontiguousarray(x).tobytes() for key, x in storages.values()}
+        write_torch(path, torch.dump(state), entries)
+
+
+def write_torch(path: Path, data: bytes, storages: Mapping[str, bytes], compression: int = 0) -> None:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", data)
+        archive.writestr("archive/byteorder", b"little")
+        for key, content in storages.items():
+            info = zipfile.ZipInfo(f"archive/data/{key}")
+            info.extra = b"FB" + struct.pack("<H", 10) + b"Z" * 10  # torch pads entries to 64 bytes like this
+            info.compress_type = compression
+            archive.writestr(info, content)
+        archive.writestr("archive/version", b"3\n")
+
+
+class TorchNames:
+    """Stand-ins that pickle under torch's names, by Python's own pickler."""
+
+    def __init__(self) -> None:
+        def rebuild(*arguments: Any) -> None:
+            raise AssertionError("never called")
+
+        rebuild.__module__, rebuild.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
+        self.rebuild = rebuild
+        self.storages = {
+            name: type(f"{kind}Storage", (), {"__module__": "torch"}) for name, kind in STORAGES.items()
+        }
+
+    def tensor(self, key: str, base: Array, offset: int, x: Array) -> object:
+        storage = Persistent(("storage", self.storages[base.dtype.name], key, "cpu", base.size))
+        strides = tuple(step // x.itemsize for step in x.strides)
+        return Reduced(self.rebuild, (storage, offset, x.shape, strides, False, OrderedDict()))
+
+    def dump(self, state: object) -> bytes:
+        stream = BytesIO()
+        Pickler(stream, protocol=2).dump(state)
+        return stream.getvalue()
+
+
+class Persistent:
+    def __init__(self, id: object) -> None:
+        self.id = id
+
+
+class Reduced:
+    def __init__(self, function: object, arguments: tuple[Any, ...]) -> None:
+        self.reduced = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.reduced
+
+
+class Pickler(pickle.Pickler):
+    def persistent_id(self, value: object) -> object:
+        return value.id if isinstance(value, Persistent) else None
+
+
+@contextmanager
+def torch_names() -> Iterator[TorchNames]:
+    """Within the block, modules `torch` and `torch._utils` exist that hold nothing but the stand-ins."""
+    names = TorchNames()
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    for storage in names.storages.values():
+        setattr(torch, storage.__name__, storage)
+    vars(utils)["_rebuild_tensor_v2"] = names.rebuild
+    with mock.patch.dict(sys.modules, {"torch": torch, "torch._utils": utils}):
+        yield names
