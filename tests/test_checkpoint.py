@@ -223,7 +223,7 @@ def test_truncated_safetensors(tmp_path: Path) -> None:
     path = folder_with(tmp_path) / "model.safetensors"
     save_safetensors(path, some_tensors())
     whole = path.read_bytes()
-    for size in (*range(0, 24), len(whole) // 2, len(whole) - 1):
+    for size in (*range(24), len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(FormatError, match=r"model\.safetensors"):
             Checkpoint.open(tmp_path)
