@@ -15,7 +15,7 @@ DEFAULTS = Defaults(bos=1, eos=2, unknown=0, add_bos=True, add_space_prefix=True
 _SPACE = "\u2581"
 
 # Its classes are made at run time, which mypy does not see.
-_SCHEMA: Any = sentencepiece_model_pb2
+SCHEMA: Any = sentencepiece_model_pb2
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -56,8 +56,8 @@ def _strip_after(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> frozens
 def _processor(vocabulary: Vocabulary) -> SentencePieceProcessor:
     """Rebuild the SentencePiece model that the vocabulary came from."""
     types = _piece_types(vocabulary)
-    proto = _SCHEMA.ModelProto()
-    proto.trainer_spec.model_type = _SCHEMA.TrainerSpec.BPE
+    proto = SCHEMA.ModelProto()
+    proto.trainer_spec.model_type = SCHEMA.TrainerSpec.BPE
     proto.trainer_spec.byte_fallback = TokenType.BYTE in types
     proto.trainer_spec.unk_id = types.index(TokenType.UNKNOWN)
     proto.normalizer_spec.name = "identity"

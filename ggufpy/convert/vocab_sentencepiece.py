@@ -1,0 +1,56 @@
+"""Vocabularies from tokenizer.model: SentencePiece BPE."""
+
+from __future__ import annotations
+
+from sentencepiece import SentencePieceProcessor
+
+from ggufpy.convert.tokenizer_files import TokenizerFiles
+from ggufpy.convert.vocab_tables import VocabularyTable
+from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.tokenizers.spm import SCHEMA
+from ggufpy.tokenizers.vocabulary import TokenType
+
+
+def open_sentencepiece(files: TokenizerFiles) -> SentencePieceProcessor | None:
+    """The checkpoint's SentencePiece model, if it has one.
+
+    Some checkpoints keep a tiktoken file under that name, next to a tokenizer.json that counts then; without
+    one it is a FormatError.
+    """
+    path = files.folder / "tokenizer.model"
+    if not path.is_file():
+        return None
+    try:
+        return SentencePieceProcessor(model_proto=path.read_bytes())
+    except RuntimeError as exc:
+        if files.tokenizer:
+            return None
+        raise FormatError(
+            f"{path}: not a SentencePiece model, and no tokenizer.json; download it again"
+        ) from exc
+
+
+def with_prefix(processor: SentencePieceProcessor, add_space_prefix: bool) -> SentencePieceProcessor:
+    """The same model, but for the space in front of a text."""
+    model = SCHEMA.ModelProto.FromString(processor.serialized_model_proto())
+    model.normalizer_spec.add_dummy_prefix = add_space_prefix
+    return SentencePieceProcessor(model_proto=model.SerializeToString())
+
+
+def read_sentencepiece(files: TokenizerFiles, processor: SentencePieceProcessor) -> VocabularyTable:
+    """The vocabulary in tokenizer.model; raises UnsupportedModelError if it is not BPE."""
+    model = SCHEMA.ModelProto.FromString(processor.serialized_model_proto())
+    kinds = SCHEMA.TrainerSpec
+    if model.trainer_spec.model_type != kinds.BPE:
+        kind = kinds.ModelType.Name(model.trainer_spec.model_type)
+        raise UnsupportedModelError(
+            f"{files.folder / 'tokenizer.model'}: a SentencePiece model of kind {kind}; ggufpy converts BPE"
+        )
+    table = VocabularyTable("llama", "default", files.vocab_size(len(model.pieces)))
+    for id, piece in enumerate(model.pieces):
+        # Files have pieces that the user defined as normal ones, whose spaces are U+2581 too.
+        type = TokenType.NORMAL if piece.type == TokenType.USER_DEFINED else TokenType(piece.type)
+        table.put(id, piece.piece, type, piece.score)
+    table.put_added(files.added_tokens())
+    table.add_space_prefix = model.normalizer_spec.add_dummy_prefix
+    return table
