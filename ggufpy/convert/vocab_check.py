@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sentencepiece import SentencePieceProcessor
+
 from ggufpy.convert.tokenizer_files import TokenizerFiles
 from ggufpy.convert.vocab_json import is_nfc, open_encoder
 from ggufpy.convert.vocab_sentencepiece import open_sentencepiece, with_prefix
@@ -53,7 +55,7 @@ _MIX_TOKENS = 8
 def check_vocabulary(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Encode texts with the checkpoint's tokenizer and with the one that a file of this metadata has.
 
-    The texts are prose, code, numbers, many scripts and white spaces, mixtures of the vocabulary's own tokens,
+    The texts are prose, code, numbers, many scripts and white spaces, mixtures of the vocabulary's tokens,
     and the added tokens. GGUF does not say that a tokenizer composes characters first (NFC): one that does
     is given composed ones. Raises TokenizerError that shows the first text on which the two differ.
     """
@@ -86,12 +88,7 @@ def _expectations(
     added = {id: token for id, token in files.added_tokens().items() if id < n_vocab}
     processor = open_sentencepiece(files)
     if processor:
-        # It does not know the added tokens.
-        names = [token.text for token in added.values()]
-        processor = with_prefix(processor, metadata.get("tokenizer.ggml.add_space_prefix", True))
-        for text in texts:
-            if not any(name in text for name in names):
-                yield text, processor.EncodeAsIds(text)
+        yield from _sentencepiece_expectations(processor, metadata, texts)
         yield from ((token.text, [id]) for id, token in added.items() if token.special)
         return
     encoder = open_encoder(files)
@@ -105,3 +102,20 @@ def _expectations(
         if composed:
             text = unicodedata.normalize("NFC", text)
         yield text, encoder.encode(text, add_special_tokens=False).ids
+
+
+def _sentencepiece_expectations(
+    processor: SentencePieceProcessor, metadata: Mapping[str, Any], texts: list[str]
+) -> Iterator[tuple[str, list[int]]]:
+    """What tokenizer.model says, which knows neither added tokens nor those that text cannot have."""
+    prefix = metadata.get("tokenizer.ggml.add_space_prefix", True)
+    processor = with_prefix(processor, prefix)
+    special = (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
+    tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
+    names = [text for text, type in zip(tokens, types, strict=True) if type in special]
+    texts = [text for text in texts if not any(name in text for name in names)]
+    if not prefix:
+        defined = zip(tokens, types, range(processor.vocab_size()), strict=False)
+        texts += [f"a{text}b 1" for text, type, _ in defined if type == TokenType.USER_DEFINED]
+    for text in texts:
+        yield text, processor.EncodeAsIds(text)

@@ -10,6 +10,8 @@ from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.tokenizers.spm import SCHEMA
 from ggufpy.tokenizers.vocabulary import TokenType
 
+_SPACE = "\u2581"
+
 
 def open_sentencepiece(files: TokenizerFiles) -> SentencePieceProcessor | None:
     """The checkpoint's SentencePiece model, if it has one.
@@ -48,9 +50,12 @@ def read_sentencepiece(files: TokenizerFiles, processor: SentencePieceProcessor)
         )
     table = VocabularyTable("llama", "default", files.vocab_size(len(model.pieces)))
     for id, piece in enumerate(model.pieces):
-        # Files have pieces that the user defined as normal ones, whose spaces are U+2581 too.
-        type = TokenType.NORMAL if piece.type == TokenType.USER_DEFINED else TokenType(piece.type)
-        table.put(id, piece.piece, type, piece.score)
+        text, type = piece.piece, TokenType(piece.type)
+        if type == TokenType.USER_DEFINED:
+            # Readers cut these out of the raw text, except white space, which merging makes anyway.
+            type = TokenType.USER_DEFINED if text.strip(_SPACE) else TokenType.NORMAL
+            text = text.replace(_SPACE, " ") if type == TokenType.USER_DEFINED else text
+        table.put(id, text, type, piece.score)
     table.put_added(files.added_tokens())
     table.add_space_prefix = model.normalizer_spec.add_dummy_prefix
     return table
