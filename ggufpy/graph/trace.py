@@ -126,7 +126,7 @@ class Graph:
         return name in self._tensors
 
     def tensor(self, name: str, shape: tuple[int | None, ...]) -> tuple[int, ...]:
-        """Note that `name` is used and return its shape; raises if it is missing or not `shape` (None: any)."""
+        """Note that `name` is used, return its shape; raises if it is missing or not `shape` (None: any)."""
         if name not in self._tensors:
             architecture = self.hyperparameters.architecture
             raise FormatError(
@@ -218,6 +218,6 @@ class Layer:
         wanted = (heads * h.key_length, kv_heads * h.key_length, kv_heads * h.value_length)
         if heads % kv_heads or (q.width, k.width, v.width) != wanted:
             raise FormatError(
-                f"layer {self._index}: {heads} heads and {kv_heads} KV heads of {h.key_length}, {h.value_length} "
+                f"layer {self._index}: {heads} heads, {kv_heads} KV heads of {h.key_length}, {h.value_length} "
                 f"values do not fit attn_q, attn_k, attn_v with {q.width}, {k.width}, {v.width} rows"
             )
