@@ -1,6 +1,8 @@
 """Convert Hugging Face models to GGUF and run them on the CPU."""
 
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +18,19 @@ _HOMES = {
     "Llama": "ggufpy.runtime.llama",
     "convert_checkpoint": "ggufpy.convert.pipeline",
 }
+
+
+if find_spec("ggufpy._kernels") is None:
+    # In a checkout, `python -m` finds this folder before the installed package, which has the compiled module.
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        __path__.append(str(distribution("ggufpy").locate_file("ggufpy")))
+    except PackageNotFoundError as exc:
+        raise ImportError(
+            f"{Path(__file__).parent} is not built; `pip install .` builds and installs ggufpy, "
+            "`make run` does so in a virtual environment"
+        ) from exc
 
 
 def __getattr__(name: str) -> Any:

@@ -218,6 +218,6 @@ class Layer:
         wanted = (heads * h.key_length, kv_heads * h.key_length, kv_heads * h.value_length)
         if heads % kv_heads or (q.width, k.width, v.width) != wanted:
             raise FormatError(
-                f"layer {self._index}: {heads} heads, {kv_heads} KV heads of {h.key_length}, {h.value_length} "
-                f"values do not fit attn_q, attn_k, attn_v with {q.width}, {k.width}, {v.width} rows"
+                f"layer {self._index}: {heads}, {kv_heads} heads of {h.key_length}, {h.value_length} values "
+                f"do not fit attn_q, attn_k and attn_v with {q.width}, {k.width} and {v.width} rows"
             )
