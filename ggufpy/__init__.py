@@ -21,7 +21,7 @@ _HOMES = {
 
 
 if find_spec("ggufpy._kernels") is None:
-    # In a checkout, `python -m` finds this folder before the installed package, which has the compiled module.
+    # In a checkout, `python -m` finds this folder before the installed package, where the compiled module is.
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
