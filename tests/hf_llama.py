@@ -34,7 +34,8 @@ def forward(
 
 def norm(x: Array, weight: Array, config: Mapping[str, Any]) -> Array:
     epsilon: float = config["rms_norm_eps"]
-    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + epsilon) * weight
+    scaled: Array = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + epsilon)
+    return scaled * weight
 
 
 def linear(w: Mapping[str, Array], name: str, x: Array) -> Array:
