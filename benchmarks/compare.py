@@ -21,8 +21,9 @@ from pathlib import Path
 from statistics import median
 
 from contestants import PROMPT, LlamaCpp, Ours, Probe
-from random_model import SHAPES, TYPES, random_model
+from random_model import SHAPES, TYPES, count, random_model
 
+from ggufpy.commands.console import run_command
 from ggufpy.gguf.reader import GGUFFile
 
 Times = dict[str, list[float]]
@@ -109,21 +110,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-m", "--model", type=Path, help="a file, instead of one with random weights")
     parser.add_argument("--shape", choices=SHAPES, default="1B")
     parser.add_argument("--type", choices=TYPES, nargs="+", default=["q8_0", "q4_0"])
-    parser.add_argument("--layers", type=int, help="fewer layers than the shape has")
-    parser.add_argument("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("-n", "--tokens", type=int, help="default: 32 to generate, 512 of a prompt")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--layers", type=count, help="fewer layers than the shape has")
+    parser.add_argument("-t", "--threads", type=count, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("-n", "--tokens", type=count, help="default: 32 to generate, 512 of a prompt")
+    parser.add_argument("--rounds", type=count, default=5)
     parser.add_argument("--llama-cpp", action="store_true", help="llama.cpp takes turns too")
     args = parser.parse_args(argv)
     if args.tokens is None:
         args.tokens = 32 if args.what == "generation" else 512
+    command = shlex.join(["python", "benchmarks/compare.py", *(sys.argv[1:] if argv is None else argv)])
+    return run_command(lambda: _compare(args, command))
+
+
+def _compare(args: argparse.Namespace, command: str) -> int:
     compare = compare_generation if args.what == "generation" else compare_prompt
     if args.model:
         rows = {args.model.name: compare(args.model, args)}
     else:
         rows = {f"{args.shape} {kind}": _with_random_model(compare, kind, args) for kind in args.type}
     print_table(rows)
-    command = shlex.join(["python", "benchmarks/compare.py", *(argv or sys.argv[1:])])
     print(f"\n`{command}`, {args.threads} threads")
     return 0
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
+from ggufpy.commands.console import run_command
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value, ValueType
@@ -218,20 +219,34 @@ def _vocabulary(size: int) -> dict[str, Value | Typed]:
     }
 
 
+def count(text: str) -> int:
+    """An argument that is a number of things, at least one."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: at least 1")
+    return number
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and write the file."""
     parser = argparse.ArgumentParser(description="Write a GGUF file of a known shape with random weights.")
     parser.add_argument("--shape", choices=SHAPES, default="1B")
     parser.add_argument("--type", choices=TYPES, default="q8_0")
-    parser.add_argument("--layers", type=int, help="fewer (or more) layers than the shape has")
+    parser.add_argument("--layers", type=count, help="fewer (or more) layers than the shape has")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("out", type=Path, metavar="OUT.gguf")
     args = parser.parse_args(argv)
+    if args.seed < 0:
+        parser.error(f"--seed {args.seed}: at least 0")
     shape = SHAPES[args.shape]
     if args.layers is not None:
         shape = replace(shape, layers=args.layers)
-    random_model(args.out, shape, TYPES[args.type], args.seed)
-    return 0
+
+    def write() -> int:
+        random_model(args.out, shape, TYPES[args.type], args.seed)
+        return 0
+
+    return run_command(write)
 
 
 if __name__ == "__main__":

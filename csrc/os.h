@@ -11,4 +11,10 @@ void gg_os_wait(uint32_t *word, uint32_t value);
 /* Wake all who sleep on word. */
 void gg_os_wake(uint32_t *word);
 
+/* The CPU that the caller runs on, or -1 if that is unknown. */
+int gg_os_cpu(void);
+
+/* Move the calling thread to another CPU that it may use, if there is one. */
+void gg_os_leave_cpu(int cpu);
+
 #endif

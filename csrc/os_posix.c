@@ -19,3 +19,7 @@ void gg_os_wake(uint32_t *word) {
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&mutex);
 }
+
+int gg_os_cpu(void) { return -1; }
+
+void gg_os_leave_cpu(int cpu) { (void)cpu; }

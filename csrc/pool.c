@@ -1,9 +1,11 @@
 /* The thread pool. Contracts in pool.h.
  *
- * Waiting means: spin briefly, since the next op is microseconds away, then sleep in the kernel, so that a neighbour who
- * takes a core costs about that core and no more. */
+ * Waiting means: spin briefly, since the next op is microseconds away; then yield, so that a team whose threads were put
+ * on one core goes on at once and, being runnable, is spread again by the scheduler; then sleep in the kernel. So a
+ * neighbour who takes a core costs about that core and no more. */
 
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -12,7 +14,7 @@
 #include "os.h"
 #include "pool.h"
 
-enum { MAX_THREADS = 1024, SPINS = 2000 };
+enum { MAX_THREADS = 1024, SPINS = 400, YIELDS = 1000 };
 
 struct gg_team {
     size_t counter[2]; /* of even and odd phases: one is in use while the other waits, already zero */
@@ -38,6 +40,10 @@ static void wait_change(uint32_t *word, uint32_t value, uint32_t *sleepers) {
     for (int i = 0; i < SPINS; i++) {
         if (load(word) != value) return;
         pause_cpu();
+    }
+    for (int i = 0; i < YIELDS; i++) {
+        if (load(word) != value) return;
+        sched_yield();
     }
     __atomic_add_fetch(sleepers, 1, __ATOMIC_SEQ_CST);
     while (load(word) == value) gg_os_wait(word, value);
@@ -76,6 +82,7 @@ static struct {
     pthread_mutex_t mutex;
     uint32_t ticket, sleepers, busy, caller_sleeps;
     int n_workers; /* beside the caller */
+    int caller_cpu;
     gg_job_fn *job;
     void *arg;
     struct gg_team team;
@@ -88,6 +95,8 @@ static void *worker_main(void *index) {
         wait_change(&pool.ticket, seen, &pool.sleepers);
         seen = load(&pool.ticket);
         if (worker.index >= (int)(seen & 0xffff)) continue;
+        /* A wake may have put us beside the caller, where we would take turns and the scheduler sees no wrong. */
+        if (gg_os_cpu() == pool.caller_cpu) gg_os_leave_cpu(pool.caller_cpu);
         worker.phase = 0;
         worker.n_threads = pool.team.n_threads;
         pool.job(pool.arg, &worker);
@@ -121,6 +130,7 @@ int gg_pool_run(int n_threads, gg_job_fn *job, void *arg, const int32_t *abort) 
     if (n_threads > pool.n_workers + 1) n_threads = pool.n_workers + 1;
     pool.team = (struct gg_team){.abort = abort, .n_threads = n_threads};
     pool.job = job;
+    pool.caller_cpu = gg_os_cpu();
     pool.arg = arg;
     pool.busy = (uint32_t)n_threads - 1;
     if (n_threads > 1) {

@@ -26,8 +26,8 @@ __all__ = ["cpu_flags"]
 ARCHS = ["llama", "llama-plain", "llama-tied", "llama-linear", "llama-yarn", "llama-llama3", "mistral3"]
 
 
-def load(path: Path, precision: str = "exact", **options: int) -> Engine:
-    return Engine.load(GGUFFile.open(path), precision=precision, **({"n_threads": 2} | options))
+def load(path: Path, precision: str = "exact", n_threads: int = 2, **options: int) -> Engine:
+    return Engine.load(GGUFFile.open(path), precision=precision, n_threads=n_threads, **options)
 
 
 def prompt_logits(engine: Engine, tokens: list[int]) -> NDArray[np.float32]:
@@ -59,8 +59,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ARCHS)
 @pytest.mark.parametrize("precision, limit", [("exact", 3e-6), ("fast", 2e-4)])
 def test_logits_of_conformance_files(shared: Path, name: str, precision: str, limit: float) -> None:
-    # The stored logits come from llama.cpp with an f16 cache and f16 sums in its attention: they differ by 1.7e-6 to
-    # 2.7e-6 from llama.cpp's own in f32, to which the next test holds us at 1e-9.
+    # The stored logits come from llama.cpp with an f16 cache and f16 sums in its attention: they differ by
+    # 1.7e-6 to 2.7e-6 from llama.cpp's own in f32, to which the next test holds us at 1e-9.
     reference = np.load(shared / "conformance/archs/logits.npz")
     engine = load(shared / f"conformance/archs/{name}.gguf", precision)
     tokens = [int(t) for t in reference["tokens"]]
@@ -96,7 +96,9 @@ def test_conformance_files_in_f32_equal_llama_cpp(shared: Path, tmp_path: Path, 
     ids=["plain", "linear", "yarn"],
 )
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
-def test_random_model_equals_llama_cpp(tmp_path: Path, changed: dict[str, str | int | float], tied: bool) -> None:
+def test_random_model_equals_llama_cpp(
+    tmp_path: Path, changed: dict[str, str | int | float], tied: bool
+) -> None:
     path = random_llama.write(tmp_path / "m.gguf", random_llama.arrays(biases=True, tied=tied), **changed)
     with Oracle(path, kv_f32=True) as oracle:
         want = oracle.logits(TOKENS)
@@ -116,18 +118,23 @@ def test_early_tokens_matter(model: Path) -> None:
 # ---- Block types ----
 
 
+def blocks(name: str, shape: tuple[int, ...], type: GGMLType, data: NDArray[np.uint8]) -> TensorSource:
+    return TensorSource(name, shape, type, lambda start, stop: data[start:stop])
+
+
 @pytest.fixture(params=[t for t in TYPES if t.block_size > 1], ids=lambda t: t.label)
 def quantized_model(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
     """A model with all its matrices in one type, and the same with the same weights as floats."""
     type: GGMLType = request.param
-    sources, floats = [], {}
+    sources: list[TensorSource] = []
+    floats: dict[str, NDArray[np.float32]] = {}
     for name, array in random_llama.arrays().items():
         floats[name] = array
         if array.ndim == 1:
             sources.append(random_llama.source(name, array))
             continue
         data = np.frombuffer(quantize(array, type), np.uint8).reshape(len(array), -1)
-        sources.append(TensorSource(name, array.shape, type, lambda start, stop, data=data: data[start:stop]))
+        sources.append(blocks(name, array.shape, type, data))
         floats[name] = np.empty_like(array)
         pointer = ffi.from_buffer("float[]", floats[name].reshape(-1))
         assert lib.gg_expand(type, array.size, ffi.from_buffer(data), data.nbytes, pointer) == 0
@@ -254,7 +261,7 @@ def test_ids_outside_the_vocabulary_are_refused(model: Path) -> None:
 @pytest.mark.parametrize("options", [{"n_ctx": 0}, {"n_threads": 0}, {"n_batch": -1}])
 def test_senseless_options_are_refused(model: Path, options: dict[str, int]) -> None:
     with pytest.raises(GgufpyError, match="must be at least 1"):
-        load(model, **options)
+        Engine.load(GGUFFile.open(model), **options)  # type: ignore[arg-type] # only int options are in the list
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -270,5 +277,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load(random_llama.write(tmp_path / "extra.gguf", extra))
     with pytest.raises(FormatError, match=r"'llama\.block_count' is 100000"):
         load(random_llama.write(tmp_path / "deep.gguf", tensors, llama__block_count=100000))
-    with pytest.raises(UnsupportedModelError, match=r"arch\.gguf: architecture 'mamba7' is unknown; ggufpy knows: llama"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"arch\.gguf: architecture 'mamba7' is unknown; ggufpy knows: llama"
+    ):
         load(random_llama.write(tmp_path / "arch.gguf", tensors, general__architecture="mamba7"))

@@ -39,7 +39,7 @@ def imported_rooms(path: Path) -> set[str]:
 def test_imports_go_down(path: Path) -> None:
     room = path.relative_to(PACKAGE).parts[0]
     for other in imported_rooms(path) - {room}:
-        # gguf, quants and graph share a floor: quants builds on the container's types, and neither builds on quants.
+        # gguf, quants and graph share a floor: the container's types serve the two others.
         assert FLOORS[other] < FLOORS[room] or (FLOORS[other] == 1 and other == "gguf"), (room, other)
 
 

@@ -9,12 +9,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from oracle import Oracle, needs_oracle
+from random_model import TYPES, Shape, random_model
 
 from ggufpy.commands import perplexity as command
 from ggufpy.errors import GgufpyError
-from ggufpy.evaluate.perplexity import perplexity, read_text
+from ggufpy.evaluate.perplexity import Perplexity, perplexity, read_text, text_chunks
+from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
-from ggufpy.tokenizers import Tokenizer
+from ggufpy.tokenizers import Tokenizer, load_tokenizer
 
 BOS = 7
 
@@ -62,8 +65,9 @@ class Table:
         return self._last.copy()
 
 
-def measure(engine: Table, tokenizer: Bytes, text: str, **options: Any) -> Any:
-    return perplexity(cast(Engine, engine), cast(Tokenizer, tokenizer), text, **options)
+def measure(engine: Table, tokenizer: Bytes, text: str) -> Perplexity:
+    chunks = text_chunks(cast(Tokenizer, tokenizer), text, engine.n_ctx)
+    return perplexity(cast(Engine, engine), chunks)
 
 
 def expected(engine: Table, chunks: list[list[int]]) -> tuple[float, float, int]:
@@ -97,13 +101,12 @@ def test_bos_takes_the_place_of_each_first_token() -> None:
     assert result.value == pytest.approx(value, rel=1e-12)
 
 
-def test_chunks_can_be_fewer_and_are_told_of() -> None:
-    told: list[tuple[int, int, float]] = []
+def test_each_chunk_is_told_of() -> None:
+    told: list[tuple[int, float]] = []
     engine = Table(8)
-    result = measure(engine, Bytes(), "x" * 50, n_chunks=2, on_chunk=lambda *news: told.append(news))
-    assert [news[:2] for news in told] == [(1, 2), (2, 2)]
-    assert told[-1][2] == result.value
-    assert measure(engine, Bytes(), "x" * 50, n_chunks=100).n_chunks == 6
+    chunks = [list(b"abcdefgh"), list(b"ijklmnop")]
+    result = perplexity(cast(Engine, engine), chunks, on_chunk=lambda *news: told.append(news))
+    assert told == [(1, pytest.approx(expected(engine, chunks[:1])[0])), (2, result.value)]
 
 
 @pytest.mark.parametrize(
@@ -167,9 +170,44 @@ def test_the_command_prints_a_line_or_json(
     assert command.main(arguments) == 0
     assert capsys.readouterr().out.startswith("PPL = ")
     assert loaded == {"n_ctx": 16, "n_threads": 2, "precision": "exact"}
+    assert command.main([*arguments, "--chunks", "1"]) == 0
+    assert "(7 tokens in 1 chunks of 16" in capsys.readouterr().out
     assert command.main([*arguments, "-o", "json"]) == 0
     captured = capsys.readouterr()
     result = json.loads(captured.out)
     assert result.keys() == {"perplexity", "stderr", "n_tokens", "n_chunks", "seconds"}
     assert (result["n_tokens"], result["n_chunks"]) == (14, 2)
     assert "PPL" in captured.err
+
+
+@pytest.fixture(scope="module")
+def random_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("random") / "random.gguf"
+    random_model(path, Shape(2, 256, 4, 2, 64, 512, 4500, True, 10000.0, 64), TYPES["f32"])
+    return path
+
+
+@needs_oracle
+def test_the_figure_is_that_of_llama_cpps_logits(random_file: Path, shipped_checkpoint: Path) -> None:
+    text = read_text(shipped_checkpoint / "README.md")
+    with GGUFFile.open(random_file) as file, Oracle(random_file, n_ctx=64, kv_f32=True) as oracle:
+        engine = Engine.load(file, n_ctx=64, precision="exact")
+        result = perplexity(engine, text_chunks(load_tokenizer(file.metadata), text, 64))
+        tokens = oracle.tokenize(text)
+        chunks = [tokens[i : i + 64] for i in range(0, len(tokens) - 63, 64)]
+        rows = np.concatenate([oracle.logits(chunk)[32:-1] for chunk in chunks]).astype(np.float64)
+    targets = np.concatenate([chunk[33:] for chunk in chunks])
+    losses = np.logaddexp.reduce(rows, axis=1) - rows[np.arange(len(rows)), targets]
+    assert (result.n_chunks, result.n_tokens) == (len(chunks), 31 * len(chunks))
+    assert result.value == pytest.approx(np.exp(losses.mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "figure"), [("q8_0", 71.9637), ("q4_0", 72.1612), ("q4_k_m", 72.0903)])
+def test_llama_perplexitys_own_figures(name: str, figure: float, shared: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_bytes((shared / "eval" / "wiki.test.raw").read_bytes()[:200_000])
+    with GGUFFile.open(shared / "conformance" / "eval" / f"pocket-wiki-7m-chat-{name}.gguf") as file:
+        chunks = text_chunks(load_tokenizer(file.metadata), read_text(text), 512)
+        result = perplexity(Engine.load(file, n_ctx=512), chunks)
+    assert (result.n_chunks, result.n_tokens) == (129, 129 * 255)
+    assert result.value == pytest.approx(figure, rel=1e-3)

@@ -1,10 +1,13 @@
 """The planner fuses what belongs together and never lets live values overlap."""
 
+from itertools import pairwise
+
+from random_llama import LAYERS, arrays, metadata
+
 from ggufpy.architectures.llama import forward
 from ggufpy.graph import Graph
 from ggufpy.graph.hyperparameters import Hyperparameters
 from ggufpy.runtime.plan import GatherStep, LinearStep, Plan, RopeTableStep, Step, Value, make_plan
-from random_llama import LAYERS, arrays, metadata
 
 
 def plan() -> Plan:
@@ -44,5 +47,5 @@ def test_live_values_do_not_overlap() -> None:
     for i, step in enumerate(steps):
         alive = {v for s in steps[: i + 1] for v in s.dst if last_use[v] >= i}
         spans = sorted((v.offset, v.offset + v.width) for v in alive)
-        assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False)), step
+        assert all(end <= start for (_, end), (start, _) in pairwise(spans)), step
         assert spans[-1][1] <= made.arena_width

@@ -18,7 +18,9 @@ def logits() -> NDArray[np.float32]:
     return 3 * np.random.default_rng(11).standard_normal(N_VOCAB, np.float32)
 
 
-def draw(params: SamplingParams, n: int, history: list[int], values: NDArray[np.float32] | None = None) -> list[int]:
+def draw(
+    params: SamplingParams, n: int, history: list[int], values: NDArray[np.float32] | None = None
+) -> list[int]:
     sampler = Sampler(params)
     for token in history:
         sampler.accept(token)

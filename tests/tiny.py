@@ -18,6 +18,9 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
+from ggufpy.gguf.tensors import TensorSource
+from ggufpy.quants.floats import decode
+
 Floats = NDArray[np.float32]
 Array = NDArray[Any]
 
@@ -43,25 +46,30 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 def weights(config: Mapping[str, Any], *, biases: bool = False) -> dict[str, Floats]:
     """Random weights for a configuration, under their Hugging Face names."""
     rng = np.random.default_rng(0)
+    every = shapes(config, biases=biases).items()
+    return {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in every}
+
+
+def shapes(config: Mapping[str, Any], *, biases: bool = False) -> dict[str, tuple[int, ...]]:
     hidden, inner, heads = (config[k] for k in ("hidden_size", "intermediate_size", "num_attention_heads"))
     size = config.get("head_dim") or hidden // heads
     q, kv = heads * size, config["num_key_value_heads"] * size
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
+    result: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
     for layer in range(config["num_hidden_layers"]):
         linears = {"q": (q, hidden), "k": (kv, hidden), "v": (kv, hidden), "o": (hidden, q)}
         linears |= {"gate": (inner, hidden), "up": (inner, hidden), "down": (hidden, inner)}
         for name, shape in linears.items():
             part = "self_attn" if name in "qkvo" else "mlp"
             prefix = f"model.layers.{layer}.{part}.{name}_proj"
-            shapes[f"{prefix}.weight"] = shape
+            result[f"{prefix}.weight"] = shape
             if biases:
-                shapes[f"{prefix}.bias"] = shape[:1]
+                result[f"{prefix}.bias"] = shape[:1]
         for name in ("input_layernorm", "post_attention_layernorm"):
-            shapes[f"model.layers.{layer}.{name}.weight"] = (hidden,)
-    shapes["model.norm.weight"] = (hidden,)
+            result[f"model.layers.{layer}.{name}.weight"] = (hidden,)
+    result["model.norm.weight"] = (hidden,)
     if not config.get("tie_word_embeddings"):
-        shapes["lm_head.weight"] = (config["vocab_size"], hidden)
-    return {name: rng.standard_normal(shape, dtype=np.float32) for name, shape in shapes.items()}
+        result["lm_head.weight"] = (config["vocab_size"], hidden)
+    return result
 
 
 def rounded(x: Floats, dtype: str) -> Array:
@@ -97,6 +105,30 @@ def checkpoint(
     stored = {name: rounded(x, dtype) for name, x in weights(config, biases=biases).items()}
     save(folder, stored, shards=shards, torch=torch)
     return {name: as_floats(x) for name, x in stored.items()}
+
+
+def folder_with_config(folder: Path) -> Path:
+    """The folder, now with a config.json."""
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+def values(source: TensorSource) -> Array:
+    """All numbers of a tensor."""
+    return decode(source.read(0, source.rows), source.type).reshape(source.shape)
+
+
+def some_tensors() -> dict[str, Array]:
+    """One of each dtype, of several ranks."""
+    rng = np.random.default_rng(5)
+    return {
+        "a.weight": rng.standard_normal((7, 5)).astype(np.float32),
+        "b.weight": rng.standard_normal((3, 4)).astype(np.float16),
+        "c.weight": rng.integers(0, 1 << 15, (6, 2)).astype(np.uint16),
+        "d.bias": rng.standard_normal(9),
+        "e": np.array(3.5, np.float32),
+        "f.weight": rng.standard_normal((2, 3, 4)).astype(np.float32),
+    }
 
 
 def save(folder: Path, tensors: Mapping[str, Array], *, shards: int = 1, torch: bool = False) -> None:

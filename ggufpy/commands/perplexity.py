@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ggufpy.commands.console import run_command
-from ggufpy.evaluate.perplexity import SMALLEST_CONTEXT, Perplexity, perplexity, read_text
+from ggufpy.evaluate.perplexity import SMALLEST_CONTEXT, Perplexity, perplexity, read_text, text_chunks
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
 from ggufpy.tokenizers import load_tokenizer
@@ -44,23 +44,24 @@ def main(argv: list[str] | None = None) -> int:
 def _perplexity(arguments: argparse.Namespace) -> int:
     text = read_text(arguments.file)
     with GGUFFile.open(arguments.model) as file:
+        tokenizer = load_tokenizer(file.metadata)
+        chunks = text_chunks(tokenizer, text, arguments.ctx_size)[: arguments.chunks]
         engine = Engine.load(
             file,
             n_ctx=arguments.ctx_size,
             n_threads=arguments.threads,
             precision=arguments.precision,
         )
-        tokenizer = load_tokenizer(file.metadata)
         with _progress() as progress:
-            task = progress.add_task("chunks", total=None, rate="", ppl="")
+            task = progress.add_task("chunks", total=len(chunks), rate="", ppl="")
 
-            def show(done: int, n_chunks: int, so_far: float) -> None:
+            def show(done: int, so_far: float) -> None:
                 seconds = progress.tasks[0].elapsed
-                rate = f"{done * engine.n_ctx / seconds:.0f} tok/s" if seconds else ""
-                progress.update(task, completed=done, total=n_chunks, rate=rate, ppl=f"PPL {so_far:.4f}")
+                rate = f"{done * arguments.ctx_size / seconds:.0f} tok/s" if seconds else ""
+                progress.update(task, completed=done, rate=rate, ppl=f"PPL {so_far:.4f}")
 
-            result = perplexity(engine, tokenizer, text, n_chunks=arguments.chunks, on_chunk=show)
-    print(_json(result) if arguments.output == "json" else _line(result, engine.n_ctx))
+            result = perplexity(engine, chunks, on_chunk=show)
+    print(_json(result) if arguments.output == "json" else _line(result, arguments.ctx_size))
     return 0
 
 

@@ -8,7 +8,7 @@ least half a context. Source: llama.cpp tools/perplexity/perplexity.cpp, perplex
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -43,37 +43,11 @@ def read_text(path: Path) -> str:
     return path.read_bytes().decode("utf-8", errors="replace").removesuffix("\n")
 
 
-def perplexity(
-    engine: Engine,
-    tokenizer: Tokenizer,
-    text: str,
-    *,
-    n_chunks: int | None = None,
-    on_chunk: Callable[[int, int, float], None] | None = None,
-) -> Perplexity:
-    """Measure the perplexity of `text` over chunks of `engine.n_ctx` tokens, of at most `n_chunks` of them.
+def text_chunks(tokenizer: Tokenizer, text: str, n_ctx: int) -> list[list[int]]:
+    """Whole contexts of tokens, each led by BOS in place of its first token where the model wants one.
 
-    on_chunk is told after each chunk: how many are done, how many there are, the perplexity so far.
     Raises GgufpyError if the context has fewer than 4 tokens, or the text fewer than two contexts.
     """
-    start = perf_counter()
-    chunks = _chunks(tokenizer, text, engine.n_ctx)[:n_chunks]
-    n_tokens, total, squares = 0, 0.0, 0.0
-    for done, chunk in enumerate(chunks, 1):
-        losses = _losses(engine, chunk)
-        n_tokens += len(losses)
-        total += float(losses.sum())
-        squares += float(np.square(losses).sum())
-        if on_chunk is not None:
-            on_chunk(done, len(chunks), math.exp(total / n_tokens))
-    mean = total / n_tokens
-    value, variance = math.exp(mean), max(0.0, squares / n_tokens - mean * mean)
-    error = value * math.sqrt(variance / max(1, n_tokens - 1))
-    return Perplexity(value, error, n_tokens, len(chunks), perf_counter() - start)
-
-
-def _chunks(tokenizer: Tokenizer, text: str, n_ctx: int) -> list[list[int]]:
-    """Whole contexts of tokens, each led by BOS in place of its first token where the model wants one."""
     if n_ctx < SMALLEST_CONTEXT:
         raise GgufpyError(f"a context of {n_ctx} has nothing to count; give at least {SMALLEST_CONTEXT}")
     tokens = tokenizer.encode(text)
@@ -87,6 +61,28 @@ def _chunks(tokenizer: Tokenizer, text: str, n_ctx: int) -> list[list[int]]:
         for chunk in chunks:
             chunk[0] = tokenizer.bos_id
     return chunks
+
+
+def perplexity(
+    engine: Engine, chunks: Sequence[list[int]], *, on_chunk: Callable[[int, float], None] | None = None
+) -> Perplexity:
+    """Measure the perplexity of a text in the chunks that `text_chunks` makes of it.
+
+    on_chunk is told after each chunk: how many are done, and the perplexity so far.
+    """
+    start = perf_counter()
+    n_tokens, total, squares = 0, 0.0, 0.0
+    for done, chunk in enumerate(chunks, 1):
+        losses = _losses(engine, chunk)
+        n_tokens += len(losses)
+        total += float(losses.sum())
+        squares += float(np.square(losses).sum())
+        if on_chunk is not None:
+            on_chunk(done, math.exp(total / n_tokens))
+    mean = total / n_tokens
+    value, variance = math.exp(mean), max(0.0, squares / n_tokens - mean * mean)
+    error = value * math.sqrt(variance / max(1, n_tokens - 1))
+    return Perplexity(value, error, n_tokens, len(chunks), perf_counter() - start)
 
 
 def _losses(engine: Engine, chunk: list[int]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ MAX_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Rotary position embedding: pair i of the first `dimensions` values of a head turns by position * angle(i).
+    """Rotary position embedding: pair i of a head's first `dimensions` values turns by position * angle(i).
 
     scaling is "none", "linear" or "yarn". Source: RoFormer (arXiv 2104.09864), YaRN (arXiv 2309.00071).
     """
@@ -82,7 +82,7 @@ class Hyperparameters:
 
     @classmethod
     def read(cls, metadata: Mapping[str, Any], source: str) -> Hyperparameters:
-        """Read them from GGUF metadata; raises FormatError, naming `source`, for what is missing or senseless."""
+        """Read GGUF metadata; raises FormatError, naming `source`, for what is missing or senseless."""
         keys = _Keys(metadata, source)
         blocks = keys.integer("block_count", 1, MAX_LAYERS)
         width = keys.integer("embedding_length", 1, 1 << 20)
@@ -163,5 +163,7 @@ class _Keys:
         value = self._get(key, default)
         values = tuple(value) if isinstance(value, list | tuple) else (value,) * layers
         if len(values) < layers or not all(isinstance(v, int) and 0 < v <= 1 << 16 for v in values):
-            raise self._error(key, f"is {value!r:.40}, must be one positive number or one per layer ({layers})")
+            raise self._error(
+                key, f"is {value!r:.40}, must be one positive number or one per layer ({layers})"
+            )
         return values[:layers]

@@ -1,7 +1,7 @@
 """Tracing: an architecture's forward pass, written with a Graph, becomes a list of typed nodes.
 
-Nothing is computed. A node knows how many values it has per token (its width) and what it is made from. Tensor shapes
-are checked here, once, for all architectures.
+Nothing is computed. A node knows how many values it has per token (its width) and what it is made from.
+Tensor shapes are checked here, once, for all architectures.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Node:
         return self.graph.put(Mul(self.graph, self.width, (self, other)))
 
     def silu(self) -> Node:
-        """x / (1 + exp(-x))."""
+        """X / (1 + exp(-x))."""
         return self.graph.put(Silu(self.graph, self.width, (self,)))
 
 
@@ -82,7 +82,7 @@ class Linear(Node):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Rotate(Node):
-    """Each head turned by the token's position; factors: the tensor that divides the angles, if there is one."""
+    """Each head turned by the token's position; factors: the tensor that divides the angles, or None."""
 
     rope: Rope
     factors: str | None
@@ -126,14 +126,16 @@ class Graph:
         return name in self._tensors
 
     def tensor(self, name: str, shape: tuple[int | None, ...]) -> tuple[int, ...]:
-        """Note that `name` is used and return its shape; raises if it is missing or not of `shape` (None: any)."""
+        """Note that `name` is used, return its shape; raises if it is missing or not `shape` (None: any)."""
         if name not in self._tensors:
             architecture = self.hyperparameters.architecture
             raise FormatError(
                 f"{self._source}: tensor '{name}' is missing; is this a complete {architecture} model?"
             )
         found = self._tensors[name].shape
-        if len(found) != len(shape) or any(want not in (None, have) for want, have in zip(shape, found, strict=True)):
+        if len(found) != len(shape) or any(
+            want not in (None, have) for want, have in zip(shape, found, strict=True)
+        ):
             wanted = tuple("any" if n is None else n for n in shape)
             raise FormatError(f"{self._source}: tensor '{name}' has shape {found}, must have {wanted}")
         self.used.add(name)
@@ -156,7 +158,7 @@ class Graph:
         return self.put(RMSNorm(self, x.width, (x,), f"{name}.weight", self.hyperparameters.norm_epsilon))
 
     def linear(self, x: Node, name: str, tied: str | None = None) -> Node:
-        """x @ `name`.T, plus its bias if the file has one; without `name`, the tensor `tied` serves."""
+        """X @ `name`.T, plus its bias if the file has one; without `name`, the tensor `tied` serves."""
         weight, bias = f"{name}.weight", f"{name}.bias"
         if tied and not self.has(weight):
             weight = f"{tied}.weight"
@@ -179,7 +181,7 @@ class Layer:
         return self._graph.rms_norm(x, self._prefix + name)
 
     def linear(self, x: Node, name: str) -> Node:
-        """x @ `name`.T, plus its bias if the file has one."""
+        """X @ `name`.T, plus its bias if the file has one."""
         return self._graph.linear(x, self._prefix + name)
 
     def rope(self, x: Node) -> Node:
@@ -216,6 +218,6 @@ class Layer:
         wanted = (heads * h.key_length, kv_heads * h.key_length, kv_heads * h.value_length)
         if heads % kv_heads or (q.width, k.width, v.width) != wanted:
             raise FormatError(
-                f"layer {self._index}: {heads} heads, {kv_heads} KV heads of {h.key_length} and {h.value_length} "
+                f"layer {self._index}: {heads} heads, {kv_heads} KV heads of {h.key_length}, {h.value_length} "
                 f"values do not fit attn_q, attn_k, attn_v with {q.width}, {k.width}, {v.width} rows"
             )

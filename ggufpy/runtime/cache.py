@@ -47,7 +47,9 @@ class KVCache:
             )
             for s in layers
         ]
-        self._pointers = [(ffi.from_buffer("uint8_t[]", k), ffi.from_buffer("uint8_t[]", v)) for k, v in self._pools]
+        self._pointers = [
+            (ffi.from_buffer("uint8_t[]", k), ffi.from_buffer("uint8_t[]", v)) for k, v in self._pools
+        ]
 
     def describe(self, record: Any, layer: int) -> None:
         """Fill a gg_cache with the pages of `layer`."""
@@ -95,10 +97,11 @@ class Sequence:
         self._limit = limit
 
     def reserve(self, n: int) -> None:
-        """Make room for `n` more tokens, on pages that are ours alone; raises ContextError if there is none."""
+        """Make room for `n` more tokens, on pages of our own; raises ContextError if there is none."""
         if self.length + n > self._limit:
             raise ContextError(
-                f"{self.length + n} tokens do not fit into a context of {self._limit}; shorten the text or make the context larger"
+                f"{self.length + n} tokens do not fit into a context of {self._limit}; "
+                "shorten the text or make the context larger"
             )
         if self.length % PAGE and n:
             self.pages[-1] = self._cache.own(self.pages[-1])

@@ -39,7 +39,9 @@ class Span:
 class Engine:
     """Runs one model for any number of sequences."""
 
-    def __init__(self, file: GGUFFile, n_ctx: int, n_seq: int, n_threads: int, n_batch: int, precision: str) -> None:
+    def __init__(
+        self, file: GGUFFile, n_ctx: int, n_seq: int, n_threads: int, n_batch: int, precision: str
+    ) -> None:
         apply_isa_setting()
         source = str(file.path)
         network = _find_architecture(file)
@@ -83,13 +85,18 @@ class Engine:
     ) -> Engine:
         """Make the model in `file` ready to run; its weights are used where they lie.
 
-        n_ctx: positions per sequence, None for the model's own; n_seq: sequences that shall fit into the cache;
+        n_ctx: positions per sequence, None for the model's own; n_seq: sequences that the cache has room for;
         n_batch: rows computed together; precision: "fast", "exact" or "int8".
         Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
         """
         if precision not in PRECISIONS:
             raise GgufpyError(f"precision is '{precision}', must be one of {', '.join(PRECISIONS)}")
-        for name, value in {"n_ctx": n_ctx, "n_seq": n_seq, "n_threads": n_threads, "n_batch": n_batch}.items():
+        for name, value in {
+            "n_ctx": n_ctx,
+            "n_seq": n_seq,
+            "n_threads": n_threads,
+            "n_batch": n_batch,
+        }.items():
             if value is not None and value < 1:
                 raise GgufpyError(f"{name} is {value}, must be at least 1")
         return cls(file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision)
@@ -103,7 +110,7 @@ class Engine:
     ) -> None:
         """Append `tokens` to `sequence` and compute the logits wanted: of none, the last or all of them.
 
-        Raises ContextError if they do not fit (nothing is changed then), ValueError for ids outside the vocabulary.
+        Raises ContextError if they do not fit (nothing is changed then), ValueError for unknown ids.
         After KeyboardInterrupt the sequence ends with the last whole batch.
         """
         self.eval_batch([Span(sequence, tokens, generating, logits)])
@@ -144,7 +151,11 @@ class Engine:
         ]
         first_page = np.cumsum([0, *(len(spans[i].sequence.pages) for i in used)])
         starts = {i: spans[i].sequence.length for i in used}
-        begins = {i: min(j for k, j in rows if k == i) for i in used} if len(rows) > 1 else {rows[0][0]: rows[0][1]}
+        begins = (
+            {i: min(j for k, j in rows if k == i) for i in used}
+            if len(rows) > 1
+            else {rows[0][0]: rows[0][1]}
+        )
         arrays = {
             "token": [spans[i].tokens[j] for i, j in rows],
             "position": [starts[i] + j - begins[i] for i, j in rows],
@@ -206,5 +217,6 @@ def _check_all_used(graph: Graph, file: GGUFFile) -> None:
     if unused:
         architecture = graph.hyperparameters.architecture
         raise UnsupportedModelError(
-            f"{file.path}: {len(unused)} tensors have no place in architecture '{architecture}', the first is '{unused[0]}'"
+            f"{file.path}: {len(unused)} tensors have no place in architecture '{architecture}', "
+            f"the first is '{unused[0]}'"
         )

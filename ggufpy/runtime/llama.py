@@ -1,4 +1,12 @@
-"""`Llama`: a model from Python, with llama-cpp-python's names and return values."""
+"""`Llama`: a model from Python, with llama-cpp-python's names and return values.
+
+What differs from llama-cpp-python 0.3: metadata has Python values, not strings; of several stop strings the
+one that begins first in the text counts; a BOS that the prompt begins with is not doubled, and chats get one
+where the vocabulary asks for it; a vocabulary's EOS is not put behind prompts; logprobs of generated text
+need no logits_all; scores has n_tokens rows; streams may run side by side; verbose is off; errors are those
+of ggufpy.errors. Not here: embeddings, grammars, tools and functions, response_format, Mirostat, suffix,
+LoRA, saved states.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +37,8 @@ class Llama(LowLevel):
     after each completion. precision: "fast" or "exact".
 
     Completions may be called from several threads: they take turns, token by token, each with its own KV
-    cache; there is room for four full contexts. The low-level methods (eval, sample, generate, reset, scores) share one state, for one thread at a
-    time.
+    cache; there is room for four full contexts. The low-level methods (eval, sample, generate, reset, scores)
+    share one state, for one thread at a time.
 
     Raises OSError, FormatError or UnsupportedModelError for a file that cannot be read or run.
     """

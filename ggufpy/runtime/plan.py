@@ -1,7 +1,8 @@
 """Planning: a traced graph becomes a list of fused steps on buffers.
 
-Fusion happens here once for every architecture: linears of one input run as one step, silu(gate) * up and the sum with
-the residual are part of the linear that makes them. After the last attention only the rows whose logits are wanted go on.
+Fusion happens here once for every architecture: linears of one input run as one step, silu(gate) * up and the
+sum with the residual are part of the linear that makes them. After the last attention only the rows whose
+logits are wanted go on.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ MAX_TOGETHER = 3  # linears in one step, as gg_op has room for
 
 @dataclass(eq=False, slots=True)
 class Value:
-    """What a step makes: `width` floats per row. offset: where its rows lie in the arena, in floats per row."""
+    """What a step makes: `width` floats per row. offset: where its rows lie in the arena, in floats."""
 
     width: int
     offset: int = -1
@@ -63,7 +64,7 @@ class NormStep(Step):
 
 @dataclass(eq=False, slots=True)
 class LinearStep(Step):
-    """Up to three linears of one input; gated: silu(first) * second; src[1], if there, is added to the result."""
+    """Up to three linears of one input; gated: silu(first) * second; src[1], if there, is added."""
 
     linears: list[Linear]
     gated: bool = False
@@ -208,7 +209,7 @@ def _keep_wanted_rows(steps: list[Step]) -> None:
 
 
 def _place(steps: list[Step], result: Value) -> int:
-    """Give every value an offset such that values alive together do not overlap; return the width of them all."""
+    """Give values that are alive together places that do not overlap; return the width of them all."""
     last_use = {value: i for i, step in enumerate(steps) for value in (*step.dst, *step.src)}
     last_use[result] = len(steps)
     alive: list[Value] = []

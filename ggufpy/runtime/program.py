@@ -1,7 +1,7 @@
 """A plan and a file's tensors as the flat records that csrc executes.
 
-Everything that C will trust is checked here: types, shapes, byte lengths. C keeps no copy: the Program holds on to all
-memory that the records point into.
+Everything that C will trust is checked here: types, shapes, byte lengths. C keeps no copy: the Program holds
+on to all memory that the records point into.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PRECISIONS = {"fast": lib.GG_FAST, "exact": lib.GG_EXACT, "int8": lib.GG_INT8}
 
 
 class Program:
-    """A runnable plan. `record` is the gg_program; `logits` is a view of the rows that the last step writes."""
+    """A runnable plan. `record` is the gg_program; `logits` views the rows that the last step writes."""
 
     def __init__(
         self,
@@ -68,7 +68,9 @@ class Program:
         ].reshape(max_rows, plan.output.width)
 
     def _allocate_operands(self, plan: Plan, max_rows: int, n_threads: int) -> None:
-        inputs = [linear.inputs[0].width for s in plan.steps if isinstance(s, LinearStep) for linear in s.linears]
+        inputs = [
+            linear.inputs[0].width for s in plan.steps if isinstance(s, LinearStep) for linear in s.linears
+        ]
         widest = -(-max(inputs) // 32) * 32
         record = self.record
         record.max_in = widest
@@ -100,7 +102,9 @@ class Program:
         _check_type(info)
         values = np.empty(info.shape[-1], np.float32)
         data = info.source().read(0, 1)
-        status = lib.gg_expand(info.type, values.size, ffi.from_buffer(data), data.nbytes, ffi.from_buffer("float[]", values))
+        status = lib.gg_expand(
+            info.type, values.size, ffi.from_buffer(data), data.nbytes, ffi.from_buffer("float[]", values)
+        )
         assert status == 0, name
         return self._pointer("float[]", values)
 
@@ -108,8 +112,10 @@ class Program:
         info = self._tensors[name]
         _check_type(info)
         rows, columns = info.shape
-        # Little-endian data is used where it lies in the file; a big-endian file is swapped into memory of ours.
-        data = info.data if info.byte_order == "<" else np.ascontiguousarray(info.source().read(0, rows)).ravel()
+        # Little-endian data is used where it lies in the file; big-endian data is swapped into memory.
+        data = (
+            info.data if info.byte_order == "<" else np.ascontiguousarray(info.source().read(0, rows)).ravel()
+        )
         record.data = self._pointer("uint8_t[]", data)
         record.bytes, record.stride = data.nbytes, info.type.row_bytes(columns)
         record.type, record.n_in, record.n_out = info.type, columns, rows
@@ -183,5 +189,6 @@ def _check_type(info: TensorInfo) -> None:
     if lib.gg_type_weights(info.type) == 0:
         runnable = ", ".join(t.label for t in GGMLType if lib.gg_type_weights(t))
         raise UnsupportedModelError(
-            f"{info.file}: tensor '{info.name}' has type {info.type.label}, which cannot be run yet; types that can: {runnable}"
+            f"{info.file}: tensor '{info.name}' has type {info.type.label}, which cannot be run yet; "
+            f"types that can: {runnable}"
         )

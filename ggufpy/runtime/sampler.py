@@ -16,8 +16,8 @@ from ggufpy._kernels import ffi, lib
 class SamplingParams:
     """How the next token is drawn. Names, order and defaults are llama.cpp's.
 
-    temp <= 0 takes the most likely token; top_k <= 0, top_p >= 1 and min_p <= 0 turn these off. repeat_last_n: how many
-    of the last tokens the penalties look at. seed None: a new one each time.
+    temp <= 0 takes the most likely token; top_k <= 0, top_p >= 1 and min_p <= 0 turn these off.
+    repeat_last_n: how many of the last tokens the penalties look at. seed None: a new one each time.
     """
 
     temp: float = 0.8

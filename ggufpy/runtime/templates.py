@@ -26,6 +26,9 @@ CHATML = (
 )
 
 
+_KEY = "tokenizer.chat_template"
+
+
 class ChatTemplate:
     """Turns messages into the text that a model was trained to answer.
 
@@ -50,10 +53,9 @@ class ChatTemplate:
         variables = special_tokens(metadata)
         if name == "chatml":
             return cls(CHATML, variables)
-        key = "tokenizer.chat_template" + (f".{name}" if name else "")
-        source = metadata.get(key)
+        source = metadata.get(f"{_KEY}.{name}" if name else _KEY)
         if source is None and name:
-            names = [k.removeprefix("tokenizer.chat_template.") for k in metadata if k.startswith(key[:24])]
+            names = [key.removeprefix(f"{_KEY}.") for key in metadata if key.startswith(f"{_KEY}.")]
             raise TemplateError(
                 f"the file has no chat template '{name}'; it has {', '.join(names) or 'none'}"
             )

@@ -61,8 +61,8 @@ class Transcript:
                 f"the prompt has {len(tokens)} tokens, the context holds {self.engine.n_ctx}; "
                 "shorten it, or open the model with a larger context"
             )
-        kept = min(common_prefix(self.tokens, tokens), len(tokens) - 1)
-        self.truncate(kept)
+        self.truncate(min(common_prefix(self.tokens, tokens), len(tokens) - 1))
+        kept = len(self.tokens)
         self._eval(list(tokens[kept:]), generating=False)
         return len(tokens) - kept
 
@@ -76,9 +76,10 @@ class Transcript:
 
     def truncate(self, length: int) -> None:
         """Forget everything after the first `length` tokens."""
-        if length < len(self.tokens):
-            self._sequence.truncate(length)
-            del self.tokens[length:]
+        # An interrupt may have come between the engine's work and our note of it: the shorter of both counts.
+        length = min(length, len(self.tokens), self._sequence.length)
+        self._sequence.truncate(length)
+        del self.tokens[length:]
 
     def close(self) -> None:
         """Give the KV cache back."""
