@@ -75,7 +75,8 @@ def _byte_level(
         raise UnsupportedModelError(
             f"{files.path}: byte-level BPE with the normalizer {normalizer!r:.200}, which GGUF cannot express"
         )
-    table = VocabularyTable("gpt2", pre_tokenizer_name(files, vocab, merges), files.vocab_size(vocab.values()))
+    pre = pre_tokenizer_name(files, vocab, merges)
+    table = VocabularyTable("gpt2", pre, files.vocab_size(vocab.values()))
     for text, id in vocab.items():
         table.put(id, text, TokenType.NORMAL)
     table.put_added(files.added_tokens())
