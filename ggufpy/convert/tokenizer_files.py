@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,9 +94,9 @@ class TokenizerFiles:
                 return text
         return None
 
-    def vocab_size(self, present: int) -> int:
-        """How many tokens the model has rows for; `present` if its configuration does not say."""
-        size = self.config.get("vocab_size", present)
+    def vocab_size(self, trained: Iterable[int]) -> int:
+        """How many tokens the model has rows for; enough for all if its configuration does not say."""
+        size = self.config.get("vocab_size", 1 + max([*trained, *self.added_tokens()], default=0))
         if isinstance(size, bool) or not isinstance(size, int) or not 0 < size < 2**31:
             raise FormatError(f"{self.folder / 'config.json'}: vocab_size is {size!r:.60}, not a count")
         return size

@@ -75,7 +75,8 @@ def _byte_level(
         raise UnsupportedModelError(
             f"{files.path}: byte-level BPE with the normalizer {normalizer!r:.200}, which GGUF cannot express"
         )
-    table = VocabularyTable("gpt2", pre_tokenizer_name(files, vocab, merges), _size(files, vocab))
+    pre = pre_tokenizer_name(files, vocab, merges)
+    table = VocabularyTable("gpt2", pre, files.vocab_size(vocab.values()))
     for text, id in vocab.items():
         table.put(id, text, TokenType.NORMAL)
     table.put_added(files.added_tokens())
@@ -95,7 +96,7 @@ def _with_spaces(
     merges: Sequence[tuple[str, str]],
 ) -> VocabularyTable:
     """SentencePiece's scores from the order of merges: the earlier a token can be made, the higher."""
-    table = VocabularyTable("llama", "default", _size(files, vocab))
+    table = VocabularyTable("llama", "default", files.vocab_size(vocab.values()))
     ranks: dict[str, int] = {}
     for rank, (left, right) in enumerate(merges):
         ranks.setdefault(left + right, rank)
@@ -110,7 +111,3 @@ def _with_spaces(
     first = encoder.encode("a", add_special_tokens=False).tokens[:1]
     table.add_space_prefix = any(token.startswith("\u2581") for token in first)
     return table
-
-
-def _size(files: TokenizerFiles, vocab: Mapping[str, int]) -> int:
-    return files.vocab_size(1 + max(*vocab.values(), *files.added_tokens(), 0))

@@ -48,7 +48,7 @@ def read_sentencepiece(files: TokenizerFiles, processor: SentencePieceProcessor)
         raise UnsupportedModelError(
             f"{files.folder / 'tokenizer.model'}: a SentencePiece model of kind {kind}; ggufpy converts BPE"
         )
-    table = VocabularyTable("llama", "default", files.vocab_size(len(model.pieces)))
+    table = VocabularyTable("llama", "default", files.vocab_size(range(len(model.pieces))))
     for id, piece in enumerate(model.pieces):
         text, type = piece.piece, TokenType(piece.type)
         if type == TokenType.USER_DEFINED:

@@ -64,26 +64,26 @@ def _program(metadata: Mapping[str, Any]) -> PreTokenizer:
 
 def _model(metadata: Mapping[str, Any], ids: dict[str, int], ignore_merges: bool) -> models.BPE:
     merges = metadata.get(_MERGES)
-    if not isinstance(merges, list) or not all(isinstance(merge, str) for merge in merges[:1]):
+    if not isinstance(merges, list):
         raise TokenizerError(f"{_MERGES}: missing or not a list of strings; convert the model again")
     try:
         # Of the ways to build the pairs this is the fastest: a 128k vocabulary has 280,000.
         pairs = [(left, right) for left, _, right in map(str.partition, merges, repeat(" "))]
         return models.BPE(ids, pairs, ignore_merges=ignore_merges)
     except Exception as exc:  # tokenizers raises Exception itself
-        raise TokenizerError(f"{_MERGES}: {_problem(merges, ids) or exc}; convert the model again") from exc
+        raise TokenizerError(f"{_MERGES}: {_problem(merges, ids)}; convert the model again") from exc
 
 
-def _problem(merges: list[str], ids: dict[str, int]) -> str | None:
-    """What is wrong with the first bad merge."""
+def _problem(merges: list[Any], ids: dict[str, int]) -> str:
+    """What is wrong with the first bad merge, or with the tokens."""
     for number, merge in enumerate(merges):
-        left, _, right = merge.partition(" ")
+        left, _, right = merge.partition(" ") if isinstance(merge, str) else ("", "", "")
         if not (left and right):
             return f"merge {number}, {merge!r:.60}, is not two parts with a space between them"
         for text in (left, right, left + right):
             if text not in ids:
                 return f"merge {number}, {merge!r:.60}, needs {text!r:.60}, which is not a token"
-    return None
+    return "the tokens they make are not all UTF-8"
 
 
 def _byte_alphabet() -> dict[str, int]:

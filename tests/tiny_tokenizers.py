@@ -1,0 +1,109 @@
+"""Small tokenizers, trained here in a moment, as the checkpoints that they would belong to."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from ggufpy.tokenizers.pretokenizers import LLAMA3
+
+SENTENCES = (
+    "The quick brown fox jumps over the lazy dog, and the dog doesn't mind at all.",
+    "I'm sure that they'll say it's fine; we've seen 1234 of them since 2019.",
+    "def function(argument):\n    return argument + 1  # a comment\n\n\tif not argument:\n        pass",
+    "Wer reitet so sp\u00e4t durch Nacht und Wind? Es ist der Vater mit seinem Kind.",
+    "\u65e5\u672c\u8a9e\u306e\u6587\u7ae0\u3002 \u4f60\u597d\uff0c\u4e16\u754c\uff01"
+    " \u041f\u0440\u0438\u0432\u0435\u0442",
+    "aaaa bbbb  cccc   dddd    eeee 11 222 3333 44444 ... !!! ??? === ((( )))",
+)
+SPECIALS = ("<s>", "</s>", "<|im_start|>", "<|im_end|>")
+
+
+def byte_level_json(
+    regexes: Sequence[str] = (LLAMA3,), *, vocab_size: int = 400, specials: Sequence[str] = SPECIALS
+) -> dict[str, Any]:
+    """A byte-level BPE tokenizer.json; the special tokens come behind the others."""
+    splits = [pre_tokenizers.Split(tokenizers.Regex(regex), "isolated") for regex in regexes]
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.add_special_tokens(list(specials))
+    return _json(tokenizer)
+
+
+def spaces_json(*, prefix: bool = True, vocab_size: int = 400) -> dict[str, Any]:
+    """A tokenizer.json of BPE with byte tokens that writes spaces as U+2581, as Llama 2's was converted."""
+    tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    steps: list[normalizers.Normalizer] = [normalizers.Replace(" ", "\u2581")]
+    if prefix:
+        steps.insert(0, normalizers.Prepend("\u2581"))
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size + 256,
+        show_progress=False,
+        special_tokens=["<unk>", "<s>", "</s>", *byte_tokens],
+    )
+    tokenizer.train_from_iterator(SENTENCES[:3], trainer)
+    result = _json(tokenizer)
+    result["added_tokens"] = [token for token in result["added_tokens"] if token["id"] < 3]
+    return result
+
+
+def sentencepiece_model(kind: str = "bpe", **options: Any) -> bytes:
+    """A SentencePiece model as llama's are made, changed by `options` of its trainer."""
+    model = io.BytesIO()
+    defaults: dict[str, Any] = {
+        "vocab_size": 400,
+        "byte_fallback": True,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "allow_whitespace_only_pieces": True,
+        "split_digits": True,
+        "minloglevel": 2,
+    }
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(SENTENCES * 4),
+        model_writer=model,
+        model_type=kind,
+        **{**defaults, **options},
+    )
+    return model.getvalue()
+
+
+def write_checkpoint(
+    folder: Path,
+    tokenizer: dict[str, Any] | bytes | None,
+    tokenizer_config: dict[str, Any] | None = None,
+    **files: str,
+) -> Path:
+    """Put a tokenizer into `folder`: a dict as tokenizer.json, bytes as tokenizer.model; `files` are JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(tokenizer, bytes):
+        (folder / "tokenizer.model").write_bytes(tokenizer)
+    elif tokenizer is not None:
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer_config or {}), "utf-8")
+    for stem, text in files.items():
+        (folder / f"{stem}.json").write_text(text, "utf-8")
+    return folder
+
+
+def _json(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(tokenizer.to_str())
+    return result
