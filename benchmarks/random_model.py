@@ -9,7 +9,6 @@ logits stay finite. The same seed gives the same file.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,13 +20,15 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from ggufpy.commands.console import run_command
+from ggufpy.convert.vocab import read_vocabulary
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
-from ggufpy.gguf.values import Typed, Value, ValueType
+from ggufpy.gguf.values import Typed, Value
 from ggufpy.gguf.writer import write_gguf
 
 ROOT = Path(__file__).resolve().parent.parent
-TOKENIZER = ROOT / "models" / "pocket-wiki-7m-chat" / "tokenizer.json"
+# Its vocabulary, padded with tokens that no text becomes.
+CHECKPOINT = ROOT / "models" / "pocket-wiki-7m-chat"
 
 
 @dataclass(frozen=True)
@@ -194,28 +195,7 @@ def _metadata(shape: Shape, kind: GGMLType) -> dict[str, Value | Typed]:
         "llama.rope.dimension_count": shape.head_dim,
         "llama.rope.freq_base": shape.rope_base,
         "llama.vocab_size": shape.vocab,
-        **_vocabulary(shape.vocab),
-    }
-
-
-def _vocabulary(size: int) -> dict[str, Value | Typed]:
-    """The shipped model's byte-level BPE vocabulary, padded to `size` with tokens that no text becomes."""
-    tokenizer = json.loads(TOKENIZER.read_text())
-    model = tokenizer["model"]
-    special = [token["id"] for token in tokenizer["added_tokens"]]
-    tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    normal, control, unused = 1, 3, 5
-    types = [control if i in special else normal for i in range(len(tokens))]
-    padding = range(len(tokens), size)
-    return {
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "qwen2",
-        "tokenizer.ggml.tokens": tokens + [f"[PAD {i}]" for i in padding],
-        "tokenizer.ggml.token_type": Typed(types + [unused] * len(padding), ValueType.I32),
-        "tokenizer.ggml.merges": [" ".join(merge) for merge in model["merges"]],
-        "tokenizer.ggml.bos_token_id": 0,
-        "tokenizer.ggml.eos_token_id": 2,
-        "tokenizer.ggml.add_bos_token": False,
+        **read_vocabulary(CHECKPOINT, {"vocab_size": shape.vocab}),
     }
 
 
