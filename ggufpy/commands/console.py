@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import TextIO
@@ -16,6 +17,8 @@ _SYMBOLS |= {0x7F: "\u2421", ord("\r"): ""} | dict.fromkeys(range(0x80, 0xA0), "
 def run_command(command: Callable[[], int]) -> int:
     """Run `command` and return its exit status; errors of ours and of the system become a line, status 1."""
     try:
+        # `kill` shall clean up as Ctrl-C does: temporary files go, old files stay.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         return command()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
