@@ -1,8 +1,8 @@
 """Convert Hugging Face models to GGUF and run them on the CPU."""
 
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,13 +24,8 @@ if find_spec("ggufpy._kernels") is None:
     # In a checkout, `python -m` finds this folder before the installed package, where the compiled module is.
     from importlib.metadata import PackageNotFoundError, distribution
 
-    try:
+    with suppress(PackageNotFoundError):
         __path__.append(str(distribution("ggufpy").locate_file("ggufpy")))
-    except PackageNotFoundError as exc:
-        raise ImportError(
-            f"{Path(__file__).parent} is not built; `pip install .` builds and installs ggufpy, "
-            "`make run` does so in a virtual environment"
-        ) from exc
 
 
 def __getattr__(name: str) -> Any:
