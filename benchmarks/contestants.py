@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
+from ggufpy._kernels import ffi, lib
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
 from ggufpy.runtime.sampler import Sampler, SamplingParams
@@ -80,24 +78,17 @@ class Probe:
     """Threads that read the last `n_bytes` of a mapped file, once per token."""
 
     def __init__(self, path: Path, n_bytes: int, n_threads: int) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / "probe.so"
-            source = HERE / "probe.c"
-            subprocess.run(
-                ["cc", "-O3", "-shared", "-fPIC", "-pthread", str(source), "-o", str(library)], check=True
-            )
-            self._function = ctypes.CDLL(str(library)).probe
-        self._function.restype = ctypes.c_uint64
-        self._function.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int)
         with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        n_words = n_bytes // 8
-        self._words = np.frombuffer(self._map, np.uint64, n_words, (len(self._map) // 8 - n_words) * 8)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._data = np.frombuffer(mapped, np.uint8)[-n_bytes:]
         self._n_threads = n_threads
         self.sum = 0
 
     def generate(self, n_tokens: int) -> float:
         """Seconds for `n_tokens` passes; `sum` is then that of all words read, modulo 2**64."""
+        pointer = ffi.from_buffer("uint8_t[]", self._data)
         start = perf_counter()
-        self.sum = self._function(self._words.ctypes.data, len(self._words), self._n_threads, n_tokens)
-        return perf_counter() - start
+        sums = [lib.gg_read_probe(pointer, self._data.nbytes, self._n_threads) for _ in range(n_tokens)]
+        seconds = perf_counter() - start
+        self.sum = sum(sums) % 2**64
+        return seconds

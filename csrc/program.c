@@ -125,7 +125,7 @@ int gg_dot(int32_t type, size_t n, size_t rows, const uint8_t *w, size_t bytes, 
 
 /* ---- Read probe ---- */
 
-enum { PROBE_CHUNK = 1 << 20 };
+enum { PROBE_CHUNK = 1 << 20, PROBE_STEP = 256, PROBE_AHEAD = 4096 };
 
 struct probe {
     const uint8_t *p;
@@ -133,18 +133,30 @@ struct probe {
     uint64_t sum;
 };
 
+static uint64_t sum_words(const uint8_t *p, size_t bytes) {
+    uint64_t sum[PROBE_STEP / 8] = {0}, total = 0; /* independent lanes: nothing waits but for memory */
+    size_t i = 0;
+    for (; i + PROBE_STEP <= bytes; i += PROBE_STEP) {
+        uint64_t words[PROBE_STEP / 8];
+        for (size_t line = 0; line < PROBE_STEP; line += 64) __builtin_prefetch(p + i + PROBE_AHEAD + line);
+        memcpy(words, p + i, sizeof words);
+        for (size_t k = 0; k < PROBE_STEP / 8; k++) sum[k] += words[k];
+    }
+    for (size_t k = 0; k < PROBE_STEP / 8; k++) total += sum[k];
+    for (; i + 8 <= bytes; i += 8) {
+        uint64_t word;
+        memcpy(&word, p + i, sizeof word);
+        total += word;
+    }
+    return total;
+}
+
 static void read_chunks(void *arg, struct gg_worker *worker) {
     struct probe *probe = arg;
-    uint64_t sum[8] = {0};
     for (size_t i; (i = gg_take(worker) * PROBE_CHUNK) < probe->bytes;) {
-        const size_t end = gg_min(i + PROBE_CHUNK, probe->bytes);
-        for (; i + 64 <= end; i += 64) {
-            uint64_t words[8];
-            memcpy(words, probe->p + i, sizeof words);
-            for (int k = 0; k < 8; k++) sum[k] += words[k];
-        }
+        const uint64_t sum = sum_words(probe->p + i, gg_min(PROBE_CHUNK, probe->bytes - i));
+        __atomic_add_fetch(&probe->sum, sum, __ATOMIC_RELAXED);
     }
-    for (int k = 0; k < 8; k++) __atomic_add_fetch(&probe->sum, sum[k], __ATOMIC_RELAXED);
 }
 
 uint64_t gg_read_probe(const uint8_t *p, size_t bytes, int n_threads) {
