@@ -13,6 +13,7 @@ from ggufpy.gguf.types import GGMLType as T
 from ggufpy.gguf.values import Typed, Value, ValueType
 from ggufpy.quants.presets import PRESETS, find_preset
 from ggufpy.quants.recipe import (
+    NO_OVERRIDES,
     Decision,
     Facts,
     Overrides,
@@ -102,7 +103,7 @@ def model(layers: int, *, tied: bool = False, experts: int = 0, columns: int = 2
 def types(
     tensors: Tensors,
     preset: str,
-    overrides: Overrides | None = None,
+    overrides: Overrides = NO_OVERRIDES,
     *,
     calibrated: bool = False,
     facts: Facts | None = None,
@@ -294,7 +295,7 @@ def test_types_of_output_and_embedding() -> None:
     assert (chosen["token_embd"], chosen["per_layer_token_embd"]) == ("q3_K", "q8_0")
 
 
-def fallbacks(preset: str, columns: int, overrides: Overrides | None = None) -> Iterator[str]:
+def fallbacks(preset: str, columns: int, overrides: Overrides = NO_OVERRIDES) -> Iterator[str]:
     facts = Facts("llama", 8, 8, 8)
     tensors: Sequence[tuple[str, tuple[int, ...]]] = model(8, columns=columns)
     for decision in choose_types(facts, tensors, find_preset(preset), overrides):

@@ -83,6 +83,9 @@ class Overrides:
         return next((type for pattern, type in self.by_pattern if pattern.search(name)), None)
 
 
+NO_OVERRIDES = Overrides()
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What a tensor becomes: `type`, or None where it stays as it is.
@@ -122,7 +125,7 @@ def choose_types(
     facts: Facts,
     tensors: Sequence[tuple[str, tuple[int, ...]]],
     preset: Preset,
-    overrides: Overrides | None = None,
+    overrides: Overrides = NO_OVERRIDES,
     *,
     calibrated: bool = False,
 ) -> list[Decision]:
@@ -131,7 +134,7 @@ def choose_types(
     calibrated: there is an importance matrix. Raises ShapeError for a row that neither the type's blocks nor
     others that may stand in for it divide, FormatError for experts outside of the model's layers.
     """
-    rule = _Chooser(facts, [name for name, _ in tensors], preset, overrides or Overrides(), calibrated)
+    rule = _Chooser(facts, [name for name, _ in tensors], preset, overrides, calibrated)
     return [rule.decide(name, shape) for name, shape in tensors]
 
 
@@ -208,7 +211,7 @@ class _Chooser:
 
     def _place(self, name: str, role: Role) -> Place:
         facts, index = self._facts, self._seen[role]
-        # The experts of a layer and its shared expert have the same role, so counting would run ahead of layers.
+        # A layer's experts and its shared expert have one role: counting them would run ahead of the layers.
         by_layer = role in (Role.UP, Role.GATE, Role.DOWN) and self._preset.name not in mixtures.FEW_BITS
         if by_layer and facts.experts > 1:
             layer = layer_of(name)
