@@ -138,8 +138,7 @@ def _finite(source: TensorSource) -> TensorSource:
 
     def read(start: int, stop: int) -> NDArray[np.uint8]:
         data = source.read(start, stop)
-        is_float = source.type in floats.DTYPES
-        _check_finite(source.name, (floats.decode if is_float else decode)(data, source.type))
+        _check_finite(source.name, decode(data, source.type))
         return data
 
     return TensorSource(source.name, source.shape, source.type, read)
