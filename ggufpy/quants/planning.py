@@ -15,7 +15,7 @@ from ggufpy.gguf.values import Typed, Value
 from ggufpy.quants import ENCODERS, NEEDS_WEIGHTS, Search, decode, floats, quantized
 from ggufpy.quants.imatrix import ImportanceMatrix
 from ggufpy.quants.presets import QUANTIZATION_VERSION, Preset
-from ggufpy.quants.recipe import Decision, Facts, NO_OVERRIDES, Overrides, choose_types
+from ggufpy.quants.recipe import NO_OVERRIDES, Decision, Facts, Overrides, choose_types
 
 Metadata = dict[str, Value | Typed]
 

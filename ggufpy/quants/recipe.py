@@ -36,16 +36,19 @@ class Facts:
     def from_metadata(cls, metadata: Mapping[str, Value | Typed]) -> Facts:
         """Read them from a file's metadata; raises FormatError if they are not numbers."""
 
+        def plain(key: str, default: Value) -> Value:
+            value = metadata.get(key, default)
+            return value.value if isinstance(value, Typed) else value
+
         def number(key: str, default: int) -> int:
-            value = metadata.get(f"{architecture}.{key}", default)
-            value = value.value if isinstance(value, Typed) else value
+            value = plain(f"{architecture}.{key}", default)
             first = (value[0] if value else default) if isinstance(value, list) else value
             if not isinstance(first, int) or first < 0:
                 raise FormatError(f"metadata '{architecture}.{key}' is {first!r:.40}, it must be a number")
             return first
 
-        architecture = metadata.get("general.architecture")
-        if not isinstance(architecture, str):
+        architecture = plain("general.architecture", "")
+        if not isinstance(architecture, str) or not architecture:
             raise FormatError("metadata 'general.architecture' is missing; is this a model?")
         heads = number("attention.head_count", 0)
         kv_heads = number("attention.head_count_kv", heads)
