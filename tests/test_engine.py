@@ -135,7 +135,7 @@ def quantized_model(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Pat
         if array.ndim == 1:
             sources.append(random_llama.source(name, array))
             continue
-        importance = rng.random(array.shape[1], np.float32) + np.float32(0.1)
+        importance = rng.uniform(0.1, 1, (array.shape[1],)).astype(np.float32)
         packed = quantize(array, type, importance if type.label.startswith("iq") else None)
         data = np.frombuffer(packed, np.uint8).reshape(len(array), -1)
         sources.append(blocks(name, array.shape, type, data))
