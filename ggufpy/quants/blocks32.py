@@ -19,7 +19,7 @@ Bytes = NDArray[np.uint8]
 
 
 @compiled
-def encode_q8_0(x: Floats, out: Bytes) -> None:
+def encode_q8_0(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, 32 int8; the largest magnitude becomes 127, halves are rounded away from zero."""
     for row in range(x.shape[0]):
         for b in range(x.shape[1] // 32):
@@ -39,7 +39,7 @@ def encode_q8_0(x: Floats, out: Bytes) -> None:
 
 
 @compiled
-def encode_q4_0(x: Floats, out: Bytes) -> None:
+def encode_q4_0(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, 32 nibbles; the weight of largest magnitude becomes 0."""
     q = np.empty(32, np.uint8)
     for row in range(x.shape[0]):
@@ -52,7 +52,7 @@ def encode_q4_0(x: Floats, out: Bytes) -> None:
 
 
 @compiled
-def encode_q4_1(x: Floats, out: Bytes) -> None:
+def encode_q4_1(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, f16 m, 32 nibbles; the least weight becomes 0, the greatest 15."""
     q = np.empty(32, np.uint8)
     for row in range(x.shape[0]):
@@ -67,7 +67,7 @@ def encode_q4_1(x: Floats, out: Bytes) -> None:
 
 
 @compiled
-def encode_q5_0(x: Floats, out: Bytes) -> None:
+def encode_q5_0(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, 32 fifth bits, 32 nibbles; the weight of largest magnitude becomes 0."""
     q = np.empty(32, np.uint8)
     for row in range(x.shape[0]):
@@ -81,7 +81,7 @@ def encode_q5_0(x: Floats, out: Bytes) -> None:
 
 
 @compiled
-def encode_q5_1(x: Floats, out: Bytes) -> None:
+def encode_q5_1(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, f16 m, 32 fifth bits, 32 nibbles; the least weight becomes 0, the greatest 31."""
     q = np.empty(32, np.uint8)
     for row in range(x.shape[0]):

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants.compiled import compiled
 
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
 # The least magnitude that rounds to Inf in f16.
 F16_OVERFLOW = 65520.0
 
@@ -25,18 +28,18 @@ def decode(data: NDArray[np.uint8], type: GGMLType) -> NDArray[np.float32]:
         return values.astype(np.float32, copy=False)
 
 
-def encode_f32(x: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def encode_f32(x: Floats, weights: Floats, out: Bytes) -> None:
     """Copy `x` (rows, n) as it is into `out` (rows, 4 n)."""
     out.view("<f4")[:] = x
 
 
-def encode_f16(x: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def encode_f16(x: Floats, weights: Floats, out: Bytes) -> None:
     """Round `x` (rows, n) into `out` (rows, 2 n)."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         out.view("<f2")[:] = x
 
 
-def encode_bf16(x: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def encode_bf16(x: Floats, weights: Floats, out: Bytes) -> None:
     """Round `x` (rows, n) into `out` (rows, 2 n). Source: llama.cpp ggml-impl.h, fp32_to_bf16."""
     _encode_bf16(np.ascontiguousarray(x).view(np.uint32), out.view(np.uint16))
 
