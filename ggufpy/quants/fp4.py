@@ -70,6 +70,8 @@ def _nearest(weight: np.float32, half_step: np.float32) -> np.uint8:
     code += np.uint8(magnitude > np.float32(5) * half_step)
     code += np.uint8(magnitude > np.float32(7) * half_step)
     code += np.uint8(magnitude > np.float32(10) * half_step)
+    if half_step == 0:
+        code = np.uint8(0)
     negative = (weight < 0) & (code > 0)
     return np.uint8(code + np.uint8(negative) * np.uint8(8))
 
@@ -87,14 +89,14 @@ def _half_power_of_two(exponent: np.int32) -> np.float32:
 
 @compiled
 def _e4m3_code(value: np.float32) -> np.int32:
-    """`value` >= 0 rounded to unsigned E4M3 (bias 7), halves up; at most 448 (0x7E)."""
-    value = min(value, np.float32(448))
+    """`value` >= 0 rounded to unsigned E4M3 (bias 7), halves up; from 256 on 448 (0x7E), as llama.cpp does."""
     bits = np.float32(value).view(np.uint32)
     exponent = np.int32(bits >> np.uint32(23)) - np.int32(120)
     if exponent <= 0:
         return min(np.int32(value * np.float32(512) + np.float32(0.5)), np.int32(7))
     mantissa = np.int32((bits >> np.uint32(20)) & np.uint32(7)) + np.int32((bits >> np.uint32(19)) & np.uint32(1))
-    return min((exponent << np.int32(3)) + mantissa, np.int32(0x7E))
+    code = (exponent << np.int32(3)) + mantissa
+    return np.int32(0x7E) if code >= 15 << 3 else np.int32(code)
 
 
 @compiled
