@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ggufpy.errors import FormatError, ShapeError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
-from ggufpy.quants import blocks32, floats
+from ggufpy.quants import blocks32, floats, k_quants
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -33,6 +33,11 @@ ENCODERS: dict[GGMLType, Encoder] = {
     GGMLType.Q4_1: blocks32.encode_q4_1,
     GGMLType.Q5_0: blocks32.encode_q5_0,
     GGMLType.Q5_1: blocks32.encode_q5_1,
+    GGMLType.Q2_K: k_quants.encode_q2_k,
+    GGMLType.Q3_K: k_quants.encode_q3_k,
+    GGMLType.Q4_K: k_quants.encode_q4_k,
+    GGMLType.Q5_K: k_quants.encode_q5_k,
+    GGMLType.Q6_K: k_quants.encode_q6_k,
 }
 
 # What `search="thorough"` runs in place of them: slower, for lower error.

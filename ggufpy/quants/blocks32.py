@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.quants.compiled import compiled
-from ggufpy.quants.floats import f16_bits
+from ggufpy.quants.floats import put_f16
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -25,7 +25,7 @@ def encode_q8_0(x: Floats, weights: Floats, out: Bytes) -> None:
         for b in range(x.shape[1] // 32):
             block, to = x[row, 32 * b : 32 * b + 32], out[row, 34 * b : 34 * b + 34]
             d = np.abs(_extreme(block)) / np.float32(127)
-            _put_f16(to, d)
+            put_f16(to, d)
             per_step = _inverse(d)
             if not np.isfinite(per_step):
                 per_step = np.float32(0)
@@ -47,7 +47,7 @@ def encode_q4_0(x: Floats, weights: Floats, out: Bytes) -> None:
             block, to = x[row, 32 * b : 32 * b + 32], out[row, 18 * b : 18 * b + 18]
             d = _extreme(block) / np.float32(-8)
             _round_block(block, np.float32(0), d, np.float32(8.5), 15, q)
-            _put_f16(to, d)
+            put_f16(to, d)
             _put_nibbles(to[2:], q)
 
 
@@ -61,8 +61,8 @@ def encode_q4_1(x: Floats, weights: Floats, out: Bytes) -> None:
             least, greatest = _range(block)
             d = (greatest - least) / np.float32(15)
             _round_block(block, least, d, np.float32(0.5), 15, q)
-            _put_f16(to, d)
-            _put_f16(to[2:], least)
+            put_f16(to, d)
+            put_f16(to[2:], least)
             _put_nibbles(to[4:], q)
 
 
@@ -75,7 +75,7 @@ def encode_q5_0(x: Floats, weights: Floats, out: Bytes) -> None:
             block, to = x[row, 32 * b : 32 * b + 32], out[row, 22 * b : 22 * b + 22]
             d = _extreme(block) / np.float32(-16)
             _round_block(block, np.float32(0), d, np.float32(16.5), 31, q)
-            _put_f16(to, d)
+            put_f16(to, d)
             _put_fifth_bits(to[2:], q)
             _put_nibbles(to[6:], q)
 
@@ -90,8 +90,8 @@ def encode_q5_1(x: Floats, weights: Floats, out: Bytes) -> None:
             least, greatest = _range(block)
             d = (greatest - least) / np.float32(31)
             _round_block(block, least, d, np.float32(0.5), 31, q)
-            _put_f16(to, d)
-            _put_f16(to[2:], least)
+            put_f16(to, d)
+            put_f16(to[2:], least)
             _put_fifth_bits(to[4:], q)
             _put_nibbles(to[8:], q)
 
@@ -134,12 +134,6 @@ def _round_block(
             q[i] = min(level, np.int32(top))
     else:
         q[:] = 0
-
-
-@compiled
-def _put_f16(to: Bytes, value: np.float32) -> None:
-    bits = f16_bits(value)
-    to[0], to[1] = np.uint8(bits & 0xFF), np.uint8(bits >> 8)
 
 
 @compiled

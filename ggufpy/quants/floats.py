@@ -71,3 +71,25 @@ def f16_bits(x: np.float32) -> np.uint16:
     even = (magnitude >> np.uint32(13)) & np.uint32(1)
     rounded = magnitude + np.uint32(0x0FFF) + even - np.uint32(0x38000000)  # the exponent's bias: 127 -> 15
     return np.uint16(sign | (rounded >> np.uint32(13)))
+
+
+@compiled
+def f16_value(bits: np.uint16) -> np.float32:
+    """The value of finite f16 bits, or Inf."""
+    magnitude = np.uint32(bits) & np.uint32(0x7FFF)
+    if magnitude >= np.uint32(0x7C00):
+        value = np.float32(np.inf)
+    elif magnitude < np.uint32(0x0400):  # denormal: counts in 2^-24
+        value = np.float32(magnitude) * np.float32(2.0**-24)
+    else:
+        shifted = (magnitude << np.uint32(13)) + np.uint32(0x38000000)  # the exponent's bias: 15 -> 127
+        value = np.uint32(shifted).view(np.float32)
+    return -value if bits & np.uint16(0x8000) else value
+
+
+@compiled
+def put_f16(to: Bytes, value: np.float32) -> np.float32:
+    """Store `value` as the first two bytes of `to`; what it is after rounding."""
+    bits = f16_bits(value)
+    to[0], to[1] = np.uint8(bits & 0xFF), np.uint8(bits >> 8)
+    return f16_value(bits)

@@ -60,15 +60,13 @@ def _wide(builder: Any, type: Any, value: Any) -> Any:
     if type is _f32x16:
         return value
     one = builder.insert_element(ir.Constant(_F32X16, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(
-        one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    )
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 
 
 def _define(op: Any, instruction: str, operands: Any, result: Any, symbol: str | None = None) -> None:
     """Let numba know `op` on `operands` as one LLVM instruction."""
 
-    class Template(ConcreteTemplate):  # type: ignore[misc]  # numba has no types
+    class Template(ConcreteTemplate):
         cases = [signature(result, *pair) for pair in operands]  # noqa: RUF012  # numba reads it so
 
     infer_global(op)(Template)
@@ -100,13 +98,18 @@ def _cast(context: Any, builder: Any, source: Any, target: Any, value: Any) -> A
 # ---- functions
 
 
-@intrinsic
+def _function(generator: Any) -> Any:
+    """Apply `intrinsic` without the signature that it claims to have outside of compiled functions."""
+    return intrinsic(generator)
+
+
+@_function
 def splat(typing: Any, value: Any) -> Any:
     """`value` (f32) in every lane."""
     return _f32x16(types.float32), lambda context, builder, sig, args: _wide(builder, types.float32, args[0])
 
 
-@intrinsic
+@_function
 def load(typing: Any, array: Any, offset: Any) -> Any:
     """array[offset : offset + 16] of a contiguous (n,) f32."""
 
@@ -116,7 +119,7 @@ def load(typing: Any, array: Any, offset: Any) -> Any:
     return _f32x16(array, types.intp), generate
 
 
-@intrinsic
+@_function
 def load_strided(typing: Any, array: Any, offset: Any, stride: Any) -> Any:
     """array[offset : offset + 16 * stride : stride] of a contiguous (n,) f32."""
 
@@ -132,7 +135,7 @@ def load_strided(typing: Any, array: Any, offset: Any, stride: Any) -> Any:
     return _f32x16(array, types.intp, types.intp), generate
 
 
-@intrinsic
+@_function
 def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """Let array[offset : offset + 16], of a contiguous (n,) f32, be `value`."""
 
@@ -143,7 +146,7 @@ def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, types.intp, _f32x16), generate
 
 
-@intrinsic
+@_function
 def store_bytes(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """Let array[offset : offset + 16], of a contiguous (n,) u8, be `value`, whole numbers in 0..255."""
     narrow = ir.VectorType(ir.IntType(8), LANES)
@@ -157,7 +160,7 @@ def store_bytes(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     return types.void(array, types.intp, _f32x16), generate
 
 
-@intrinsic
+@_function
 def select(typing: Any, mask: Any, yes: Any, no: Any) -> Any:
     """`yes` where `mask`, else `no`; both vectors or f32."""
 
@@ -168,7 +171,7 @@ def select(typing: Any, mask: Any, yes: Any, no: Any) -> Any:
     return _f32x16(mask, yes, no), generate
 
 
-@intrinsic
+@_function
 def any_lane(typing: Any, mask: Any) -> Any:
     """Whether a lane of `mask` is set."""
 
@@ -179,13 +182,13 @@ def any_lane(typing: Any, mask: Any) -> Any:
     return types.boolean(mask), generate
 
 
-@intrinsic
+@_function
 def magnitude(typing: Any, value: Any) -> Any:
     """|value|, lane by lane."""
     return _f32x16(value), _unary("llvm.fabs.v16f32")
 
 
-@intrinsic
+@_function
 def square_root(typing: Any, value: Any) -> Any:
     """The square root, lane by lane."""
     return _f32x16(value), _unary("llvm.sqrt.v16f32")
