@@ -87,7 +87,7 @@ def search(
     """The best scale for `values` (16 or 32,) whose errors count as `errors`; let points be the groups'.
 
     extent: the magnitude that the top level stands for, give or take `reach` times `spacing` steps.
-    When the best scale is known, groups that were off the grid, with `again` all groups, choose once more.
+    When the best scale is known, groups that were off the grid, with `again` all beside them, choose once more.
     """
     dims = grid.levels.shape[1]
     groups = values.shape[0] // dims
@@ -105,7 +105,7 @@ def search(
             scale = fit / norm
             best = scale * fit
             points[:groups], on_grid[:] = tried, tried_on_grid
-    if scale > 0:
+    if scale > 0 and not on_grid.all():
         for k in range(groups):
             if again or not on_grid[k]:
                 points[k], _ = _choose_point(values, roots, k, scale, np.float32(1) / scale, grid)
