@@ -122,8 +122,10 @@ def _as_floats(sources: Sequence[TensorSource], type: GGMLType) -> list[Planned]
 def _in_blocks(sources: Sequence[TensorSource], facts: Facts, request: Request) -> list[Planned]:
     """As from a file of f32; what that keeps stays f32 here."""
     ordered = sorted(sources, key=lambda source: visiting_order(source.name))
-    planned = plan_tensors([quantized(source, GGMLType.F32) for source in ordered], facts, request)
-    return [replace(each, source=source) for source, each in zip(ordered, planned, strict=True)]
+    return [
+        replace(each, tensor=quantized(each.tensor, GGMLType.F32)) if each.decision.type is None else each
+        for each in plan_tensors(ordered, facts, request)
+    ]
 
 
 def _model_class(checkpoint: Checkpoint) -> str:

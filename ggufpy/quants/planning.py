@@ -97,7 +97,7 @@ def _planned(source: TensorSource, decision: Decision, request: Request) -> Plan
     if weights is None:
         _check_without_weights(source.name, type, request)
     tensor = quantized(
-        _as_floats(source, request.allow_requantize),
+        _as_floats(source, type, request.allow_requantize),
         type,
         weights,
         search=request.search,
@@ -113,10 +113,10 @@ def _check_without_weights(name: str, type: GGMLType, request: Request) -> None:
         raise FormatError(f"tensor '{name}': {type.label} needs the importance of its columns; {remedy}")
 
 
-def _as_floats(source: TensorSource, allow_requantize: bool) -> TensorSource:
-    """`source` as floats, decoded when rows are read."""
+def _as_floats(source: TensorSource, type: GGMLType, allow_requantize: bool) -> TensorSource:
+    """`source` as floats to be encoded as `type`, decoded when rows are read."""
     if source.type in (*floats.DTYPES, *_INTEGERS):
-        return _finite(source)
+        return source if type.block_size > 1 else _finite(source)  # encoders of blocks check for themselves
     if not allow_requantize:
         problem = f"is {source.type.label} already, and quantizing it again adds to its errors"
         raise FormatError(
