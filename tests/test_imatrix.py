@@ -92,6 +92,8 @@ def test_some_entries_only(tmp_path: Path) -> None:
     assert list(matrix.only(["a.w", "x"], []).entries) == ["a.weight"]
     assert list(matrix.only([], ["a.w", "x"]).entries) == ["e.weight"]
     assert list(matrix.only([], []).entries) == ["a.weight", "e.weight"]
+    with pytest.raises(FormatError, match="of its 2 entries, none is included"):
+        matrix.only(["x"], [])
 
 
 def test_long_texts_are_clipped(tmp_path: Path) -> None:
@@ -102,9 +104,13 @@ def test_long_texts_are_clipped(tmp_path: Path) -> None:
 def test_the_matrix_of_another_model(tmp_path: Path) -> None:
     matrix = ImportanceMatrix.read(write(tmp_path / "m.gguf", TENSORS))
     matrix.check_model(["a.weight", "b.weight"])
-    with pytest.raises(FormatError, match="no entry for any tensor .* such as 'a.weight'; it is the matrix of"):
+    with pytest.raises(
+        FormatError, match="no entry for any tensor .* such as 'a.weight'; it is the matrix of"
+    ):
         matrix.check_model(["b.weight"])
-    with pytest.raises(FormatError, match="has 3 values for tensor 'a.weight', which needs 4; it is the matrix"):
+    with pytest.raises(
+        FormatError, match="has 3 values for tensor 'a.weight', which needs 4; it is the matrix"
+    ):
         matrix.weights("a.weight", (3, 4))
     with pytest.raises(FormatError, match="has 6 values for tensor 'e.weight', which needs 2"):
         matrix.weights("e.weight", (9, 2))

@@ -131,7 +131,7 @@ def plan_quantization(
     shards = None
     if options.get("keep_split", False):
         shards = list(Counter(file.tensors[name].file for name in names).values())
-    label = COPY if preset is None else preset.name
+    label = COPY.upper() if preset is None else preset.name
     path = Path(source).with_name(f"ggml-model-{label}.gguf") if out is None else Path(out)
     return QuantizationPlan(path, metadata, planned, shards, sum(t.n_bytes for t in sources))
 

@@ -56,13 +56,20 @@ class ImportanceMatrix:
         return matrix
 
     def only(self, include: Collection[str], exclude: Collection[str]) -> ImportanceMatrix:
-        """Entries whose names hold one of `include`, if there are any, and none of `exclude`."""
+        """Entries whose names hold one of `include`, if there are any, and none of `exclude`.
+
+        Raises FormatError if there are none.
+        """
         entries = {
             name: values
             for name, values in self.entries.items()
             if (not include or any(part in name for part in include))
             and not any(part in name for part in exclude)
         }
+        if not entries:
+            raise FormatError(
+                f"{self.path}: of its {len(self.entries)} entries, none is included; check the names"
+            )
         return replace(self, entries=entries)
 
     def check_model(self, names: Iterable[str]) -> None:
