@@ -74,14 +74,33 @@ INLINE __m256i four_rows(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
 
 /* ---- Types: scales of a block's groups of 16, products of weights 32 k to 32 k + 31 with x ---- */
 
+#define ONE_SCALE(name, groups)                                         \
+    INLINE void scales_##name(const block_##name *b, float *scale) {    \
+        for (int g = 0; g < groups; g++) scale[g] = _cvtsh_ss(b->d);    \
+    }
+
+ONE_SCALE(iq4_nl, 2)
+ONE_SCALE(tq1_0, 16)
+ONE_SCALE(tq2_0, 16)
+ONE_SCALE(q1_0, 8)
+ONE_SCALE(q2_0, 4)
+
 #define ROWS(row_of, b, k) four_rows(row_of(b, 4 * k), row_of(b, 4 * k + 1), row_of(b, 4 * k + 2), row_of(b, 4 * k + 3))
 
+/* lower: a bit for each weight that is lower than in the grid, not higher. */
+INLINE __m256i products_iq1(__m256i rows_u8, uint32_t lower, __m256i x_i8) {
+    const __m256i shifted_u8 = _mm256_add_epi8(rows_u8, negate(_mm256_set1_epi8(1), lower));
+    return signed_products(_mm256_xor_si256(shifted_u8, _mm256_set1_epi8((char)0x80)), x_i8);
+}
+
 INLINE __m256i products_iq1_s(const block_iq1_s *b, int k, __m256i x_i8) {
-    return signed_products(ROWS(gg_iq1_s_row, b, k), x_i8);
+    return products_iq1(ROWS(gg_iq1_s_row, b, k), 0u - (b->qh[k] >> 15), x_i8);
 }
 
 INLINE __m256i products_iq1_m(const block_iq1_m *b, int k, __m256i x_i8) {
-    return signed_products(ROWS(gg_iq1_m_row, b, k), x_i8);
+    const uint32_t low = b->qh[2 * k], high = b->qh[2 * k + 1]; /* bits 3 and 7 are of eight weights each */
+    const uint32_t bits = (low >> 3 & 1) | (low >> 7) << 8 | (high >> 3 & 1) << 16 | (high >> 7) << 24;
+    return products_iq1(ROWS(gg_iq1_m_row, b, k), bits * 0xff, x_i8);
 }
 
 INLINE __m256i products_iq2_xxs(const block_iq2_xxs *b, int k, __m256i x_i8) {
@@ -124,8 +143,6 @@ INLINE __m256i nibbles(const uint8_t *qs) { /* 16 low, 16 high */
     return low_bits(_mm256_inserti128_si256(_mm256_castsi128_si256(q_u8), _mm_srli_epi16(q_u8, 4), 1), 4);
 }
 
-INLINE void scales_iq4_nl(const block_iq4_nl *b, float *scale) { scale[0] = scale[1] = _cvtsh_ss(b->d); }
-
 INLINE __m256i products_iq4_nl(const block_iq4_nl *b, int k, __m256i x_i8) {
     return signed_products(look_up(gg_table_iq4, nibbles(b->qs + 16 * k)), x_i8);
 }
@@ -153,10 +170,6 @@ INLINE __m256i products_nvfp4(const block_nvfp4 *b, int k, __m256i x_i8) { /* 8 
     return signed_products(look_up(gg_table_e2m1, order), x_i8);
 }
 
-INLINE void scales_tq2_0(const block_tq2_0 *b, float *scale) {
-    for (int g = 0; g < 16; g++) scale[g] = _cvtsh_ss(b->d);
-}
-
 INLINE __m256i products_tq2_0(const block_tq2_0 *b, int k, __m256i x_i8) {
     const __m256i w_u8 = low_bits(_mm256_srli_epi16(load256(b->qs + k / 4 * 32), k % 4 * 2), 2);
     return signed_products(_mm256_sub_epi8(w_u8, _mm256_set1_epi8(1)), x_i8);
@@ -167,10 +180,6 @@ INLINE __m256i times(__m256i w_u8, __m256i power_i16) {
     const __m256i odd_u16 = _mm256_mullo_epi16(_mm256_srli_epi16(w_u8, 8), power_i16);
     const __m256i even_u16 = _mm256_and_si256(_mm256_mullo_epi16(w_u8, power_i16), _mm256_set1_epi16(255));
     return _mm256_or_si256(_mm256_slli_epi16(odd_u16, 8), even_u16);
-}
-
-INLINE void scales_tq1_0(const block_tq1_0 *b, float *scale) {
-    for (int g = 0; g < 16; g++) scale[g] = _cvtsh_ss(b->d);
 }
 
 /* Digits 0 to 4 of 32 bytes, of 16 bytes, and 0 to 3 of 4 bytes: moved to the front by powers of 3. */
@@ -194,16 +203,8 @@ INLINE __m256i products_tq1_0(const block_tq1_0 *b, int k, __m256i x_i8) {
     return signed_products(_mm256_sub_epi8(_mm256_set1_epi8(-1), _mm256_add_epi8(one_or_two, two)), x_i8);
 }
 
-INLINE void scales_q1_0(const block_q1_0 *b, float *scale) {
-    for (int g = 0; g < 8; g++) scale[g] = _cvtsh_ss(b->d);
-}
-
 INLINE __m256i products_q1_0(const block_q1_0 *b, int k, __m256i x_i8) {
     return unsigned_products(_mm256_set1_epi8(1), negate(x_i8, ~load_u32(b->qs + 4 * k)));
-}
-
-INLINE void scales_q2_0(const block_q2_0 *b, float *scale) {
-    for (int g = 0; g < 4; g++) scale[g] = _cvtsh_ss(b->d);
 }
 
 INLINE __m256i products_q2_0(const block_q2_0 *b, int k, __m256i x_i8) { /* from each of 8 bytes, four neighbours */
