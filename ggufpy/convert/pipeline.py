@@ -80,7 +80,7 @@ def plan_conversion(
 ) -> Plan:
     """Read everything but the weights; arguments and errors are those of `convert_checkpoint`."""
     opened = Checkpoint.open(Path(checkpoint), weights=not vocab_only)
-    name = architectures.name_for_class(_model_class(opened))
+    name = _architecture_name(opened)
     architecture = architectures.architecture(name)
     type = _file_type(outtype, opened)
     sources = [] if vocab_only else list(architecture.convert_tensors(opened.config, opened.tensors))
@@ -98,11 +98,15 @@ def plan_conversion(
     return Plan(opened.folder, path, type, metadata, sources, tensors)
 
 
-def _model_class(checkpoint: Checkpoint) -> str:
+def _architecture_name(checkpoint: Checkpoint) -> str:
+    path = checkpoint.folder / "config.json"
     classes = checkpoint.config.get("architectures")
     if not isinstance(classes, list) or not classes or not isinstance(classes[0], str):
-        raise FormatError(f"{checkpoint.folder / 'config.json'}: names no model class in 'architectures'")
-    return classes[0]
+        raise FormatError(f"{path}: names no model class in 'architectures'")
+    try:
+        return architectures.name_for_class(classes[0])
+    except UnsupportedModelError as exc:
+        raise UnsupportedModelError(f"{path}: {exc}") from None
 
 
 def _file_type(outtype: str, checkpoint: Checkpoint) -> GGMLType:
