@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ggufpy
+from ggufpy import _kernels
 from ggufpy.errors import FormatError, ShapeError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
@@ -230,6 +231,7 @@ def test_compiles_when_the_package_is_read_only(tmp_path: Path, writable: str | 
         copy = shutil.copytree if (package / part).is_dir() else shutil.copy
         (tmp_path / "site" / "ggufpy").mkdir(parents=True, exist_ok=True)
         copy(package / part, tmp_path / "site" / "ggufpy" / part)
+    shutil.copy(_kernels.__file__, tmp_path / "site" / "ggufpy")
     for cache in (tmp_path / "site").rglob("__pycache__"):
         shutil.rmtree(cache)
     (tmp_path / "cache").mkdir()

@@ -13,12 +13,13 @@ from oracle import Oracle, needs_oracle, quantize
 from random_llama import TOKENS, nmse
 from test_kernels import TYPES, cpu_flags
 
-from ggufpy._kernels import ffi, lib
+from ggufpy._kernels import lib
 from ggufpy.errors import ContextError, FormatError, GgufpyError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.writer import write_gguf
+from ggufpy.quants import decode
 from ggufpy.runtime.engine import Engine, Span
 
 __all__ = ["cpu_flags"]
@@ -128,16 +129,17 @@ def quantized_model(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Pat
     type: GGMLType = request.param
     sources: list[TensorSource] = []
     floats: dict[str, NDArray[np.float32]] = {}
+    rng = np.random.default_rng(0)
     for name, array in random_llama.arrays().items():
         floats[name] = array
         if array.ndim == 1:
             sources.append(random_llama.source(name, array))
             continue
-        data = np.frombuffer(quantize(array, type), np.uint8).reshape(len(array), -1)
+        importance = rng.random(array.shape[1], np.float32) + np.float32(0.1)
+        packed = quantize(array, type, importance if type.label.startswith("iq") else None)
+        data = np.frombuffer(packed, np.uint8).reshape(len(array), -1)
         sources.append(blocks(name, array.shape, type, data))
-        floats[name] = np.empty_like(array)
-        pointer = ffi.from_buffer("float[]", floats[name].reshape(-1))
-        assert lib.gg_expand(type, array.size, ffi.from_buffer(data), data.nbytes, pointer) == 0
+        floats[name] = decode(data, type)
     write_gguf(tmp_path / "quantized.gguf", random_llama.metadata(), sources)
     return tmp_path / "quantized.gguf", random_llama.write(tmp_path / "floats.gguf", floats)
 

@@ -1,4 +1,4 @@
-"""Block formats: the table of types and their encoders."""
+"""Block formats: the table of types, their encoders and the decoder."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from ggufpy.errors import FormatError, ShapeError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import blocks32, floats
+from ggufpy.quants.decoding import decode
+
+__all__ = ["ENCODERS", "decode", "encode", "quantized"]
 
 # Each packs x (rows, n), n a multiple of the block size, into out (rows, row_bytes).
 ENCODERS: dict[GGMLType, Callable[[NDArray[np.float32], NDArray[np.uint8]], None]] = {

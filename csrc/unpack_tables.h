@@ -1,0 +1,71 @@
+/* Block types whose nibbles choose from a table of sixteen: iq4, mxfp4, nvfp4. As in unpack.h. */
+
+#ifndef GG_UNPACK_TABLES_H
+#define GG_UNPACK_TABLES_H
+
+#include "unpack.h"
+
+#define GG_TABLE_IQ4 -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113
+#define GG_TABLE_E2M1 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 /* doubled */
+
+static const int8_t gg_table_iq4[16] = {GG_TABLE_IQ4}, gg_table_e2m1[16] = {GG_TABLE_E2M1};
+
+/* The low nibbles of n bytes, then the high ones. */
+static inline void gg_look_up(const int8_t *table, int n, const uint8_t *qs, int8_t *q) {
+    for (int i = 0; i < n; i++) {
+        q[i] = table[qs[i] & 15];
+        q[i + n] = table[qs[i] >> 4];
+    }
+}
+
+static inline void gg_unpack_iq4_nl(const uint8_t *p, struct gg_unpacked *u) {
+    const block_iq4_nl *b = (const block_iq4_nl *)p;
+    gg_set_block(u, gg_f16_to_f32(b->d), 0.0f);
+    gg_look_up(gg_table_iq4, 16, b->qs, u->q);
+}
+
+/* Scales of eight sub-blocks, each for two groups: six bits, biased by 32. */
+static inline void gg_iq4_xs_scales(const block_iq4_xs *b, float *scale) {
+    const float d = gg_f16_to_f32(b->d);
+    for (int g = 0; g < 16; g++) {
+        const int low = b->scales_l[g / 4] >> (g / 2 % 2 * 4) & 15, high = b->scales_h >> (g / 2 * 2) & 3;
+        scale[g] = d * (float)((low | high << 4) - 32);
+    }
+}
+
+static inline void gg_unpack_iq4_xs(const uint8_t *p, struct gg_unpacked *u) {
+    const block_iq4_xs *b = (const block_iq4_xs *)p;
+    gg_iq4_xs_scales(b, u->scale);
+    for (int k = 0; k < 8; k++) gg_look_up(gg_table_iq4, 16, b->qs + 16 * k, u->q + 32 * k);
+    gg_no_min(u);
+}
+
+/* 2^(e - 128): half of what the exponent says, as the table is doubled. */
+static inline float gg_half_e8m0(uint8_t e) {
+    return gg_bits_f32(e < 2 ? (uint32_t)0x00200000 << e : (uint32_t)(e - 1) << 23);
+}
+
+static inline void gg_unpack_mxfp4(const uint8_t *p, struct gg_unpacked *u) {
+    const block_mxfp4 *b = (const block_mxfp4 *)p;
+    gg_set_block(u, gg_half_e8m0(b->e), 0.0f);
+    gg_look_up(gg_table_e2m1, 16, b->qs, u->q);
+}
+
+/* Half of a float with four bits of exponent, biased by 7, and three of mantissa. The top bit is unused, 0x7f is 0. */
+static inline float gg_half_ue4m3(uint8_t x) {
+    const int exponent = x >> 3 & 15, mantissa = x & 7;
+    if (x == 0x7f) return 0.0f;
+    if (exponent == 0) return (float)mantissa * 0x1p-10f;
+    return (float)(8 + mantissa) * gg_bits_f32((uint32_t)(exponent + 127 - 11) << 23);
+}
+
+static inline void gg_unpack_nvfp4(const uint8_t *p, struct gg_unpacked *u) {
+    const block_nvfp4 *b = (const block_nvfp4 *)p;
+    for (int g = 0; g < 4; g++) {
+        u->scale[g] = gg_half_ue4m3(b->d[g]);
+        gg_look_up(gg_table_e2m1, 8, b->qs + 8 * g, u->q + 16 * g);
+    }
+    gg_no_min(u);
+}
+
+#endif
