@@ -119,10 +119,8 @@ def blocks(name: str, shape: tuple[int, ...], type: GGMLType, data: NDArray[np.u
     return TensorSource(name, shape, type, lambda start, stop: data[start:stop])
 
 
-@pytest.fixture(params=[t for t in TYPES if t.block_size > 1], ids=lambda t: t.label)
-def quantized_model(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+def write_quantized(folder: Path, type: GGMLType) -> tuple[Path, Path]:
     """A model with all its matrices in one type, and the same with the same weights as floats."""
-    type: GGMLType = request.param
     sources: list[TensorSource] = []
     floats: dict[str, NDArray[np.float32]] = {}
     rng = np.random.default_rng(0)
@@ -131,24 +129,40 @@ def quantized_model(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Pat
         if array.ndim == 1:
             sources.append(random_llama.source(name, array))
             continue
-        importance = rng.random(array.shape[1], np.float32) + np.float32(0.1)
+        importance = rng.uniform(0.1, 1, (array.shape[1],)).astype(np.float32)
         packed = quantize(array, type, importance if type.label.startswith("iq") else None)
         data = np.frombuffer(packed, np.uint8).reshape(len(array), -1)
         sources.append(blocks(name, array.shape, type, data))
         floats[name] = decode(data, type)
-    write_gguf(tmp_path / "quantized.gguf", random_llama.metadata(), sources)
-    return tmp_path / "quantized.gguf", random_llama.write(tmp_path / "floats.gguf", floats)
+    write_gguf(folder / "quantized.gguf", random_llama.metadata(), sources)
+    return folder / "quantized.gguf", random_llama.write(folder / "floats.gguf", floats)
 
 
 @needs_oracle
-def test_block_types(quantized_model: tuple[Path, Path]) -> None:
-    quantized, floats = quantized_model
+@pytest.mark.parametrize("type", [t for t in TYPES if t.block_size > 1], ids=lambda t: t.label)
+def test_block_types(tmp_path: Path, type: GGMLType) -> None:
+    quantized, floats = write_quantized(tmp_path, type)
     exact = prompt_logits(load(floats), TOKENS)
     assert nmse(prompt_logits(load(quantized), TOKENS), exact) < 1e-10
     assert nmse(prompt_logits(load(quantized, "fast"), TOKENS), exact) < 1e-5
     generated = generated_logits(load(quantized, "fast"), TOKENS)
     assert nmse(generated, exact) < 2e-3
     np.testing.assert_array_equal(prompt_logits(load(quantized, "int8"), TOKENS), generated)
+
+
+@needs_oracle
+@pytest.mark.parametrize(
+    "type", [GGMLType.IQ4_NL, GGMLType.NVFP4, GGMLType.Q1_0, GGMLType.Q2_0], ids=lambda t: t.label
+)
+def test_rows_that_super_blocks_do_not_divide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, type: GGMLType
+) -> None:
+    monkeypatch.setattr(random_llama, "WIDTH", 384)
+    monkeypatch.setattr(random_llama, "FFN", 640)
+    quantized, floats = write_quantized(tmp_path, type)
+    exact = prompt_logits(load(floats), TOKENS)
+    assert nmse(prompt_logits(load(quantized), TOKENS), exact) < 1e-10
+    assert nmse(generated_logits(load(quantized, "fast"), TOKENS), exact) < 2e-3
 
 
 # ---- The same numbers in any company ----
