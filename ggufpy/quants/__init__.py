@@ -15,12 +15,22 @@ from numpy.typing import NDArray
 from ggufpy.errors import FormatError, ShapeError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
-from ggufpy.quants import blocks32, floats, k_quants
+from ggufpy.quants import blocks32, blocks32_weighted, floats, k_quants
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Encoder = Callable[[Floats, Floats, Bytes], None]
 Search = Literal["reference", "thorough"]
+
+
+def _either(plain: Encoder, weighted: Encoder) -> Encoder:
+    """Run `weighted` where there are weights; neither is compiled before it is needed."""
+
+    def encode_either(x: Floats, weights: Floats, out: Bytes) -> None:
+        (weighted if weights.size else plain)(x, weights, out)
+
+    return encode_either
+
 
 # Each packs x (rows, n), n a multiple of the block size, into out (rows, row_bytes). In between stands the
 # importance of each column, (n,), or an empty array for none; types whose search has no use for it ignore it.
@@ -29,10 +39,10 @@ ENCODERS: dict[GGMLType, Encoder] = {
     GGMLType.F16: floats.encode_f16,
     GGMLType.BF16: floats.encode_bf16,
     GGMLType.Q8_0: blocks32.encode_q8_0,
-    GGMLType.Q4_0: blocks32.encode_q4_0,
-    GGMLType.Q4_1: blocks32.encode_q4_1,
-    GGMLType.Q5_0: blocks32.encode_q5_0,
-    GGMLType.Q5_1: blocks32.encode_q5_1,
+    GGMLType.Q4_0: _either(blocks32.encode_q4_0, blocks32_weighted.encode_q4_0),
+    GGMLType.Q4_1: _either(blocks32.encode_q4_1, blocks32_weighted.encode_q4_1),
+    GGMLType.Q5_0: _either(blocks32.encode_q5_0, blocks32_weighted.encode_q5_0),
+    GGMLType.Q5_1: _either(blocks32.encode_q5_1, blocks32_weighted.encode_q5_1),
     GGMLType.Q2_K: k_quants.encode_q2_k,
     GGMLType.Q3_K: k_quants.encode_q3_k,
     GGMLType.Q4_K: k_quants.encode_q4_k,

@@ -2,7 +2,8 @@
 
 A block holds an f16 scale d, in q?_1 an f16 minimum m, and 32 integers q. A weight is d * q in q8_0, d * (q -
 8) in q4_0, d * (q - 16) in q5_0, d * q + m in q4_1 and q5_1. Each encoder packs x (rows, n), finite, n % 32
-== 0, into out (rows, n / 32 * bytes of a block).
+== 0, into out (rows, n / 32 * bytes of a block), blind to the weights of columns;
+blocks32_weighted sees them.
 Source: llama.cpp ggml-quants.c, quantize_row_*_ref; layout: ggml-common.h, block_*.
 """
 
@@ -48,7 +49,7 @@ def encode_q4_0(x: Floats, weights: Floats, out: Bytes) -> None:
             d = _extreme(block) / np.float32(-8)
             _round_block(block, np.float32(0), d, np.float32(8.5), 15, q)
             put_f16(to, d)
-            _put_nibbles(to[2:], q)
+            put_nibbles(to[2:], q)
 
 
 @compiled
@@ -63,7 +64,7 @@ def encode_q4_1(x: Floats, weights: Floats, out: Bytes) -> None:
             _round_block(block, least, d, np.float32(0.5), 15, q)
             put_f16(to, d)
             put_f16(to[2:], least)
-            _put_nibbles(to[4:], q)
+            put_nibbles(to[4:], q)
 
 
 @compiled
@@ -76,8 +77,8 @@ def encode_q5_0(x: Floats, weights: Floats, out: Bytes) -> None:
             d = _extreme(block) / np.float32(-16)
             _round_block(block, np.float32(0), d, np.float32(16.5), 31, q)
             put_f16(to, d)
-            _put_fifth_bits(to[2:], q)
-            _put_nibbles(to[6:], q)
+            put_fifth_bits(to[2:], q)
+            put_nibbles(to[6:], q)
 
 
 @compiled
@@ -92,8 +93,8 @@ def encode_q5_1(x: Floats, weights: Floats, out: Bytes) -> None:
             _round_block(block, least, d, np.float32(0.5), 31, q)
             put_f16(to, d)
             put_f16(to[2:], least)
-            _put_fifth_bits(to[4:], q)
-            _put_nibbles(to[8:], q)
+            put_fifth_bits(to[4:], q)
+            put_nibbles(to[8:], q)
 
 
 @compiled
@@ -137,14 +138,14 @@ def _round_block(
 
 
 @compiled
-def _put_nibbles(to: Bytes, q: Bytes) -> None:
+def put_nibbles(to: Bytes, q: Bytes) -> None:
     """Low four bits: weights i and i + 16 share byte i."""
     for i in range(16):
         to[i] = (q[i] & np.uint8(15)) | (q[i + 16] << np.uint8(4))
 
 
 @compiled
-def _put_fifth_bits(to: Bytes, q: Bytes) -> None:
+def put_fifth_bits(to: Bytes, q: Bytes) -> None:
     """Bit i % 8 of byte i / 8 is bit 4 of weight i."""
     for byte in range(4):
         bits = np.uint8(0)

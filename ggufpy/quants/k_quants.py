@@ -50,19 +50,16 @@ BATCH = LANES * BLOCK
 # ---- types with a minimum
 
 
-@compiled
 def encode_q2_k(x: Floats, weights: Floats, out: Bytes) -> None:
     """16 bytes of s | t << 4, 64 bytes of q, f16 d, f16 m; sub-blocks of 16, q in 0..3."""
     _encode_with_min(x, weights, out.reshape(-1, 84), 2, 16)
 
 
-@compiled
 def encode_q4_k(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, f16 m, 12 bytes of 6-bit s and t, 128 bytes of q; sub-blocks of 32, q in 0..15."""
     _encode_with_min(x, weights, out.reshape(-1, 144), 4, 32)
 
 
-@compiled
 def encode_q5_k(x: Floats, weights: Floats, out: Bytes) -> None:
     """As q4_K, with 32 bytes of fifth bits before the others; q in 0..31."""
     _encode_with_min(x, weights, out.reshape(-1, 176), 5, 32)
@@ -149,13 +146,11 @@ def _fit_sub_blocks_min(
 # ---- types without
 
 
-@compiled
 def encode_q3_k(x: Floats, weights: Floats, out: Bytes) -> None:
     """32 bytes of third bits, 64 of the others, 12 of 6-bit s, f16 d; sub-blocks of 16, q in -4..3."""
     _encode_symmetric(x, weights, out.reshape(-1, 110), 3)
 
 
-@compiled
 def encode_q6_k(x: Floats, weights: Floats, out: Bytes) -> None:
     """128 bytes of low nibbles, 64 of the other bits, 16 of s, f16 d; sub-blocks of 16, q in -32..31."""
     _encode_symmetric(x, weights, out.reshape(-1, 210), 6)
@@ -180,9 +175,13 @@ def _encode_symmetric(x: Floats, weights: Floats, out: Bytes, bits: int) -> None
         if bits == 3 and weights.size > 0:
             _fit_signed_block_weighted(scales, sums, d, s)
         else:
-            _fit_signed_block(scales, np.float32(32 if bits == 3 else 128), d, s)
+            steps, nothing = (np.float32(32), ZERO) if bits == 3 else (np.float32(128), NOTHING)
+            _fit_signed_block(scales, steps, nothing, d, s)
         for b in range(count):
             to = out[first + b]
+            if bits == 6 and d[b] == ZERO:
+                to[:] = 0
+                continue
             d_b = put_f16(to[108:] if bits == 3 else to[208:], d[b])
             for j in range(16):
                 step = d_b * s[LANES * j + b]
@@ -314,16 +313,16 @@ def _fit_block_weighted(scales: Floats, sums: Floats, n: int, top: np.float32, d
 
 
 @compiled
-def _fit_signed_block(scales: Floats, top: np.float32, d: Floats, s: Floats) -> None:
+def _fit_signed_block(scales: Floats, top: np.float32, nothing: np.float32, d: Floats, s: Floats) -> None:
     """Make the scale of largest magnitude -top steps of d; s: the scales in steps, in columns."""
     x = np.empty(LANES * 16, np.float32)
     columns(scales, 0, 16, x)
     peak = extreme(x, 16)
-    empty = magnitude(peak) < NOTHING
+    empty = magnitude(peak) <= nothing
     per_step = -top / peak
     for j in range(16):
         steps = clamp(nearest(per_step * load(x, LANES * j)), -top, top - ONE)
-        store(s, LANES * j, select(empty, ZERO, steps))
+        store(s, LANES * j, select(empty, -top, steps))
     store(d, 0, select(empty, ZERO, ONE / per_step))
 
 
