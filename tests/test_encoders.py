@@ -21,7 +21,6 @@ from ggufpy.errors import FormatError, ShapeError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import encode, quantized
-from ggufpy.quants.recipe import FILE_TYPES, tensor_type
 
 # What the gguf package can write as well; the others have tests of their own.
 BLOCK_TYPES = [GGMLType.Q8_0, GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q5_0, GGMLType.Q5_1]
@@ -186,25 +185,6 @@ def test_quantized_reads_any_rows_of_any_float(type: GGMLType, dtype: GGMLType) 
     want = gguf_encode(x, type).reshape(700, -1)
     for start, stop in ((0, 700), (0, 1), (299, 557)):
         np.testing.assert_array_equal(result.read(start, stop), want[start:stop])
-
-
-def test_file_types_are_llama_cpp_s() -> None:
-    for type, number in FILE_TYPES.items():
-        assert gguf.LlamaFileType(number).name.rpartition("MOSTLY_")[2].removeprefix("ALL_") == type.name
-
-
-def test_the_rule_for_tensor_types() -> None:
-    def rule(name: str, shape: tuple[int, ...], type: str = "Q4_0", tied: bool = False) -> str:
-        return tensor_type(name, shape, GGMLType[type], tied=tied).name
-
-    assert rule("blk.0.attn_q.weight", (64, 64)) == "Q4_0"
-    assert rule("blk.0.attn_q.bias", (64,)) == rule("rope_freqs.weight", (8,)) == "F32"
-    assert rule("blk.0.attn_norm.weight", (64,)) == rule("blk.0.odd_norm.weight", (2, 64)) == "F32"
-    assert rule("output.weight", (96, 64)) == rule("token_embd.weight", (96, 64), tied=True) == "Q8_0"
-    assert rule("token_embd.weight", (96, 64)) == "Q4_0"
-    assert rule("output.weight", (96, 64), "F16") == "F16"
-    assert rule("blk.0.ffn_down.weight", (64, 100)) == rule("output.weight", (96, 100)) == "F16"
-    assert rule("blk.0.ffn_down.weight", (64, 100), "BF16") == "BF16"
 
 
 # Lets numba write only where argv[1] says, as an installation that belongs to another user does.

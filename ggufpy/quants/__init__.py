@@ -92,10 +92,16 @@ def encode(
 
 
 def quantized(
-    source: TensorSource, type: GGMLType, weights: Floats | None = None, *, search: Search = "reference"
+    source: TensorSource,
+    type: GGMLType,
+    weights: Floats | None = None,
+    *,
+    search: Search = "reference",
+    threads: int | None = None,
 ) -> TensorSource:
-    """`source` (F32, F16, BF16 or F64) as rows of `type`, encoded when they are read, on all cores.
+    """`source` (F32, F16, BF16 or F64) as rows of `type`, encoded when they are read.
 
+    threads: how many encode, by default as many as there are cores.
     weights, search: as in `encode`; for a tensor of experts (experts, rows, n) weights may be (experts, n).
     Raises UnsupportedModelError for other sources, ShapeError for other weights; when rows are read, the
     FormatErrors of `encode`, also for finite values beyond the range of f16 in blocks and F16.
@@ -124,7 +130,7 @@ def quantized(
         borders = {*range(start, stop, step), *range(0, stop, max(1, rows_per_expert))}
         firsts = sorted(row for row in borders if row >= start)
         chunks = [data[a - start : b - start] for a, b in pairwise([*firsts, stop])]
-        return np.concatenate(list(_pool().map(encode_chunk, chunks, firsts)))
+        return np.concatenate(list(_pool(threads).map(encode_chunk, chunks, firsts)))
 
     return TensorSource(source.name, source.shape, type, read)
 
@@ -164,9 +170,9 @@ def _largest(x: Floats) -> float:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
+def _pool(threads: int | None) -> ThreadPoolExecutor:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return ThreadPoolExecutor(cores, thread_name_prefix="ggufpy-encode")
+    return ThreadPoolExecutor(threads or cores, thread_name_prefix="ggufpy-encode")
 
 
 if hasattr(os, "register_at_fork"):
