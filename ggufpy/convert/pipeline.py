@@ -10,7 +10,7 @@ from ggufpy import architectures
 from ggufpy.convert.checkpoint import Checkpoint
 from ggufpy.convert.general import general_metadata
 from ggufpy.convert.vocab import check_vocabulary, read_vocabulary
-from ggufpy.errors import FormatError
+from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
