@@ -1,9 +1,11 @@
 """The encoders, bit for bit against the gguf package and against ggml itself; what they refuse."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -216,7 +218,8 @@ def test_compiles_when_the_package_is_read_only(tmp_path: Path, writable: str | 
         shutil.rmtree(cache)
     (tmp_path / "cache").mkdir()
     environment = {
-        "PYTHONPATH": str(tmp_path / "site"),
+        # Without `site` an editable install does not get in the way; its libraries are named instead.
+        "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), sysconfig.get_path("purelib")]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": str(tmp_path / "home"),
     }
@@ -225,6 +228,7 @@ def test_compiles_when_the_package_is_read_only(tmp_path: Path, writable: str | 
     run = subprocess.run(
         [
             sys.executable,
+            "-S",
             "-W",
             "error",
             "-c",

@@ -1,8 +1,5 @@
 """The engine against llama.cpp, against itself in other company, and at its limits."""
 
-import os
-import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,6 @@ from random_llama import TOKENS, nmse
 from test_kernels import TYPES, cpu_flags
 
 from ggufpy._kernels import lib
-from ggufpy.errors import ContextError, FormatError, GgufpyError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
@@ -224,76 +220,3 @@ def test_isa_levels_agree(model: Path, cpu_flags: int) -> None:
     want = prompt_logits(load(model), TOKENS), generated_logits(load(model, "fast"), TOKENS)
     assert nmse(got[0], want[0]) < 1e-10
     assert nmse(got[1], want[1]) < 1e-5
-
-
-def test_works_after_fork(model: Path) -> None:
-    engine = load(model)
-    want = prompt_logits(engine, TOKENS)
-    child = os.fork()
-    if child == 0:
-        same = np.array_equal(prompt_logits(load(model), TOKENS[:20]), want[:20])
-        os._exit(0 if same else 1)
-    assert os.waitpid(child, 0)[1] == 0
-
-
-# ---- Limits ----
-
-
-def test_full_context_changes_nothing(model: Path) -> None:
-    engine = load(model, n_ctx=40)
-    sequence = engine.new_sequence()
-    engine.eval(sequence, TOKENS[:30])
-    with pytest.raises(ContextError, match="41 tokens do not fit into a context of 40"):
-        engine.eval(sequence, TOKENS[30:41])
-    assert sequence.length == 30
-    engine.eval(sequence, TOKENS[30:40])
-    np.testing.assert_array_equal(engine.logits()[-1], prompt_logits(load(model), TOKENS[:40])[-1])
-
-
-def test_interrupt_ends_a_long_prompt(model: Path) -> None:
-    engine = load(model, n_batch=128, n_threads=1)
-    sequence = engine.new_sequence()
-    lib.gg_use_cpu_flags(0)
-    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            engine.eval(sequence, (TOKENS * 60)[:4096])
-    finally:
-        timer.cancel()
-        lib.gg_use_cpu_flags(0xFFFFFFFF)
-    assert sequence.length % 128 == 0 and sequence.length < 4096
-    sequence.truncate(0)
-    engine.eval(sequence, TOKENS)
-    np.testing.assert_array_equal(engine.logits()[-1], prompt_logits(load(model), TOKENS)[-1])
-
-
-def test_ids_outside_the_vocabulary_are_refused(model: Path) -> None:
-    engine = load(model)
-    with pytest.raises(ValueError, match="token 128 is not in the vocabulary of 128"):
-        engine.eval(engine.new_sequence(), [1, 128])
-
-
-@pytest.mark.parametrize("options", [{"n_ctx": 0}, {"n_threads": 0}, {"n_batch": -1}])
-def test_senseless_options_are_refused(model: Path, options: dict[str, int]) -> None:
-    with pytest.raises(GgufpyError, match="must be at least 1"):
-        Engine.load(GGUFFile.open(model), **options)  # type: ignore[arg-type] # only int options are in the list
-
-
-def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    tensors = random_llama.arrays()
-    missing = {name: t for name, t in tensors.items() if name != "blk.1.ffn_up.weight"}
-    with pytest.raises(FormatError, match=r"tensor 'blk\.1\.ffn_up\.weight' is missing"):
-        load(random_llama.write(tmp_path / "missing.gguf", missing))
-    wrong = tensors | {"blk.0.attn_k.weight": tensors["blk.0.attn_q.weight"]}
-    with pytest.raises(FormatError, match="do not fit"):
-        load(random_llama.write(tmp_path / "wrong.gguf", wrong))
-    extra = tensors | {"blk.0.ffn_gate_inp.weight": tensors["output_norm.weight"]}
-    with pytest.raises(UnsupportedModelError, match=r"no place .*'blk\.0\.ffn_gate_inp\.weight'"):
-        load(random_llama.write(tmp_path / "extra.gguf", extra))
-    with pytest.raises(FormatError, match=r"'llama\.block_count' is 100000"):
-        load(random_llama.write(tmp_path / "deep.gguf", tensors, llama__block_count=100000))
-    with pytest.raises(
-        UnsupportedModelError, match=r"arch\.gguf: architecture 'mamba7' is unknown; ggufpy knows: llama"
-    ):
-        load(random_llama.write(tmp_path / "arch.gguf", tensors, general__architecture="mamba7"))

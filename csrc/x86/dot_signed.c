@@ -3,30 +3,11 @@
  *
  * maddubs and dpbusd multiply unsigned with signed bytes: the signs of the weights go to the activations. */
 
-#if !defined(__AVX2__) || !defined(__FMA__) || !defined(__F16C__)
-#error "compile this file with -mavx2 -mfma -mf16c, and the AVX-512 flags for gg_*_avx512"
-#endif
-
-#include <immintrin.h>
-
-#include "../kernels.h"
 #include "../simd.h"
 #include "../unpack_grids.h"
 #include "../unpack_tables.h"
 #include "../unpack_ternary.h"
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE __m128i load128(const void *p) { return _mm_loadu_si128(p); }
-INLINE __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
-INLINE __m256i low_bits(__m256i x, const int bits) {
-    return _mm256_and_si256(x, _mm256_set1_epi8((char)((1 << bits) - 1)));
-}
-
-/* Weights come from memory once: ask for those to come, across pages, where the hardware does not (never faults). */
-INLINE void prefetch(const uint8_t *w, const size_t bytes) {
-    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)w + 8192 + i, _MM_HINT_T0);
-}
+#include "common.h"
 
 /* ---- Products of 32 weights with x, summed by four ---- */
 
@@ -47,10 +28,7 @@ INLINE __m256i negate(__m256i x_i8, uint32_t signs) {
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
     return _mm256_mask_sub_epi8(x_i8, signs, _mm256_setzero_si256(), x_i8);
 #else
-    const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    const __m256i bytes_u8 = _mm256_shuffle_epi8(_mm256_set1_epi32((int)signs), byte_of);
-    const __m256i bit_u8 = _mm256_set1_epi64x((int64_t)0x8040201008040201);
-    const __m256i mask_u8 = _mm256_cmpeq_epi8(_mm256_and_si256(bytes_u8, bit_u8), bit_u8);
+    const __m256i mask_u8 = bit_mask(signs);
     return _mm256_sub_epi8(_mm256_xor_si256(x_i8, mask_u8), mask_u8);
 #endif
 }
@@ -138,11 +116,6 @@ INLINE __m256i look_up(const int8_t *table, __m256i nibbles_u8) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(table)), nibbles_u8);
 }
 
-INLINE __m256i nibbles(const uint8_t *qs) { /* 16 low, 16 high */
-    const __m128i q_u8 = load128(qs);
-    return low_bits(_mm256_inserti128_si256(_mm256_castsi128_si256(q_u8), _mm_srli_epi16(q_u8, 4), 1), 4);
-}
-
 INLINE __m256i products_iq4_nl(const block_iq4_nl *b, int k, __m256i x_i8) {
     return signed_products(look_up(gg_table_iq4, nibbles(b->qs + 16 * k)), x_i8);
 }
@@ -220,12 +193,6 @@ INLINE __m256i products_q2_0(const block_q2_0 *b, int k, __m256i x_i8) { /* from
 INLINE __m256 add_32(__m256 sum_f32, __m256i products_i32, const float *scale, float d) {
     const __m256 scale_f32 = _mm256_set_m128(_mm_set1_ps(scale[1] * d), _mm_set1_ps(scale[0] * d));
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(products_i32), scale_f32, sum_f32);
-}
-
-INLINE float sum8(__m256 x) {
-    __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    y = _mm_add_ps(y, _mm_movehl_ps(y, y));
-    return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
 
 #define DOT(name, weights, scales)                                                                              \

@@ -10,7 +10,7 @@ from ggufpy import architectures
 from ggufpy.convert.checkpoint import Checkpoint
 from ggufpy.convert.general import general_metadata
 from ggufpy.convert.vocab import check_vocabulary, read_vocabulary
-from ggufpy.errors import FormatError
+from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
@@ -90,7 +90,7 @@ def plan_conversion(
 ) -> Plan:
     """Read everything but the weights; arguments and errors are those of `convert_checkpoint`."""
     opened = Checkpoint.open(Path(checkpoint), weights=not vocab_only)
-    name = architectures.name_for_class(_model_class(opened))
+    name = _architecture_name(opened)
     architecture = architectures.architecture(name)
     preset = _auto(opened) if outtype.lower() == "auto" else find_preset(outtype)
     sources = [] if vocab_only else list(architecture.convert_tensors(opened.config, opened.tensors))
@@ -128,11 +128,15 @@ def _in_blocks(sources: Sequence[TensorSource], facts: Facts, request: Request) 
     ]
 
 
-def _model_class(checkpoint: Checkpoint) -> str:
+def _architecture_name(checkpoint: Checkpoint) -> str:
+    path = checkpoint.folder / "config.json"
     classes = checkpoint.config.get("architectures")
     if not isinstance(classes, list) or not classes or not isinstance(classes[0], str):
-        raise FormatError(f"{checkpoint.folder / 'config.json'}: names no model class in 'architectures'")
-    return classes[0]
+        raise FormatError(f"{path}: names no model class in 'architectures'")
+    try:
+        return architectures.name_for_class(classes[0])
+    except UnsupportedModelError as exc:
+        raise UnsupportedModelError(f"{path}: {exc}") from None
 
 
 def _auto(checkpoint: Checkpoint) -> Preset:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 class Grid(NamedTuple):
     """A grid of `points` groups of `dims` levels, `codes` groups in all."""
 
+    places: tuple[int, ...]  # what a digit of a code is worth; the type tells compiled functions `dims`
     levels: NDArray[np.float32]  # (points, dims), 2 * level + 1
     point: NDArray[np.int32]  # (codes,), which point a code is, -1 for none
     near_start: NDArray[np.int32]  # (codes + 1,), where the points near a code without one begin in `near`
@@ -31,7 +32,8 @@ def grid(name: str) -> Grid:
     """The grid "iq1", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs" or "iq3_s"."""
     base, dims = (8, 4) if name.startswith("iq3") else (3, 8)
     codes = base**dims
-    digits = np.arange(codes)[:, None] // base ** np.arange(dims) % base
+    places = tuple(base**i for i in range(dims))
+    digits = np.arange(codes)[:, None] // places % base
     packed = np.frombuffer(zlib.decompress(b85decode(_MEMBERS[name])), np.uint8)
     members = np.flatnonzero(np.unpackbits(packed)[:codes])
     point = np.full(codes, -1, np.int32)
@@ -41,7 +43,7 @@ def grid(name: str) -> Grid:
     near_start = np.zeros(codes + 1, np.int32)
     near_start[others + 1] = counts
     levels = (2 * digits[members] + 1).astype(np.float32)
-    return Grid(levels, point, np.cumsum(near_start, dtype=np.int32), near)
+    return Grid(places, levels, point, np.cumsum(near_start, dtype=np.int32), near)
 
 
 def _nearest_points(

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from ggufpy.quants.compiled import compiled
 from ggufpy.quants.iq_grids import Grid, grid
 from ggufpy.quants.iq_search import (
+    ALL,
+    OFF_GRID,
     largest,
     magnitudes,
     make_signs_even,
@@ -63,7 +65,7 @@ def _encode_iq2_xxs(x: Floats, weights: Floats, out: Bytes, grid: Grid) -> None:
                 extent = _guess_scale(values, errors) * np.float32(3)
                 if extent <= 0:
                     continue
-                scale = search(values, errors, grid, extent, 6, np.float32(0.1), False, points)
+                scale = search(values, errors, grid, extent, 6, np.float32(0.1), ALL, points)
                 flip = np.uint8(127) if scale < 0 else np.uint8(0)
                 scales[part] = np.abs(scale)
                 word = np.uint32(0)
@@ -98,7 +100,7 @@ def _encode_iq2_xs(x: Floats, weights: Floats, out: Bytes, grid: Grid) -> None:
                 extent = largest(values)
                 if extent < np.float32(1e-15):
                     continue
-                scale = search(values, errors, grid, extent, 9, np.float32(0.1), False, points)
+                scale = search(values, errors, grid, extent, 9, np.float32(0.1), OFF_GRID, points)
                 flip = np.uint8(127) if scale < 0 else np.uint8(0)
                 scales[part] = np.abs(scale)
                 for k in range(2):
@@ -128,7 +130,7 @@ def _encode_iq2_s(x: Floats, weights: Floats, out: Bytes, grid: Grid) -> None:
                 extent = largest(values)
                 if extent < np.float32(1e-8):
                     continue
-                scale = search(values, errors, grid, extent, 9, np.float32(0.1), False, points)
+                scale = search(values, errors, grid, extent, 9, np.float32(0.1), OFF_GRID, points)
                 flip = np.uint8(255) if scale < 0 else np.uint8(0)
                 scales[part] = np.abs(scale)
                 for k in range(2):

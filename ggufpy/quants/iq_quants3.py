@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from ggufpy.quants.compiled import compiled
 from ggufpy.quants.iq_grids import Grid, grid
-from ggufpy.quants.iq_search import largest, magnitudes, make_signs_even, mean_square, put_scale, search
+from ggufpy.quants.iq_search import (
+    ALL_IF_ONE,
+    OFF_GRID,
+    largest,
+    magnitudes,
+    make_signs_even,
+    mean_square,
+    put_scale,
+    search,
+)
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -47,7 +56,7 @@ def _encode_iq3_xxs(x: Floats, weights: Floats, out: Bytes, grid: Grid) -> None:
                 extent = largest(values)
                 if extent < np.float32(1e-8):
                     continue
-                scale = search(values, errors, grid, extent, 15, np.float32(0.2), False, points)
+                scale = search(values, errors, grid, extent, 15, np.float32(0.2), OFF_GRID, points)
                 flip = np.uint8(127) if scale < 0 else np.uint8(0)
                 scales[part] = np.abs(scale)
                 word = np.uint32(0)
@@ -82,7 +91,7 @@ def _encode_iq3_s(x: Floats, weights: Floats, out: Bytes, grid: Grid) -> None:
                 extent = largest(values)
                 if extent == 0:
                     continue
-                scale = search(values, errors, grid, extent, 9, np.float32(0.2), True, points)
+                scale = search(values, errors, grid, extent, 9, np.float32(0.2), ALL_IF_ONE, points)
                 flip = np.uint8(255) if scale < 0 else np.uint8(0)
                 scales[part] = np.abs(scale)
                 for k in range(4):

@@ -18,6 +18,9 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int32]
 
+# Which groups choose a point once more, when the best scale is known: those off the grid; all, if one is; all.
+OFF_GRID, ALL_IF_ONE, ALL = 0, 1, 2
+
 
 @compiled
 def nearest(value: np.float32) -> np.float32:
@@ -81,54 +84,68 @@ def search(
     extent: np.float32,
     reach: int,
     spacing: np.float32,
-    again: bool,
+    again: int,
     points: Integers,
 ) -> np.float32:
     """The best scale for `values` (16 or 32,) whose errors count as `errors`; let points be the groups'.
 
     extent: the magnitude that the top level stands for, give or take `reach` times `spacing` steps.
-    When the best scale is known, groups that were off the grid, with `again` all beside them, choose once more.
+    again: which groups choose once more when the best scale is known.
     """
-    dims = grid.levels.shape[1]
+    dims = len(grid.places)
     groups = values.shape[0] // dims
-    roots, tried = np.sqrt(errors), np.empty(groups, np.int32)
-    on_grid, tried_on_grid = np.ones(groups, np.bool_), np.empty(groups, np.bool_)
+    roots, codes = np.sqrt(errors), np.empty(groups, np.int32)
+    tried, off_grid = np.empty(groups, np.int32), np.zeros(groups, np.bool_)
     odd_top = np.float32(15) if dims == 4 else np.float32(5)
     scale, best = extent / odd_top, np.float32(0)
-    points[:groups] = 0
+    points[:] = 0
     for shift in range(-reach, reach + 1):
         per_step = (odd_top + np.float32(shift) * spacing) / extent
+        _round(values, per_step, grid, codes)
         for k in range(groups):
-            tried[k], tried_on_grid[k] = _choose_point(values, roots, k, np.float32(1) / per_step, per_step, grid)
-        fit, norm = _fit(values, errors, grid.levels, tried)
+            tried[k] = _choose_point(values, roots, k, np.float32(1) / per_step, codes[k], grid)
+        fit, norm = _fit(values, errors, grid, tried)
         if norm > 0 and fit * fit > best * norm:
             scale = fit / norm
             best = scale * fit
-            points[:groups], on_grid[:] = tried, tried_on_grid
-    if scale > 0 and not on_grid.all():
+            for k in range(groups):
+                points[k], off_grid[k] = tried[k], grid.point[codes[k]] < 0
+    if scale > 0 and (again == ALL or off_grid.any()):
+        _round(values, np.float32(1) / scale, grid, codes)
         for k in range(groups):
-            if again or not on_grid[k]:
-                points[k], _ = _choose_point(values, roots, k, scale, np.float32(1) / scale, grid)
-        fit, norm = _fit(values, errors, grid.levels, points)
+            if again != OFF_GRID or off_grid[k]:
+                points[k] = _choose_point(values, roots, k, scale, codes[k], grid)
+        fit, norm = _fit(values, errors, grid, points)
         if norm > 0:
             scale = fit / norm
     return scale
 
 
 @compiled
-def _choose_point(
-    values: Floats, roots: Floats, group: int, step: np.float32, per_step: np.float32, grid: Grid
-) -> tuple[int, bool]:
-    """The point for group `group`; whether it is its levels' own, not the best of those near to them."""
-    dims = grid.levels.shape[1]
-    base, top = (8, np.float32(7)) if dims == 4 else (3, np.float32(2))
-    code = 0
-    for i in range(dims * group + dims - 1, dims * group - 1, -1):
+def _round(values: Floats, per_step: np.float32, grid: Grid, codes: Integers) -> None:
+    """Let codes be those of the levels nearest to values * per_step, group by group."""
+    dims = len(grid.places)
+    top = np.float32(7) if dims == 4 else np.float32(2)
+    levels = np.empty(values.shape[0], np.int32)
+    for i in range(values.shape[0]):
         level = nearest(np.float32(0.5) * (per_step * values[i] - np.float32(1)))
-        code = code * base + int(max(np.float32(0), min(top, level)))
+        levels[i] = np.int32(max(np.float32(0), min(top, level)))
+    for k in range(codes.shape[0]):
+        code = np.int32(0)
+        for i in range(dims):
+            code += levels[dims * k + i] * np.int32(grid.places[i])
+        codes[k] = code
+
+
+@compiled
+def _choose_point(
+    values: Floats, roots: Floats, group: int, step: np.float32, code: int, grid: Grid
+) -> int:
+    """The point with code `code`; if there is none, the best of those near to it for group `group`."""
+    dims = len(grid.places)
     point = grid.point[code]
     if point >= 0:
-        return point, True
+        return point
     least = np.float32(np.inf)
     for at in range(grid.near_start[code], grid.near_start[code + 1]):
         candidate = grid.near[at]
@@ -138,17 +155,17 @@ def _choose_point(
             total += roots[dims * group + i] * error * error
         if total < least:
             point, least = candidate, total
-    return point, False
+    return point
 
 
 @compiled
-def _fit(values: Floats, errors: Floats, levels: Floats, points: Integers) -> tuple[np.float32, np.float32]:
+def _fit(values: Floats, errors: Floats, grid: Grid, points: Integers) -> tuple[np.float32, np.float32]:
     """Sums of error * value * level and error * level^2, with the levels of `points`."""
-    dims = levels.shape[1]
+    dims = len(grid.places)
     fit, norm = np.float32(0), np.float32(0)
     for k in range(values.shape[0] // dims):
         for i in range(dims):
-            error, level = errors[dims * k + i], levels[points[k], i]
+            error, level = errors[dims * k + i], grid.levels[points[k], i]
             fit += error * values[dims * k + i] * level
             norm += error * level * level
     return fit, norm
