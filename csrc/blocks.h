@@ -24,16 +24,23 @@ typedef struct GG_PACKED { uint8_t hmask[32], qs[64], scales[12]; gg_f16 d; } bl
 typedef struct GG_PACKED { gg_f16 d, dmin; uint8_t scales[12], qs[128]; } block_q4_K;
 typedef struct GG_PACKED { gg_f16 d, dmin; uint8_t scales[12], qh[32], qs[128]; } block_q5_K;
 typedef struct GG_PACKED { uint8_t ql[128], qh[64]; int8_t scales[16]; gg_f16 d; } block_q6_K;
+typedef struct GG_PACKED { gg_f16 d; uint8_t qs[32]; uint16_t qh[8]; } block_iq1_s;
+typedef struct GG_PACKED { uint8_t qs[32], qh[16]; uint16_t scales[4]; } block_iq1_m;
+typedef struct GG_PACKED { gg_f16 d; struct GG_PACKED { uint8_t rows[4]; uint32_t signs; } qs[8]; } block_iq2_xxs;
+typedef struct GG_PACKED { gg_f16 d; uint16_t qs[32]; uint8_t scales[8]; } block_iq2_xs;
+typedef struct GG_PACKED { gg_f16 d; uint8_t qs[32], signs[32], qh[8], scales[8]; } block_iq2_s;
+typedef struct GG_PACKED { gg_f16 d; uint8_t qs[64]; uint32_t signs[8]; } block_iq3_xxs;
+typedef struct GG_PACKED { gg_f16 d; uint8_t qs[64], qh[8], signs[32], scales[4]; } block_iq3_s;
+typedef struct GG_PACKED { gg_f16 d; uint8_t qs[16]; } block_iq4_nl;
+typedef struct GG_PACKED { gg_f16 d; uint16_t scales_h; uint8_t scales_l[4], qs[128]; } block_iq4_xs;
+typedef struct GG_PACKED { uint8_t e, qs[16]; } block_mxfp4; /* e: exponent of the scale, e8m0 */
+typedef struct GG_PACKED { uint8_t d[4], qs[32]; } block_nvfp4; /* d: scales, ue4m3 */
+typedef struct GG_PACKED { uint8_t qs[48], qh[4]; gg_f16 d; } block_tq1_0;
+typedef struct GG_PACKED { uint8_t qs[64]; gg_f16 d; } block_tq2_0;
+typedef struct GG_PACKED { gg_f16 d; uint8_t qs[16]; } block_q1_0;
+typedef struct GG_PACKED { gg_f16 d; uint8_t qs[16]; } block_q2_0;
 
-static_assert(sizeof(block_q4_0) == 18, "q4_0");
-static_assert(sizeof(block_q4_1) == 20, "q4_1");
-static_assert(sizeof(block_q5_0) == 22, "q5_0");
-static_assert(sizeof(block_q5_1) == 24, "q5_1");
-static_assert(sizeof(block_q8_0) == 34, "q8_0");
-static_assert(sizeof(block_q2_K) == 84, "q2_K");
-static_assert(sizeof(block_q3_K) == 110, "q3_K");
-static_assert(sizeof(block_q4_K) == 144, "q4_K");
-static_assert(sizeof(block_q5_K) == 176, "q5_K");
-static_assert(sizeof(block_q6_K) == 210, "q6_K");
+#define GG_BLOCK_TYPE(name, id, weights, bytes) static_assert(sizeof(block_##name) == (bytes), #name);
+#include "types.inc"
 
 #endif

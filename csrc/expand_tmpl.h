@@ -3,31 +3,24 @@
 #include "kernels.h"
 #include "simd.h"
 #include "unpack.h"
+#include "unpack_grids.h"
+#include "unpack_tables.h"
+#include "unpack_ternary.h"
 
 static inline void expand(size_t n, const struct gg_unpacked *u, float *y) {
     for (size_t i = 0; i < n; i += VL)
         v_store(y + i, v_set1(u->scale[i / 16]) * v_load_i8(u->q + i) - v_set1(u->min[i / 16]));
 }
 
-#define EXPAND(name, weights, bytes)                                             \
-    void GG_NAME(expand_##name)(size_t n, const uint8_t *w, float *y) {          \
-        for (size_t i = 0; i < n; i += weights, w += bytes) {                    \
-            struct gg_unpacked u;                                                \
-            gg_unpack_##name(w, &u);                                             \
-            expand(weights, &u, y + i);                                          \
-        }                                                                        \
+#define GG_BLOCK_TYPE(name, id, weights, bytes)                         \
+    void GG_NAME(expand_##name)(size_t n, const uint8_t *w, float *y) { \
+        for (size_t i = 0; i < n; i += weights, w += bytes) {           \
+            struct gg_unpacked u;                                       \
+            gg_unpack_##name(w, &u);                                    \
+            expand(weights, &u, y + i);                                 \
+        }                                                               \
     }
-
-EXPAND(q4_0, 32, sizeof(block_q4_0))
-EXPAND(q4_1, 32, sizeof(block_q4_1))
-EXPAND(q5_0, 32, sizeof(block_q5_0))
-EXPAND(q5_1, 32, sizeof(block_q5_1))
-EXPAND(q8_0, 32, sizeof(block_q8_0))
-EXPAND(q2_K, 256, sizeof(block_q2_K))
-EXPAND(q3_K, 256, sizeof(block_q3_K))
-EXPAND(q4_K, 256, sizeof(block_q4_K))
-EXPAND(q5_K, 256, sizeof(block_q5_K))
-EXPAND(q6_K, 256, sizeof(block_q6_K))
+#include "types.inc"
 
 void GG_NAME(expand_f32)(size_t n, const uint8_t *w, float *y) { memcpy(y, w, n * sizeof *y); }
 

@@ -20,6 +20,8 @@ static inline void gg_set_block(struct gg_unpacked *u, float scale, float min) {
     u->min[0] = u->min[1] = min;
 }
 
+static inline void gg_no_min(struct gg_unpacked *u) { memset(u->min, 0, sizeof u->min); }
+
 static inline void gg_unpack_q8_0(const uint8_t *p, struct gg_unpacked *u) {
     const block_q8_0 *b = (const block_q8_0 *)p;
     gg_set_block(u, gg_f16_to_f32(b->d), 0.0f);
@@ -37,14 +39,18 @@ static inline void gg_unpack_16_bytes(const uint8_t *qs, int8_t *q) {
     }
 }
 
-/* q[i] |= 16 where bit i of 32 is set. A byte times 0x01...01 is 8 copies of it; each keeps another bit. */
+/* Bits of a byte as bytes, 0 or 1. A byte times 0x01...01 is 8 copies of it; each keeps another bit. */
+static inline uint64_t gg_ones(unsigned bits) {
+    const uint64_t kept = bits * UINT64_C(0x0101010101010101) & UINT64_C(0x8040201008040201);
+    return (kept + UINT64_C(0x7f7f7f7f7f7f7f7f)) >> 7 & UINT64_C(0x0101010101010101);
+}
+
+/* q[i] |= 16 where bit i of 32 is set. */
 static inline void gg_or_fifth_bits(const uint8_t *qh, int8_t *q) {
     for (int i = 0; i < 4; i++) {
-        const uint64_t kept = qh[i] * UINT64_C(0x0101010101010101) & UINT64_C(0x8040201008040201);
-        const uint64_t ones = (kept + UINT64_C(0x7f7f7f7f7f7f7f7f)) >> 7 & UINT64_C(0x0101010101010101);
         uint64_t low;
         memcpy(&low, q + 8 * i, sizeof low);
-        low |= ones << 4;
+        low |= gg_ones(qh[i]) << 4;
         memcpy(q + 8 * i, &low, sizeof low);
     }
 }

@@ -1,4 +1,4 @@
-"""Block formats: the table of types and their encoders."""
+"""Block formats: the table of types, their encoders and the decoder."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from ggufpy.errors import FormatError, ShapeError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import blocks32, blocks32_weighted, floats, k_quants
+from ggufpy.quants.decoding import decode
+
+__all__ = ["ENCODERS", "decode", "encode", "quantized"]
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -95,10 +98,16 @@ def encode(
 
 
 def quantized(
-    source: TensorSource, type: GGMLType, weights: Floats | None = None, *, search: Search = "reference"
+    source: TensorSource,
+    type: GGMLType,
+    weights: Floats | None = None,
+    *,
+    search: Search = "reference",
+    threads: int | None = None,
 ) -> TensorSource:
-    """`source` (F32, F16, BF16 or F64) as rows of `type`, encoded when they are read, on all cores.
+    """`source` (F32, F16, BF16 or F64) as rows of `type`, encoded when they are read.
 
+    threads: how many encode, by default as many as there are cores.
     weights, search: as in `encode`; for a tensor of experts (experts, rows, n) weights may be (experts, n).
     Raises UnsupportedModelError for other sources, ShapeError for other weights; when rows are read, the
     FormatErrors of `encode`, also for finite values beyond the range of f16 in blocks and F16.
@@ -127,7 +136,7 @@ def quantized(
         borders = {*range(start, stop, step), *range(0, stop, max(1, rows_per_expert))}
         firsts = sorted(row for row in borders if row >= start)
         chunks = [data[a - start : b - start] for a, b in pairwise([*firsts, stop])]
-        return np.concatenate(list(_pool().map(encode_chunk, chunks, firsts)))
+        return np.concatenate(list(_pool(threads).map(encode_chunk, chunks, firsts)))
 
     return TensorSource(source.name, source.shape, type, read)
 
@@ -167,9 +176,9 @@ def _largest(x: Floats) -> float:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
+def _pool(threads: int | None) -> ThreadPoolExecutor:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return ThreadPoolExecutor(cores, thread_name_prefix="ggufpy-encode")
+    return ThreadPoolExecutor(threads or cores, thread_name_prefix="ggufpy-encode")
 
 
 if hasattr(os, "register_at_fork"):
