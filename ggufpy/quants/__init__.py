@@ -24,7 +24,8 @@ from ggufpy.quants import (
     iq_quants2,
     iq_quants3,
     iq_quants4,
-    k_quants,
+    k_symmetric,
+    k_with_min,
     ternary,
 )
 from ggufpy.quants.decoding import decode
@@ -57,11 +58,11 @@ ENCODERS: dict[GGMLType, Encoder] = {
     GGMLType.Q4_1: _either(blocks32.encode_q4_1, blocks32_weighted.encode_q4_1),
     GGMLType.Q5_0: _either(blocks32.encode_q5_0, blocks32_weighted.encode_q5_0),
     GGMLType.Q5_1: _either(blocks32.encode_q5_1, blocks32_weighted.encode_q5_1),
-    GGMLType.Q2_K: k_quants.encode_q2_k,
-    GGMLType.Q3_K: k_quants.encode_q3_k,
-    GGMLType.Q4_K: k_quants.encode_q4_k,
-    GGMLType.Q5_K: k_quants.encode_q5_k,
-    GGMLType.Q6_K: k_quants.encode_q6_k,
+    GGMLType.Q2_K: k_with_min.encode_q2_k,
+    GGMLType.Q3_K: k_symmetric.encode_q3_k,
+    GGMLType.Q4_K: k_with_min.encode_q4_k,
+    GGMLType.Q5_K: k_with_min.encode_q5_k,
+    GGMLType.Q6_K: k_symmetric.encode_q6_k,
     GGMLType.IQ1_S: iq_quants1.encode_iq1_s,
     GGMLType.IQ1_M: iq_quants1.encode_iq1_m,
     GGMLType.IQ2_XXS: iq_quants2.encode_iq2_xxs,
@@ -81,11 +82,11 @@ ENCODERS: dict[GGMLType, Encoder] = {
 
 # What `search="thorough"` runs in place of them: slower, for lower error.
 THOROUGH_ENCODERS: dict[GGMLType, Encoder] = {
-    GGMLType.Q2_K: partial(k_quants.encode_q2_k, rounds=4),
-    GGMLType.Q3_K: partial(k_quants.encode_q3_k, rounds=4),
-    GGMLType.Q4_K: partial(k_quants.encode_q4_k, rounds=4),
-    GGMLType.Q5_K: partial(k_quants.encode_q5_k, rounds=4),
-    GGMLType.Q6_K: partial(k_quants.encode_q6_k, rounds=4),
+    GGMLType.Q2_K: partial(k_with_min.encode_q2_k, rounds=4),
+    GGMLType.Q3_K: partial(k_symmetric.encode_q3_k, rounds=4),
+    GGMLType.Q4_K: partial(k_with_min.encode_q4_k, rounds=4),
+    GGMLType.Q5_K: partial(k_with_min.encode_q5_k, rounds=4),
+    GGMLType.Q6_K: partial(k_symmetric.encode_q6_k, rounds=4),
 }
 
 # Types whose search is blind without the importance of the columns.
