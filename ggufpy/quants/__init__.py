@@ -107,9 +107,9 @@ _NO_WEIGHTS = np.empty(0, np.float32)
 
 
 def encode(
-    x: Floats, type: GGMLType, weights: Floats | None = None, *, search: Search = "reference"
+    x: Floats, type: GGMLType | str, weights: Floats | None = None, *, search: Search = "reference"
 ) -> Bytes:
-    """Pack rows of floats into blocks of `type`: (rows, n) -> (rows, type.row_bytes(n)).
+    """Pack rows of floats into blocks of `type`, or of that name: (rows, n) -> (rows, type.row_bytes(n)).
 
     weights: (n,), how much an error in each column counts. search: "reference" finds what llama.cpp finds,
     "thorough" takes longer for lower error where there is a way.
@@ -117,6 +117,7 @@ def encode(
     has no encoder, FormatError for NaN or Inf in a type of blocks or in weights and for a type that needs
     weights without them. Finite values beyond the range of f16 become Inf, or make an Inf scale.
     """
+    type = GGMLType.named(type)
     if type not in ENCODERS:
         known = ", ".join(each.label for each in ENCODERS)
         raise UnsupportedModelError(f"ggufpy cannot write {type.label}; it writes {known}")
