@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+import random_llama
+
+from ggufpy import convert_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,3 +24,15 @@ def shared() -> Path:
     if not (folder / "conformance").is_dir():
         pytest.skip("no conformance files beside the repository (set GGUFPY_SHARED)")
     return folder
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A random model of two layers in f32."""
+    return random_llama.write(tmp_path / "small.gguf", random_llama.arrays())
+
+
+@pytest.fixture(scope="session")
+def f16(shipped_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model as llama.cpp's files were made from it."""
+    return convert_checkpoint(shipped_checkpoint, tmp_path_factory.mktemp("f16") / "m.gguf", outtype="f16")[0]

@@ -112,7 +112,7 @@ def types(
     facts = facts or Facts("llama", layers, 8, 8)
     decisions = choose_types(facts, tensors, find_preset(preset), overrides, calibrated=calibrated)
     names = (name.removesuffix(".weight") for name, _ in tensors)
-    return {n: d.type.label if d.type else "kept" for n, d in zip(names, decisions, strict=True)}
+    return {n: d.type.label if d.type is not None else "kept" for n, d in zip(names, decisions, strict=True)}
 
 
 def of_layers(chosen: dict[str, str], part: str) -> list[str]:
@@ -286,13 +286,15 @@ def test_types_of_output_and_embedding() -> None:
     assert types(model(2), "f16", asked)["token_embd"] == "q3_K"
     tied = model(2, tied=True)
     assert types(tied, "q4_k_m", Overrides(output=T.Q5_K))["token_embd"] == "q5_K"
+    assert types(tied, "q4_k_m", Overrides(output=T.F32))["token_embd"] == "f32"
     assert types(tied, "q4_k_m", Overrides(output=T.Q5_K, pure=True))["token_embd"] == "q4_K"
     assert types(tied, "q4_k_m", asked)["token_embd"] == "q3_K"
     assert types(model(2), "q4_k_m", Overrides(leave_output=True))["output"] == "kept"
     per_layer: Tensors = [*model(1), ("per_layer_token_embd.weight", (8, 256))]
-    both = replace(asked, by_pattern=patterns(("token_embd", T.Q8_0)).by_pattern)
-    chosen = types(per_layer, "q4_k_m", both)
-    assert (chosen["token_embd"], chosen["per_layer_token_embd"]) == ("q3_K", "q8_0")
+    for type in (T.Q8_0, T.F32):
+        both = replace(asked, by_pattern=patterns(("token_embd", type)).by_pattern)
+        chosen = types(per_layer, "q4_k_m", both)
+        assert (chosen["token_embd"], chosen["per_layer_token_embd"]) == ("q3_K", type.label)
 
 
 def fallbacks(preset: str, columns: int, overrides: Overrides = NO_OVERRIDES) -> Iterator[str]:

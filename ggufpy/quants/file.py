@@ -90,7 +90,6 @@ class QuantizationPlan:
     metadata: Metadata
     planned: list[Planned]
     shards: list[int] | None
-    source_bytes: int
 
     @property
     def tensors(self) -> list[TensorSource]:
@@ -133,7 +132,7 @@ def plan_quantization(
         shards = list(Counter(file.tensors[name].file for name in names).values())
     label = COPY.upper() if preset is None else preset.name
     path = Path(source).with_name(f"ggml-model-{label}.gguf") if out is None else Path(out)
-    return QuantizationPlan(path, metadata, planned, shards, sum(t.n_bytes for t in sources))
+    return QuantizationPlan(path, metadata, planned, shards)
 
 
 def _metadata(file: GGUFFile) -> Metadata:

@@ -176,11 +176,8 @@ class _Chooser:
         by_pattern = asked.for_name(name)
         if role is Role.OUTPUT and asked.output is not None:
             return asked.output
-        if (
-            role is Role.EMBEDDING
-            and asked.embedding is not None
-            and (name == _EMBEDDINGS[0] or not by_pattern)
-        ):
+        free = name == _EMBEDDINGS[0] or by_pattern is None
+        if role is Role.EMBEDDING and asked.embedding is not None and free:
             return asked.embedding
         if self._preset.is_float:
             return self._preset.type
@@ -193,7 +190,8 @@ class _Chooser:
         if any(part in name for part in mixtures.EIGHT_BITS_IN.get(architecture, ())):
             return GGMLType.Q8_0
         if role is Role.OUTPUT or (role is Role.EMBEDDING and self._tied):
-            return self._overrides.output or self._output_type(shape[-1])
+            asked = self._overrides.output
+            return self._output_type(shape[-1]) if asked is None else asked
         if preset.type is GGMLType.MXFP4:
             experts = len(shape) > 2 and shape[-3] > 1
             if architecture == "bailingmoe3" and role not in (Role.UP, Role.GATE, Role.DOWN):
