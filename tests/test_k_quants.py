@@ -12,7 +12,7 @@ from ggufpy.errors import FormatError, ShapeError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
-from ggufpy.quants import encode, quantized
+from ggufpy.quants import THOROUGH_ENCODERS, Search, encode, quantized
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -20,6 +20,7 @@ Bytes = NDArray[np.uint8]
 K_TYPES = [GGMLType.Q2_K, GGMLType.Q3_K, GGMLType.Q4_K, GGMLType.Q5_K, GGMLType.Q6_K]
 SMALL_TYPES = [GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q5_0, GGMLType.Q5_1]
 COLUMNS = 768
+SEARCHES: tuple[Search, ...] = ("reference", "thorough")
 
 # The largest root of the summed squares of errors over n that test-quantize-fns of llama.cpp allows.
 ROUND_TRIP_LIMITS = {GGMLType.Q2_K: 0.0075, GGMLType.Q3_K: 0.004}
@@ -163,6 +164,22 @@ def test_every_expert_has_its_own_weights() -> None:
     result = quantized(source, GGMLType.Q4_K, weights)
     for start, stop in ((0, 70), (30, 41), (36, 37)):
         np.testing.assert_array_equal(result.read(start, stop), want[start:stop])
+
+
+@needs_oracle
+@pytest.mark.parametrize("weighted", [False, True], ids=["alone", "weighted"])
+@pytest.mark.parametrize("type", THOROUGH_ENCODERS, ids=lambda type: type.label)
+def test_thorough_never_errs_more(type: GGMLType, weighted: bool) -> None:
+    weights = column_weights() if weighted else None
+    for make in DATA:
+        x = make()
+        errors = {
+            search: squared_error(encode(x, type, weights, search=search), type, x, weights)
+            for search in SEARCHES
+        }
+        assert errors["thorough"] <= 1.000001 * errors["reference"], make.__name__
+        if make is gaussian:
+            assert errors["thorough"] < 0.98 * errors["reference"]
 
 
 def test_weights_that_do_not_fit() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Literal
 
@@ -54,7 +54,13 @@ ENCODERS: dict[GGMLType, Encoder] = {
 }
 
 # What `search="thorough"` runs in place of them: slower, for lower error.
-THOROUGH_ENCODERS: dict[GGMLType, Encoder] = {}
+THOROUGH_ENCODERS: dict[GGMLType, Encoder] = {
+    GGMLType.Q2_K: partial(k_quants.encode_q2_k, rounds=4),
+    GGMLType.Q3_K: partial(k_quants.encode_q3_k, rounds=4),
+    GGMLType.Q4_K: partial(k_quants.encode_q4_k, rounds=4),
+    GGMLType.Q5_K: partial(k_quants.encode_q5_k, rounds=4),
+    GGMLType.Q6_K: partial(k_quants.encode_q6_k, rounds=4),
+}
 
 # Types whose search is blind without the importance of the columns.
 NEEDS_WEIGHTS: frozenset[GGMLType] = frozenset()

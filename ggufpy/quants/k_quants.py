@@ -3,6 +3,7 @@
 A block holds f16 d (q2_K, q4_K, q5_K: and f16 m), for each sub-block a few bits of scale s (and minimum t),
 and 256 integers q. A weight is d * s * q, or d * s * q - m * t. Each encoder packs x (rows, n), finite, n %
 256 == 0, into out; weights: (n,) or empty. The blocks of all rows are one sequence, taken in batches of 16.
+rounds: how often to `refine` what llama.cpp finds, if at all.
 Source: llama.cpp ggml-quants.c, quantize_row_*_K_ref without weights, quantize_row_*_K_impl with them.
 """
 
@@ -27,6 +28,7 @@ from ggufpy.quants.k_search import (
     search_scale,
     search_scale_min,
 )
+from ggufpy.quants.k_thorough import refine
 from ggufpy.quants.lanes import (
     LANES,
     F32x16,
@@ -50,24 +52,25 @@ BATCH = LANES * BLOCK
 # ---- types with a minimum
 
 
-def encode_q2_k(x: Floats, weights: Floats, out: Bytes) -> None:
+def encode_q2_k(x: Floats, weights: Floats, out: Bytes, rounds: int | None = None) -> None:
     """16 bytes of s | t << 4, 64 bytes of q, f16 d, f16 m; sub-blocks of 16, q in 0..3."""
-    _encode_with_min(x, weights, out.reshape(-1, 84), 2, 16)
+    _encode_with_min(x.reshape(-1), weights, out.reshape(-1, 84), 2, 16, rounds)
 
 
-def encode_q4_k(x: Floats, weights: Floats, out: Bytes) -> None:
+def encode_q4_k(x: Floats, weights: Floats, out: Bytes, rounds: int | None = None) -> None:
     """f16 d, f16 m, 12 bytes of 6-bit s and t, 128 bytes of q; sub-blocks of 32, q in 0..15."""
-    _encode_with_min(x, weights, out.reshape(-1, 144), 4, 32)
+    _encode_with_min(x.reshape(-1), weights, out.reshape(-1, 144), 4, 32, rounds)
 
 
-def encode_q5_k(x: Floats, weights: Floats, out: Bytes) -> None:
+def encode_q5_k(x: Floats, weights: Floats, out: Bytes, rounds: int | None = None) -> None:
     """As q4_K, with 32 bytes of fifth bits before the others; q in 0..31."""
-    _encode_with_min(x, weights, out.reshape(-1, 176), 5, 32)
+    _encode_with_min(x.reshape(-1), weights, out.reshape(-1, 176), 5, 32, rounds)
 
 
 @compiled
-def _encode_with_min(x: Floats, weights: Floats, out: Bytes, bits: int, n: int) -> None:
-    flat = x.reshape(-1)
+def _encode_with_min(
+    flat: Floats, weights: Floats, out: Bytes, bits: int, n: int, rounds: int | None
+) -> None:
     top = np.float32((1 << bits) - 1)
     top_scale = np.float32(15 if bits == 2 else 63)
     values, importance = np.empty(BATCH, np.float32), np.empty(BATCH, np.float32)
@@ -89,6 +92,9 @@ def _encode_with_min(x: Floats, weights: Floats, out: Bytes, bits: int, n: int) 
         else:
             _fit_block(scales, BLOCK // n, top_scale, d, s)
             _fit_block(mins, BLOCK // n, top_scale, m, t)
+        if rounds is not None:
+            _read_weights(weights, first, importance)
+            refine(values, importance, n, (ZERO, top), (ZERO, top_scale), True, d, m, s, t, rounds)
         for b in range(count):
             to = out[first + b]
             at = 80 if bits == 2 else 0
@@ -146,20 +152,19 @@ def _fit_sub_blocks_min(
 # ---- types without
 
 
-def encode_q3_k(x: Floats, weights: Floats, out: Bytes) -> None:
+def encode_q3_k(x: Floats, weights: Floats, out: Bytes, rounds: int | None = None) -> None:
     """32 bytes of third bits, 64 of the others, 12 of 6-bit s, f16 d; sub-blocks of 16, q in -4..3."""
-    _encode_symmetric(x, weights, out.reshape(-1, 110), 3)
+    _encode_symmetric(x.reshape(-1), weights, out.reshape(-1, 110), 3, rounds)
 
 
-def encode_q6_k(x: Floats, weights: Floats, out: Bytes) -> None:
+def encode_q6_k(x: Floats, weights: Floats, out: Bytes, rounds: int | None = None) -> None:
     """128 bytes of low nibbles, 64 of the other bits, 16 of s, f16 d; sub-blocks of 16, q in -32..31."""
-    _encode_symmetric(x, weights, out.reshape(-1, 210), 6)
+    _encode_symmetric(x.reshape(-1), weights, out.reshape(-1, 210), 6, rounds)
 
 
 @compiled
-def _encode_symmetric(x: Floats, weights: Floats, out: Bytes, bits: int) -> None:
-    flat = x.reshape(-1)
-    top = np.float32(1 << (bits - 1))
+def _encode_symmetric(flat: Floats, weights: Floats, out: Bytes, bits: int, rounds: int | None) -> None:
+    top, most = np.float32(1 << (bits - 1)), np.float32(32 if bits == 3 else 128)
     values, importance = np.empty(BATCH, np.float32), np.empty(BATCH, np.float32)
     levels, q = np.empty(BATCH, np.float32), np.empty(BLOCK, np.uint8)
     scales, sums, s = (
@@ -167,7 +172,7 @@ def _encode_symmetric(x: Floats, weights: Floats, out: Bytes, bits: int) -> None
         np.empty(BATCH // 16, np.float32),
         np.empty(BATCH // 16, np.float32),
     )
-    d = np.empty(LANES, np.float32)
+    d, m, t = np.empty(LANES, np.float32), np.zeros(LANES, np.float32), np.zeros(BATCH // 16, np.float32)
     for first in range(0, out.shape[0], LANES):
         count = min(LANES, out.shape[0] - first)
         _read_batch(flat, weights, first, count, values, importance)
@@ -175,12 +180,15 @@ def _encode_symmetric(x: Floats, weights: Floats, out: Bytes, bits: int) -> None
         if bits == 3 and weights.size > 0:
             _fit_signed_block_weighted(scales, sums, d, s)
         else:
-            steps, nothing = (np.float32(32), ZERO) if bits == 3 else (np.float32(128), NOTHING)
-            _fit_signed_block(scales, steps, nothing, d, s)
+            _fit_signed_block(scales, most, ZERO if bits == 3 else NOTHING, d, s)
+        if rounds is not None:
+            _read_weights(weights, first, importance)
+            refine(values, importance, 16, (-top, top - ONE), (-most, most - ONE), False, d, m, s, t, rounds)
         for b in range(count):
             to = out[first + b]
             if bits == 6 and d[b] == ZERO:
-                to[:] = 0
+                for i in range(to.size):
+                    to[i] = 0
                 continue
             d_b = put_f16(to[108:] if bits == 3 else to[208:], d[b])
             for j in range(16):
@@ -245,12 +253,21 @@ def _read_batch(
     flat: Floats, weights: Floats, first: int, count: int, values: Floats, importance: Floats
 ) -> None:
     """Copy `count` blocks from block `first` on, and the weights of their columns; the rest are zeros."""
-    values[: BLOCK * count] = flat[BLOCK * first : BLOCK * (first + count)]
-    values[BLOCK * count :] = ZERO
-    if weights.size > 0:
-        for b in range(LANES):
-            column = BLOCK * (first + b) % weights.size
-            importance[BLOCK * b : BLOCK * (b + 1)] = weights[column : column + BLOCK]
+    for i in range(0, BLOCK * count, LANES):
+        store(values, i, load(flat, BLOCK * first + i))
+    for i in range(BLOCK * count, BATCH, LANES):
+        store(values, i, splat(ZERO))
+    _read_weights(weights, first, importance)
+
+
+@compiled
+def _read_weights(weights: Floats, first: int, importance: Floats) -> None:
+    """Copy the weights of the columns of 16 blocks; without weights all count alike."""
+    for b in range(LANES):
+        column = BLOCK * (first + b) % max(weights.size, 1)
+        for i in range(0, BLOCK, LANES):
+            own = load(weights, column + i) if weights.size > 0 else splat(ONE)
+            store(importance, BLOCK * b + i, own)
 
 
 @compiled
