@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ggufpy.errors import FormatError, ShapeError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
-from ggufpy.quants import blocks32, blocks32_weighted, floats, k_quants
+from ggufpy.quants import blocks32, blocks32_weighted, floats, k_symmetric, k_with_min
 from ggufpy.quants.decoding import decode
 
 __all__ = ["ENCODERS", "decode", "encode", "quantized"]
@@ -46,20 +46,20 @@ ENCODERS: dict[GGMLType, Encoder] = {
     GGMLType.Q4_1: _either(blocks32.encode_q4_1, blocks32_weighted.encode_q4_1),
     GGMLType.Q5_0: _either(blocks32.encode_q5_0, blocks32_weighted.encode_q5_0),
     GGMLType.Q5_1: _either(blocks32.encode_q5_1, blocks32_weighted.encode_q5_1),
-    GGMLType.Q2_K: k_quants.encode_q2_k,
-    GGMLType.Q3_K: k_quants.encode_q3_k,
-    GGMLType.Q4_K: k_quants.encode_q4_k,
-    GGMLType.Q5_K: k_quants.encode_q5_k,
-    GGMLType.Q6_K: k_quants.encode_q6_k,
+    GGMLType.Q2_K: k_with_min.encode_q2_k,
+    GGMLType.Q3_K: k_symmetric.encode_q3_k,
+    GGMLType.Q4_K: k_with_min.encode_q4_k,
+    GGMLType.Q5_K: k_with_min.encode_q5_k,
+    GGMLType.Q6_K: k_symmetric.encode_q6_k,
 }
 
 # What `search="thorough"` runs in place of them: slower, for lower error.
 THOROUGH_ENCODERS: dict[GGMLType, Encoder] = {
-    GGMLType.Q2_K: partial(k_quants.encode_q2_k, rounds=4),
-    GGMLType.Q3_K: partial(k_quants.encode_q3_k, rounds=4),
-    GGMLType.Q4_K: partial(k_quants.encode_q4_k, rounds=4),
-    GGMLType.Q5_K: partial(k_quants.encode_q5_k, rounds=4),
-    GGMLType.Q6_K: partial(k_quants.encode_q6_k, rounds=4),
+    GGMLType.Q2_K: partial(k_with_min.encode_q2_k, rounds=4),
+    GGMLType.Q3_K: partial(k_symmetric.encode_q3_k, rounds=4),
+    GGMLType.Q4_K: partial(k_with_min.encode_q4_k, rounds=4),
+    GGMLType.Q5_K: partial(k_with_min.encode_q5_k, rounds=4),
+    GGMLType.Q6_K: partial(k_symmetric.encode_q6_k, rounds=4),
 }
 
 # Types whose search is blind without the importance of the columns.

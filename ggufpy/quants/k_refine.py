@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from ggufpy.quants.compiled import compiled
 from ggufpy.quants.floats import f16_bits, f16_value
+from ggufpy.quants.k_batch import BATCH
 from ggufpy.quants.k_search import ONE, ZERO, clamp, columns, nearest
 from ggufpy.quants.lanes import LANES, F32x16, load, select, splat, store
 
 Floats = NDArray[np.float32]
 Range = tuple[np.float32, np.float32]
 
-BATCH = LANES * 256
 # How far from the steps of the round before others are tried, without a minimum and with one.
 REACH, REACH_WITH_MIN = 8, 3
 
