@@ -24,7 +24,6 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import planning
 from ggufpy.quants.presets import find_preset
 
-
 OUTTYPES = ("auto", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k_m", "q2_k")
 
 

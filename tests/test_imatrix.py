@@ -105,14 +105,14 @@ def test_the_matrix_of_another_model(tmp_path: Path) -> None:
     matrix = ImportanceMatrix.read(write(tmp_path / "m.gguf", TENSORS))
     matrix.check_model(["a.weight", "b.weight"])
     with pytest.raises(
-        FormatError, match="no entry for any tensor .* such as 'a.weight'; it is the matrix of"
+        FormatError, match=r"no entry for any tensor .* such as 'a.weight'; it is the matrix of"
     ):
         matrix.check_model(["b.weight"])
     with pytest.raises(
-        FormatError, match="has 3 values for tensor 'a.weight', which needs 4; it is the matrix"
+        FormatError, match=r"has 3 values for tensor 'a.weight', which needs 4; it is the matrix"
     ):
         matrix.weights("a.weight", (3, 4))
-    with pytest.raises(FormatError, match="has 6 values for tensor 'e.weight', which needs 2"):
+    with pytest.raises(FormatError, match=r"has 6 values for tensor 'e.weight', which needs 2"):
         matrix.weights("e.weight", (9, 2))
 
 

@@ -66,8 +66,10 @@ class GGMLType(IntEnum):
         return _BLOCKS[self][1]
 
     @classmethod
-    def named(cls, name: str) -> GGMLType:
+    def named(cls, name: str | GGMLType) -> GGMLType:
         """The type of that name, in any case; raises UnsupportedModelError if there is none."""
+        if isinstance(name, GGMLType):
+            return name
         type = cls.__members__.get(name.upper())
         if type is None:
             known = ", ".join(each.label for each in cls)

@@ -15,7 +15,19 @@ from numpy.typing import NDArray
 from ggufpy.errors import FormatError, ShapeError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
-from ggufpy.quants import blocks32, blocks32_weighted, floats, k_symmetric, k_with_min
+from ggufpy.quants import (
+    blocks32,
+    blocks32_weighted,
+    floats,
+    fp4,
+    iq_quants1,
+    iq_quants2,
+    iq_quants3,
+    iq_quants4,
+    k_symmetric,
+    k_with_min,
+    ternary,
+)
 from ggufpy.quants.decoding import decode
 
 __all__ = ["ENCODERS", "decode", "encode", "quantized"]
@@ -51,6 +63,21 @@ ENCODERS: dict[GGMLType, Encoder] = {
     GGMLType.Q4_K: k_with_min.encode_q4_k,
     GGMLType.Q5_K: k_with_min.encode_q5_k,
     GGMLType.Q6_K: k_symmetric.encode_q6_k,
+    GGMLType.IQ1_S: iq_quants1.encode_iq1_s,
+    GGMLType.IQ1_M: iq_quants1.encode_iq1_m,
+    GGMLType.IQ2_XXS: iq_quants2.encode_iq2_xxs,
+    GGMLType.IQ2_XS: iq_quants2.encode_iq2_xs,
+    GGMLType.IQ2_S: iq_quants2.encode_iq2_s,
+    GGMLType.IQ3_XXS: iq_quants3.encode_iq3_xxs,
+    GGMLType.IQ3_S: iq_quants3.encode_iq3_s,
+    GGMLType.IQ4_NL: iq_quants4.encode_iq4_nl,
+    GGMLType.IQ4_XS: iq_quants4.encode_iq4_xs,
+    GGMLType.TQ1_0: ternary.encode_tq1_0,
+    GGMLType.TQ2_0: ternary.encode_tq2_0,
+    GGMLType.MXFP4: fp4.encode_mxfp4,
+    GGMLType.NVFP4: fp4.encode_nvfp4,
+    GGMLType.Q1_0: ternary.encode_q1_0,
+    GGMLType.Q2_0: ternary.encode_q2_0,
 }
 
 # What `search="thorough"` runs in place of them: slower, for lower error.
@@ -67,7 +94,16 @@ THOROUGH_ENCODERS: dict[GGMLType, Encoder] = {
 }
 
 # Types whose search is blind without the importance of the columns.
-NEEDS_WEIGHTS: frozenset[GGMLType] = frozenset()
+NEEDS_WEIGHTS = frozenset(
+    {
+        GGMLType.IQ1_S,
+        GGMLType.IQ1_M,
+        GGMLType.IQ2_XXS,
+        GGMLType.IQ2_XS,
+        GGMLType.IQ2_S,
+        GGMLType.IQ3_XXS,
+    }
+)
 
 # Work for one thread at a time: its floats stay in the L2 cache between decoding and encoding.
 _CHUNK_WEIGHTS = 1 << 17
@@ -75,9 +111,9 @@ _NO_WEIGHTS = np.empty(0, np.float32)
 
 
 def encode(
-    x: Floats, type: GGMLType, weights: Floats | None = None, *, search: Search = "reference"
+    x: Floats, type: GGMLType | str, weights: Floats | None = None, *, search: Search = "reference"
 ) -> Bytes:
-    """Pack rows of floats into blocks of `type`: (rows, n) -> (rows, type.row_bytes(n)).
+    """Pack rows of floats into blocks of `type`, or of that name: (rows, n) -> (rows, type.row_bytes(n)).
 
     weights: (n,), how much an error in each column counts. search: "reference" finds what llama.cpp finds,
     "thorough" takes longer for lower error where there is a way.
@@ -85,6 +121,7 @@ def encode(
     has no encoder, FormatError for NaN or Inf in a type of blocks or in weights and for a type that needs
     weights without them. Finite values beyond the range of f16 become Inf, or make an Inf scale.
     """
+    type = GGMLType.named(type)
     if type not in ENCODERS:
         known = ", ".join(each.label for each in ENCODERS)
         raise UnsupportedModelError(f"ggufpy cannot write {type.label}; it writes {known}")

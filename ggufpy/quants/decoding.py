@@ -20,12 +20,13 @@ _ACTIVATIONS = {
 }
 
 
-def decode(data: NDArray[np.uint8], type: GGMLType) -> NDArray[np.float32]:
-    """(rows, row_bytes) bytes of `type`, as they are in a file -> (rows, n) values, rounded to f32.
+def decode(data: NDArray[np.uint8], type: GGMLType | str) -> NDArray[np.float32]:
+    """(rows, row_bytes) bytes of `type`, or of that name, as in a file -> (rows, n) values, rounded to f32.
 
     Values of F32 may share the memory of `data`. Raises ShapeError if `data` is not of two dimensions or
-    blocks do not divide a row.
+    blocks do not divide a row, UnsupportedModelError if no type has that name.
     """
+    type = GGMLType.named(type)
     if data.ndim != 2 or data.dtype != np.uint8 or data.shape[1] % type.block_bytes:
         raise ShapeError(
             f"decode takes uint8 (rows, bytes), {type.label} in blocks of {type.block_bytes} bytes, "

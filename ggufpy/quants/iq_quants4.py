@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.quants.compiled import compiled
-from ggufpy.quants.floats import f16_bits
+from ggufpy.quants.floats import put_f16
 from ggufpy.quants.lanes import LANES, F32x16, load, magnitude, select, splat, store, store_bytes
 
 Floats = NDArray[np.float32]
@@ -45,7 +45,7 @@ def encode_iq4_nl(x: Floats, weights: Floats, out: Bytes) -> None:
         _round_to_levels(values, inverses, levels)
         for lane in range(min(LANES, blocks - first)):
             at = 18 * (first + lane)
-            _put_f16(to[at:], scales[lane])
+            put_f16(to[at:], scales[lane])
             _put_nibbles(levels, lane, to[at + 2 :])
 
 
@@ -160,7 +160,7 @@ def _put_scales(scales: Floats, inverses: Floats, to: Bytes) -> None:
             largest = scales[i]
     d = -largest / np.float32(32)
     per_step = _inverse(d)
-    _put_f16(to, d)
+    put_f16(to, d)
     to[2:8] = 0
     for i in range(8):
         step = np.rint(per_step * scales[i])
@@ -180,9 +180,3 @@ def _put_nibbles(levels: Bytes, lane: int, to: Bytes) -> None:
 @compiled
 def _inverse(d: np.float32) -> np.float32:
     return np.float32(0) if d == 0 else np.float32(1) / d
-
-
-@compiled
-def _put_f16(to: Bytes, value: np.float32) -> None:
-    bits = f16_bits(value)
-    to[0], to[1] = np.uint8(bits & 0xFF), np.uint8(bits >> 8)

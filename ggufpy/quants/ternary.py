@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.quants.compiled import compiled
-from ggufpy.quants.floats import f16_bits
+from ggufpy.quants.floats import put_f16
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -23,7 +23,7 @@ def encode_tq1_0(x: Floats, weights: Floats, out: Bytes) -> None:
     for row in range(x.shape[0]):
         for b in range(x.shape[1] // 256):
             block, to = x[row, 256 * b : 256 * b + 256], out[row, 54 * b : 54 * b + 54]
-            _put_f16(to[52:], _round_to_ternary(block, digits))
+            put_f16(to[52:], _round_to_ternary(block, digits))
             _pack_base_3(digits[:160], to[:32], 32)
             _pack_base_3(digits[160:240], to[32:48], 16)
             _pack_base_3(digits[240:], to[48:52], 4)
@@ -36,7 +36,7 @@ def encode_tq2_0(x: Floats, weights: Floats, out: Bytes) -> None:
     for row in range(x.shape[0]):
         for b in range(x.shape[1] // 256):
             block, to = x[row, 256 * b : 256 * b + 256], out[row, 66 * b : 66 * b + 66]
-            _put_f16(to[64:], _round_to_ternary(block, digits))
+            put_f16(to[64:], _round_to_ternary(block, digits))
             for half in range(2):
                 for i in range(32):
                     at = 128 * half + i
@@ -52,7 +52,7 @@ def encode_q2_0(x: Floats, weights: Floats, out: Bytes) -> None:
     for row in range(x.shape[0]):
         for b in range(x.shape[1] // 64):
             block, to = x[row, 64 * b : 64 * b + 64], out[row, 18 * b : 18 * b + 18]
-            _put_f16(to, _round_to_ternary(block, digits))
+            put_f16(to, _round_to_ternary(block, digits))
             for i in range(16):
                 low = digits[4 * i] | (digits[4 * i + 1] << np.uint8(2))
                 high = digits[4 * i + 2] | (digits[4 * i + 3] << np.uint8(2))
@@ -68,7 +68,7 @@ def encode_q1_0(x: Floats, weights: Floats, out: Bytes) -> None:
             total = np.float32(0)
             for i in range(128):
                 total += np.abs(block[i])
-            _put_f16(to, total / np.float32(128))
+            put_f16(to, total / np.float32(128))
             for byte in range(16):
                 bits = np.uint8(0)
                 for i in range(8):
@@ -102,9 +102,3 @@ def _pack_base_3(digits: Bytes, to: Bytes, stride: int) -> None:
             at = i + k * stride
             value = value * np.uint32(3) + (np.uint32(digits[at]) if at < digits.shape[0] else np.uint32(0))
         to[i] = (value * np.uint32(256) + np.uint32(242)) // np.uint32(243)
-
-
-@compiled
-def _put_f16(to: Bytes, value: np.float32) -> None:
-    bits = f16_bits(value)
-    to[0], to[1] = np.uint8(bits & 0xFF), np.uint8(bits >> 8)
