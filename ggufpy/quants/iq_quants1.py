@@ -201,7 +201,9 @@ def _cut_16(own: Floats, errors: Floats, levels: Integers, shifts: Floats) -> np
             for half in range(2):
                 for down in range(2):
                     shift = -_SHIFT if down else _SHIFT
-                    fits[half, down], norms[half, down] = _fit_cut(sums[half], counts[half], first, second, shift)
+                    fits[half, down], norms[half, down] = _fit_cut(
+                        sums[half], counts[half], first, second, shift
+                    )
             for k in range(4):
                 fit, norm = fits[0, k // 2] + fits[1, k % 2], norms[0, k // 2] + norms[1, k % 2]
                 if norm > 0 and fit * fit > best * norm:
