@@ -109,6 +109,17 @@ def test_each_chunk_is_told_of() -> None:
     assert told == [(1, pytest.approx(expected(engine, chunks[:1])[0])), (2, result.value)]
 
 
+def test_a_perplexity_beyond_all_floats_is_inf() -> None:
+    engine = Table(8)
+    engine._of_token *= 1e6
+    told: list[float] = []
+    chunks = [list(b"abcdefgh"), list(b"ijklmnop")]
+    result = perplexity(cast(Engine, engine), chunks, on_chunk=lambda done, so_far: told.append(so_far))
+    assert (result.value, result.error, told) == (np.inf, np.inf, [np.inf, np.inf])
+    assert json.loads(command._json(result))["perplexity"] is None
+    assert command._line(result, 8).startswith("PPL = inf +/- inf ")
+
+
 @pytest.mark.parametrize(
     ("n_ctx", "text", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -85,10 +86,15 @@ def _line(result: Perplexity, n_ctx: int) -> str:
 def _json(result: Perplexity) -> str:
     return json.dumps(
         {
-            "perplexity": result.value,
-            "stderr": result.error,
+            "perplexity": _number(result.value),
+            "stderr": _number(result.error),
             "n_tokens": result.n_tokens,
             "n_chunks": result.n_chunks,
             "seconds": round(result.seconds, 3),
         }
     )
+
+
+def _number(value: float) -> float | None:
+    """JSON has no infinity and no nan."""
+    return value if math.isfinite(value) else None
