@@ -73,7 +73,7 @@ class Session:
         completion = Completion(
             Transcript(self.engine),
             self.tokenizer,
-            lambda transcript: self.engine.sample(sampler),
+            lambda transcript: transcript.sample(sampler),
             max_tokens=self._max_tokens,
         )
         write(prompt)

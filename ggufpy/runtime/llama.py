@@ -100,7 +100,7 @@ class Llama(LowLevel):
             seed=self._random.getrandbits(32),
         )
         pick = make_pick(
-            self._engine,
+            self._engine.n_vocab,
             params,
             typical_p=typical_p,
             logits_processor=logits_processor,

@@ -206,10 +206,8 @@ class LowLevel:
             presence_penalty=presence_penalty,
             seed=self._random.getrandbits(32),
         )
-        pick = make_pick(self._engine, params, typical_p=typical_p, logits_processor=logits_processor)
+        pick = make_pick(self._engine.n_vocab, params, typical_p=typical_p, logits_processor=logits_processor)
         with self._lock:
-            if not self._state().tokens:
-                raise GgufpyError("sample: nothing has been evaluated yet; call eval first")
             return pick(self._state())
 
     def generate(
@@ -246,7 +244,7 @@ class LowLevel:
             seed=self._random.getrandbits(32),
         )
         pick = make_pick(
-            self._engine,
+            self._engine.n_vocab,
             params,
             typical_p=typical_p,
             logits_processor=logits_processor,
