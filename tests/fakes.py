@@ -58,6 +58,11 @@ class FakeSequence:
     def truncate(self, length: int) -> None:
         del self.tokens[length:]
 
+    def fork(self) -> FakeSequence:
+        copy = FakeSequence()
+        copy.tokens = list(self.tokens)
+        return copy
+
     def close(self) -> None:
         self.closed = True
 

@@ -69,6 +69,60 @@ def test_generate(make: Make) -> None:
     assert next(llm.generate([97], logits_processor=lambda ids, logits: -logits)) != 98
 
 
+def test_a_generator_keeps_its_text(make: Make) -> None:
+    llm, engine = make(alphabet)
+    tokens = llm.generate([97, 98])
+    assert next(tokens) == 99
+    stream = iter(llm("p", max_tokens=None, stream=True))
+    next(stream)
+    assert next(tokens) == 100
+    llm("x", max_tokens=2)
+    assert next(tokens) == 101
+    engine.evaluated.clear()
+    llm.reset()
+    llm.eval([110])
+    assert (next(tokens), llm.sample(temp=0), llm.eval_tokens) == (102, 111, [110])
+    other = llm.generate([115], reset=False)
+    assert (next(other), next(tokens), next(other)) == (116, 103, 117)
+    llm.eval([])
+    assert llm.eval_tokens == [110, 115, 116]
+    llm.eval([120])
+    assert (llm.sample(temp=0), next(other), next(tokens)) == (121, 118, 104)
+    assert whole(next(stream))["choices"][0]["text"] == "r"
+
+
+def test_a_copy_of_a_generators_text_has_its_scores(make: Make) -> None:
+    llm, _ = make(alphabet, logits_all=True)
+    tokens = llm.generate([97, 98])
+    next(tokens)
+    llm.eval([110])
+    assert llm.scores.argmax(axis=1).tolist() == [98, 99, 111]
+    next(tokens)
+    assert llm.scores.argmax(axis=1).tolist() == [98, 99, 111]
+
+
+def test_evaluating_nothing_changes_nothing(make: Make) -> None:
+    llm, engine = make(alphabet)
+    llm.eval([])
+    assert llm.scores.shape == (0, 259) and llm.eval_logits == []
+    llm.eval([97])
+    llm.eval([])
+    assert llm.scores.argmax(axis=1).tolist() == [98] and llm.sample(temp=0) == 98
+    assert engine.evaluated == [([97], True)]
+
+
+def test_another_stream_does_not_change_what_is_sampled(make: Make) -> None:
+    llm, _ = make(alphabet)
+    stream = iter(llm("p", max_tokens=None, stream=True))
+    next(stream)
+    llm.reset()
+    llm.eval([97, 98])
+    next(stream)
+    assert llm.sample(temp=0) == 99
+    next(stream)
+    assert llm.scores[-1].argmax() == 99
+
+
 def test_two_streams_at_once_do_not_disturb_each_other(make: Make) -> None:
     llm, _ = make(alphabet)
     one = iter(llm("a", max_tokens=None, stream=True))
@@ -130,3 +184,17 @@ def test_closed_and_vocab_only(make: Make) -> None:
         llm("a")
     with pytest.raises(GgufpyError, match="closed"):
         llm("a")
+
+
+def test_closing_ends_streams_and_generators(make: Make) -> None:
+    llm, engine = make(alphabet)
+    unused = iter(llm("a", stream=True))
+    stream, tokens = iter(llm("a", max_tokens=None, stream=True)), llm.generate([97])
+    next(stream), next(tokens)
+    llm.close()
+    llm.close()
+    engine.evaluated.clear()
+    for going_on in (stream, tokens, unused):
+        with pytest.raises(GgufpyError, match="was closed"):
+            next(going_on)
+    assert engine.evaluated == []

@@ -15,7 +15,7 @@ _SYMBOLS |= {0x7F: "\u2421", ord("\r"): ""} | dict.fromkeys(range(0x80, 0xA0), "
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run `command` and return its exit status; errors of ours, of the system and about values become a line, status 1."""
+    """Run `command` and return its exit status; other errors become a line, and status 1."""
     try:
         # `kill` shall clean up as Ctrl-C does: temporary files go, old files stay.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

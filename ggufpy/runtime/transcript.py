@@ -105,6 +105,16 @@ class Transcript:
         self._sequence.truncate(length)
         del self.tokens[length:]
 
+    def fork(self) -> Transcript:
+        """Another transcript with the same tokens; they are not computed again."""
+        copy = Transcript(self.engine, keep_logits=self._keep_logits, room_for=self._room_for)
+        copy._sequence = self._sequence.fork()
+        copy.tokens, copy._generated = list(self.tokens), self._generated
+        if self._rows is not None:
+            copy._rows = np.zeros_like(self._rows)
+            copy._rows[: len(self.tokens)] = self._rows[: len(self.tokens)]
+        return copy
+
     def close(self) -> None:
         """Give the KV cache back."""
         if not self.closed:
