@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fakes import IM_END, FakeEngine, FakeTokenizer
+from fakes import IM_END, FakeEngine, FakeFile, FakeTokenizer
 
 from ggufpy.runtime.llama import Llama
 
@@ -15,14 +15,6 @@ METADATA = {
     "llama.embedding_length": 4,
     "tokenizer.ggml.tokens": [],
 }
-
-
-class FakeFile:
-    metadata = METADATA
-
-    def close(self) -> None:
-        pass
-
 
 Make = Callable[..., tuple[Llama, FakeEngine]]
 
@@ -37,7 +29,7 @@ def llama_maker(monkeypatch: pytest.MonkeyPatch) -> Make:
             engine.n_ctx = n_ctx or 1024
             return engine
 
-        monkeypatch.setattr("ggufpy.gguf.reader.GGUFFile.open", lambda path: FakeFile())
+        monkeypatch.setattr("ggufpy.gguf.reader.GGUFFile.open", lambda path: FakeFile(METADATA))
         monkeypatch.setattr("ggufpy.runtime.engine.Engine.load", load)
         monkeypatch.setattr("ggufpy.runtime.low_level.load_tokenizer", lambda metadata: FakeTokenizer())
         return Llama("fake.gguf", **options), engine

@@ -1,13 +1,13 @@
 """Perplexity: the counting, with an engine whose logits are known, and the command."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from fakes import FakeFile
 from numpy.typing import NDArray
 from oracle import Oracle, needs_oracle
 from random_model import TYPES, Shape, random_model
@@ -26,6 +26,7 @@ class Bytes:
     """A tokenizer with a token per byte."""
 
     bos_id = BOS
+    n_vocab = 256
 
     def __init__(self, add_bos: bool = False) -> None:
         self.add_bos = add_bos
@@ -172,9 +173,7 @@ def test_the_command_prints_a_line_or_json(
         loaded.update(options)
         return Table(options["n_ctx"])
 
-    monkeypatch.setattr(
-        "ggufpy.commands.perplexity.GGUFFile.open", lambda path: nullcontext(SimpleNamespace(metadata={}))
-    )
+    monkeypatch.setattr("ggufpy.commands.perplexity.GGUFFile.open", lambda path: FakeFile({}))
     monkeypatch.setattr("ggufpy.commands.perplexity.Engine.load", load)
     monkeypatch.setattr("ggufpy.commands.perplexity.load_tokenizer", lambda metadata: Bytes())
     arguments = ["-m", "model.gguf", "-f", str(text), "-c", "16", "-t", "2", "--precision", "exact"]

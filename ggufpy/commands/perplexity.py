@@ -14,6 +14,7 @@ from ggufpy.commands.console import run_command
 from ggufpy.evaluate.perplexity import SMALLEST_CONTEXT, Perplexity, perplexity, read_text, text_chunks
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.loading import check_vocabulary
 from ggufpy.tokenizers import load_tokenizer
 
 
@@ -53,6 +54,7 @@ def _perplexity(arguments: argparse.Namespace) -> int:
             n_threads=arguments.threads,
             precision=arguments.precision,
         )
+        check_vocabulary(file, tokenizer, engine)
         with _progress() as progress:
             task = progress.add_task("chunks", total=len(chunks), rate="", ppl="")
 

@@ -13,6 +13,7 @@ from ggufpy.errors import GgufpyError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.completion import END, Pick
 from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.loading import check_vocabulary
 from ggufpy.runtime.picking import Criteria, Processors, make_pick
 from ggufpy.runtime.pool import TranscriptPool
 from ggufpy.runtime.sampler import SamplingParams
@@ -66,6 +67,7 @@ class LowLevel:
                 n_batch=n_batch,
                 precision=precision,
             )
+            check_vocabulary(self._file, self._tokenizer, engine)
             self._pool = TranscriptPool(engine, keep_logits=logits_all, room_for=_SEQUENCES)
         self.set_seed(seed)
 

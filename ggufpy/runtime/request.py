@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ggufpy.runtime.completion import Completion, Pick
+from ggufpy.runtime.completion import Completion, Pick, token_bytes
 from ggufpy.runtime.picking import TokenLogprob, recording
 from ggufpy.runtime.pool import TranscriptPool
 from ggufpy.runtime.responses import (
@@ -110,7 +110,7 @@ class Request:
         return logprobs
 
     def _text_of(self, token: int) -> str:
-        return self.tokenizer.token_bytes(token, special=True).decode("utf-8", errors="replace")
+        return token_bytes(self.tokenizer, token, special=True).decode("utf-8", errors="replace")
 
     def _report(self, completion: Completion) -> None:
         if self.verbose:
