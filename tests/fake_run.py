@@ -5,26 +5,13 @@ Answers a message in capitals; "slow N" counts to N, a number each 20 ms; "evil"
 
 import sys
 import time
-from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
-from fakes import FakeEngine, FakeTokenizer, says
+from fakes import FakeEngine, FakeFile, FakeTokenizer, says
 from terminals import take_terminal
 
 from ggufpy.commands.run import main
 from ggufpy.runtime.sampler import Sampler
-
-
-class FakeFile:
-    path = Path("fake.gguf")
-    metadata: dict[str, Any] = {"general.name": "fake"}  # noqa: RUF012
-
-    def __enter__(self) -> "FakeFile":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
 
 
 def answer(question: str) -> str:
@@ -49,7 +36,7 @@ def load(file: object, *, n_ctx: int | None, n_threads: int | None) -> SlowEngin
 def run(arguments: list[str]) -> int:
     take_terminal()
     with (
-        patch("ggufpy.gguf.reader.GGUFFile.open", lambda path: FakeFile()),
+        patch("ggufpy.gguf.reader.GGUFFile.open", lambda path: FakeFile({"general.name": "fake"})),
         patch("ggufpy.runtime.engine.Engine.load", load),
         patch("ggufpy.commands.session.load_tokenizer", lambda metadata: FakeTokenizer()),
     ):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -46,6 +48,25 @@ class FakeTokenizer:
         return b"".join(self.token_bytes(token, special=special) for token in tokens)
 
 
+class FakeFile:
+    """As much of a model file as opening a model looks at."""
+
+    path = Path("fake.gguf")
+    tensors = MappingProxyType({"token_embd.weight": SimpleNamespace(shape=(FakeTokenizer.n_vocab, 4))})
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self.metadata = metadata
+
+    def __enter__(self) -> FakeFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 class FakeSequence:
     def __init__(self) -> None:
         self.tokens: list[int] = []
@@ -57,6 +78,11 @@ class FakeSequence:
 
     def truncate(self, length: int) -> None:
         del self.tokens[length:]
+
+    def fork(self) -> FakeSequence:
+        copy = FakeSequence()
+        copy.tokens = list(self.tokens)
+        return copy
 
     def close(self) -> None:
         self.closed = True

@@ -25,6 +25,9 @@ def fail(error: BaseException) -> Callable[[], int]:
         (FormatError("x.gguf: is empty"), 1, "error: x.gguf: is empty"),
         (FileNotFoundError(2, "No such file or directory", "y"), 1, "No such file or directory: 'y'"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (ValueError("token 300 is not in the vocabulary"), 1, "error: token 300 is not in the vocabulary"),
+        (MemoryError(), 1, "error: not enough memory; try a smaller context"),
+        (MemoryError("Unable to allocate 9 TiB"), 1, "not enough memory: Unable to allocate 9 TiB; try"),
     ],
 )
 def test_errors_become_a_line(

@@ -1,13 +1,13 @@
 """Perplexity: the counting, with an engine whose logits are known, and the command."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from fakes import FakeFile
 from numpy.typing import NDArray
 from oracle import Oracle, needs_oracle
 from random_model import TYPES, Shape, random_model
@@ -26,6 +26,7 @@ class Bytes:
     """A tokenizer with a token per byte."""
 
     bos_id = BOS
+    n_vocab = 256
 
     def __init__(self, add_bos: bool = False) -> None:
         self.add_bos = add_bos
@@ -109,6 +110,17 @@ def test_each_chunk_is_told_of() -> None:
     assert told == [(1, pytest.approx(expected(engine, chunks[:1])[0])), (2, result.value)]
 
 
+def test_a_perplexity_beyond_all_floats_is_inf() -> None:
+    engine = Table(8)
+    engine._of_token *= 1e6
+    told: list[float] = []
+    chunks = [list(b"abcdefgh"), list(b"ijklmnop")]
+    result = perplexity(cast(Engine, engine), chunks, on_chunk=lambda done, so_far: told.append(so_far))
+    assert (result.value, result.error, told) == (np.inf, np.inf, [np.inf, np.inf])
+    assert json.loads(command._json(result))["perplexity"] is None
+    assert command._line(result, 8).startswith("PPL = inf +/- inf ")
+
+
 @pytest.mark.parametrize(
     ("n_ctx", "text", "message"),
     [
@@ -161,9 +173,7 @@ def test_the_command_prints_a_line_or_json(
         loaded.update(options)
         return Table(options["n_ctx"])
 
-    monkeypatch.setattr(
-        "ggufpy.commands.perplexity.GGUFFile.open", lambda path: nullcontext(SimpleNamespace(metadata={}))
-    )
+    monkeypatch.setattr("ggufpy.commands.perplexity.GGUFFile.open", lambda path: FakeFile({}))
     monkeypatch.setattr("ggufpy.commands.perplexity.Engine.load", load)
     monkeypatch.setattr("ggufpy.commands.perplexity.load_tokenizer", lambda metadata: Bytes())
     arguments = ["-m", "model.gguf", "-f", str(text), "-c", "16", "-t", "2", "--precision", "exact"]

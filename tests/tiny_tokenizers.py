@@ -12,6 +12,7 @@ import sentencepiece
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from ggufpy.convert.vocab import check_vocabulary, read_vocabulary
 from ggufpy.tokenizers.pretokenizers import LLAMA3
 
 SENTENCES = (
@@ -107,3 +108,23 @@ def write_checkpoint(
 def _json(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(tokenizer.to_str())
     return result
+
+
+def converted(folder: Path, config: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The metadata, which must pass the check that conversions make."""
+    metadata = read_vocabulary(folder, config or {})
+    check_vocabulary(folder, metadata)
+    return dict(metadata)
+
+
+def spm_metadata(folder: Path) -> dict[str, Any]:
+    """The metadata of a SentencePiece vocabulary whose last token is <|im_end|>."""
+    added = {"400": {"content": "<|im_end|>", "special": True}}
+    config = {"bos_token": "<s>", "eos_token": "</s>", "added_tokens_decoder": added}
+    return dict(read_vocabulary(write_checkpoint(folder, sentencepiece_model(), config), {}))
+
+
+def bpe_metadata(folder: Path) -> dict[str, Any]:
+    """The metadata of a byte-level vocabulary whose last token is <|im_end|>."""
+    config = {"bos_token": "<s>", "eos_token": "</s>"}
+    return dict(read_vocabulary(write_checkpoint(folder, byte_level_json(), config), {}))

@@ -15,7 +15,7 @@ _SYMBOLS |= {0x7F: "\u2421", ord("\r"): ""} | dict.fromkeys(range(0x80, 0xA0), "
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run `command` and return its exit status; errors of ours and of the system become a line, status 1."""
+    """Run `command` and return its exit status; other errors become a line, and status 1."""
     try:
         # `kill` shall clean up as Ctrl-C does: temporary files go, old files stay.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -27,11 +27,12 @@ def run_command(command: Callable[[], int]) -> int:
         # The reader of our output went away (`| head`): nothing left to say, and nothing to flush at exit.
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115
         return 1
-    except (GgufpyError, OSError) as error:
+    except (GgufpyError, OSError, ValueError) as error:
         print(visible(f"error: {error}", sys.stderr), file=sys.stderr)
         return 1
     except MemoryError as error:
-        print(f"error: not enough memory: {error}; try a smaller context", file=sys.stderr)
+        what = f"not enough memory: {error}" if str(error) else "not enough memory"
+        print(f"error: {what}; try a smaller context", file=sys.stderr)
         return 1
 
 

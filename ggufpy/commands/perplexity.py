@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from ggufpy.commands.console import run_command
 from ggufpy.evaluate.perplexity import SMALLEST_CONTEXT, Perplexity, perplexity, read_text, text_chunks
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.loading import check_vocabulary
 from ggufpy.tokenizers import load_tokenizer
 
 
@@ -52,6 +54,7 @@ def _perplexity(arguments: argparse.Namespace) -> int:
             n_threads=arguments.threads,
             precision=arguments.precision,
         )
+        check_vocabulary(file, tokenizer, engine)
         with _progress() as progress:
             task = progress.add_task("chunks", total=len(chunks), rate="", ppl="")
 
@@ -85,10 +88,15 @@ def _line(result: Perplexity, n_ctx: int) -> str:
 def _json(result: Perplexity) -> str:
     return json.dumps(
         {
-            "perplexity": result.value,
-            "stderr": result.error,
+            "perplexity": _number(result.value),
+            "stderr": _number(result.error),
             "n_tokens": result.n_tokens,
             "n_chunks": result.n_chunks,
             "seconds": round(result.seconds, 3),
         }
     )
+
+
+def _number(value: float) -> float | None:
+    """JSON has no infinity and no nan."""
+    return value if math.isfinite(value) else None

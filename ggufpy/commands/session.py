@@ -15,6 +15,7 @@ from ggufpy.errors import GgufpyError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.completion import Completion, encode_prompt
 from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.loading import check_vocabulary
 from ggufpy.runtime.sampler import Sampler
 from ggufpy.runtime.transcript import Transcript
 from ggufpy.tokenizers import load_tokenizer
@@ -32,6 +33,7 @@ class Session:
         self.engine = Engine.load(
             file, n_ctx=context_size(arguments, file.metadata), n_threads=arguments.threads
         )
+        check_vocabulary(file, self.tokenizer, self.engine)
         self.params = sampling_params(arguments, file.metadata)
         self._metadata = file.metadata
         self._max_tokens = arguments.predict if arguments.predict > 0 else None
@@ -73,7 +75,7 @@ class Session:
         completion = Completion(
             Transcript(self.engine),
             self.tokenizer,
-            lambda transcript: self.engine.sample(sampler),
+            lambda transcript: transcript.sample(sampler),
             max_tokens=self._max_tokens,
         )
         write(prompt)

@@ -29,7 +29,10 @@ _BLOCK_ROWS = 32
 
 @dataclass(frozen=True, slots=True)
 class Perplexity:
-    """exp of the mean negative log-likelihood of `n_tokens` tokens, and the standard error of that."""
+    """exp of the mean negative log-likelihood of `n_tokens` tokens, and the standard error of that.
+
+    What is too large for a float is inf; logits that are no numbers give nan.
+    """
 
     value: float
     error: float
@@ -78,11 +81,18 @@ def perplexity(
         total += float(losses.sum())
         squares += float(np.square(losses).sum())
         if on_chunk is not None:
-            on_chunk(done, math.exp(total / n_tokens))
+            on_chunk(done, _exp(total / n_tokens))
     mean = total / n_tokens
-    value, variance = math.exp(mean), max(0.0, squares / n_tokens - mean * mean)
+    value, variance = _exp(mean), max(0.0, squares / n_tokens - mean * mean)
     error = value * math.sqrt(variance / max(1, n_tokens - 1))
     return Perplexity(value, error, n_tokens, len(chunks), perf_counter() - start)
+
+
+def _exp(x: float) -> float:
+    try:
+        return math.exp(x)
+    except OverflowError:
+        return math.inf
 
 
 def _losses(engine: Engine, chunk: list[int]) -> NDArray[np.float64]:

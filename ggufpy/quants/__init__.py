@@ -82,6 +82,10 @@ ENCODERS: dict[GGMLType, Encoder] = {
 
 # What `search="thorough"` runs in place of them: slower, for lower error.
 THOROUGH_ENCODERS: dict[GGMLType, Encoder] = {
+    GGMLType.Q4_0: partial(blocks32_weighted.encode_q4_0, trials=8),
+    GGMLType.Q4_1: partial(blocks32_weighted.encode_q4_1, trials=8),
+    GGMLType.Q5_0: partial(blocks32_weighted.encode_q5_0, trials=8),
+    GGMLType.Q5_1: partial(blocks32_weighted.encode_q5_1, trials=8),
     GGMLType.Q2_K: partial(k_with_min.encode_q2_k, rounds=4),
     GGMLType.Q3_K: partial(k_symmetric.encode_q3_k, rounds=4),
     GGMLType.Q4_K: partial(k_with_min.encode_q4_k, rounds=4),
@@ -130,7 +134,7 @@ def encode(
     encoder = ENCODERS[type]
     if search == "thorough":
         encoder = THOROUGH_ENCODERS.get(type, encoder)
-    encoder(np.ascontiguousarray(x), importance, out)
+    encoder(_plain(x), importance, out)
     return out
 
 
@@ -187,7 +191,12 @@ def _checked_weights(weights: Floats | None, type: GGMLType, columns: int) -> Fl
         raise ShapeError(f"rows of {columns} need weights of shape ({columns},), not {weights.shape}")
     if not np.isfinite(weights).all():
         raise FormatError("the importance of the columns has NaN or Inf; make the importance matrix anew")
-    return np.ascontiguousarray(weights, np.float32)
+    return _plain(weights)
+
+
+def _plain(values: Floats) -> Floats:
+    """`values` as the encoders are compiled for; read-only ones, as of a mapped file, would compile anew."""
+    return np.require(values, np.float32, ["C", "A", "W"])
 
 
 def _rows_per_expert(source: TensorSource, weights: Floats | None) -> int:

@@ -1,6 +1,7 @@
 """q4_0, q4_1, q5_0, q5_1 where errors in some columns count more than in others: a search for each scale.
 
 x (rows, n), weights (n,), out: as in blocks32. An error in x counts weight * sqrt(mean square of row + x^2).
+trials: how far to `refine` what llama.cpp finds, if at all.
 Source: llama.cpp ggml-quants.c, quantize_row_q4_0_impl and its like.
 """
 
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.quants.blocks32 import put_fifth_bits, put_nibbles
+from ggufpy.quants.blocks32_refine import refine
 from ggufpy.quants.compiled import compiled
 from ggufpy.quants.floats import put_f16
-from ggufpy.quants.k_search import ZERO, columns, search_scale, search_scale_min
-from ggufpy.quants.lanes import LANES, load, square_root, store
+from ggufpy.quants.k_search import ONE, ZERO, columns, search_scale, search_scale_min
+from ggufpy.quants.lanes import LANES, load, splat, square_root, store
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -22,45 +24,59 @@ BLOCK = 32
 BATCH = LANES * BLOCK
 
 
-def encode_q4_0(x: Floats, weights: Floats, out: Bytes) -> None:
+def encode_q4_0(x: Floats, weights: Floats, out: Bytes, trials: int | None = None) -> None:
     """The layout of `blocks32.encode_q4_0`."""
-    _encode(x, weights, out, 4, False)
+    _encode(x, weights, out, 4, False, trials)
 
 
-def encode_q4_1(x: Floats, weights: Floats, out: Bytes) -> None:
+def encode_q4_1(x: Floats, weights: Floats, out: Bytes, trials: int | None = None) -> None:
     """The layout of `blocks32.encode_q4_1`."""
-    _encode(x, weights, out, 4, True)
+    _encode(x, weights, out, 4, True, trials)
 
 
-def encode_q5_0(x: Floats, weights: Floats, out: Bytes) -> None:
+def encode_q5_0(x: Floats, weights: Floats, out: Bytes, trials: int | None = None) -> None:
     """The layout of `blocks32.encode_q5_0`."""
-    _encode(x, weights, out, 5, False)
+    _encode(x, weights, out, 5, False, trials)
 
 
-def encode_q5_1(x: Floats, weights: Floats, out: Bytes) -> None:
+def encode_q5_1(x: Floats, weights: Floats, out: Bytes, trials: int | None = None) -> None:
     """The layout of `blocks32.encode_q5_1`."""
-    _encode(x, weights, out, 5, True)
+    _encode(x, weights, out, 5, True, trials)
 
 
 @compiled
-def _encode(x: Floats, weights: Floats, out: Bytes, bits: int, with_min: bool) -> None:
+def _encode(x: Floats, weights: Floats, out: Bytes, bits: int, with_min: bool, trials: int | None) -> None:
     rows, n = x.shape
     row_blocks = n // BLOCK
     values, w = np.zeros(BATCH, np.float32), np.zeros(BATCH, np.float32)
     levels = np.empty(BATCH, np.float32)
-    d, m = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    d, m = np.empty(LANES, np.float32), np.zeros(LANES, np.float32)
     for row in range(rows):
         mean_square = _mean_square(x[row])
         for first in range(0, row_blocks, LANES):
             count = min(LANES, row_blocks - first)
             start, stop = BLOCK * first, BLOCK * (first + count)
-            values[: stop - start], w[: stop - start] = x[row, start:stop], weights[start:stop]
-            values[stop - start :] = ZERO
+            _read_batch(x[row], weights, start, stop, values, w)
             _fit(values, w, mean_square, bits, with_min, levels, d, m)
+            if trials is not None:
+                top = np.float32(1 << (bits - 1))
+                least, most = (ZERO, top + top - ONE) if with_min else (-top, top - ONE)
+                refine(values, w, least, most, with_min, trials, levels, d, m)
             size = out.shape[1] // row_blocks
             for b in range(count):
                 to = out[row, size * (first + b) : size * (first + b + 1)]
                 _pack(levels[b:], bits, with_min, d[b], m[b], to)
+
+
+@compiled
+def _read_batch(
+    x: Floats, weights: Floats, start: int, stop: int, values: Floats, importance: Floats
+) -> None:
+    """Copy columns start..stop and their weights, without any all alike; the rest of the values are zeros."""
+    for i in range(0, BATCH, LANES):
+        inside = i < stop - start
+        store(values, i, load(x, start + i) if inside else splat(ZERO))
+        store(importance, i, load(weights, start + i) if inside and weights.size > 0 else splat(ONE))
 
 
 @compiled

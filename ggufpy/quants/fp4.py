@@ -94,7 +94,9 @@ def _e4m3_code(value: np.float32) -> np.int32:
     exponent = np.int32(bits >> np.uint32(23)) - np.int32(120)
     if exponent <= 0:
         return min(np.int32(value * np.float32(512) + np.float32(0.5)), np.int32(7))
-    mantissa = np.int32((bits >> np.uint32(20)) & np.uint32(7)) + np.int32((bits >> np.uint32(19)) & np.uint32(1))
+    mantissa = np.int32((bits >> np.uint32(20)) & np.uint32(7)) + np.int32(
+        (bits >> np.uint32(19)) & np.uint32(1)
+    )
     code = (exponent << np.int32(3)) + mantissa
     return np.int32(0x7E) if code >= 15 << 3 else np.int32(code)
 

@@ -164,14 +164,7 @@ def _cut_32(own: Floats, errors: Floats, levels: Integers) -> tuple[np.float32, 
     for first in range(33):
         for second in range(first, 33):
             for up in (True, False):
-                shift = _SHIFT if up else -_SHIFT
-                low, middle, high = np.float32(-1) + shift, shift, np.float32(1) + shift
-                fit = sums[first] * low
-                fit += (sums[second] - sums[first]) * middle
-                fit += (sums[32] - sums[second]) * high
-                norm = counts[first] * low * low
-                norm += (counts[second] - counts[first]) * middle * middle
-                norm += (counts[32] - counts[second]) * high * high
+                fit, norm = _fit_cut(sums, counts, first, second, _SHIFT if up else -_SHIFT)
                 if norm > 0 and fit * fit > best * norm:
                     scale = fit / norm
                     best = scale * fit
@@ -193,43 +186,54 @@ def _cut_16(own: Floats, errors: Floats, levels: Integers, shifts: Floats) -> np
     """Let levels, 0..2, be the best of 16 weights, shifts (2,) those of both halves; the scale."""
     order = np.empty(16, np.int32)
     _sort(own, order)
-    # What each weight adds in each level to fit and norm, for both halves up; first half up; second; none.
-    adds = np.empty((3, 16, 8), np.float32)
-    for level in range(3):
-        for i in range(16):
-            weight, error = own[order[i]], errors[order[i]]
-            for k in range(4):
-                up = k < 2 if order[i] < 8 else k % 2 == 0
-                value = np.float32(level - 1) + (_SHIFT if up else -_SHIFT)
-                adds[level, i, k] = error * value * weight
-                adds[level, i, 4 + k] = error * value * value
+    sums, counts = np.zeros((2, 17), np.float32), np.zeros((2, 17), np.float32)
+    for i in range(16):
+        at = order[i]
+        for half in range(2):
+            sums[half, i + 1], counts[half, i + 1] = sums[half, i], counts[half, i]
+        sums[at // 8, i + 1] += errors[at] * own[at]
+        counts[at // 8, i + 1] += errors[at]
     scale, best = np.float32(0), np.float32(-np.inf)
     low_end, middle_end, best_shifts = 0, 0, 0
-    sums, low, middle = np.empty(8, np.float32), np.zeros(8, np.float32), np.empty(8, np.float32)
+    fits, norms = np.empty((2, 2), np.float32), np.empty((2, 2), np.float32)
     for first in range(17):
-        middle[:] = low
         for second in range(first, 17):
-            sums[:] = middle
-            for i in range(second, 16):
-                for k in range(8):
-                    sums[k] += adds[2, i, k]
+            for half in range(2):
+                for down in range(2):
+                    shift = -_SHIFT if down else _SHIFT
+                    fits[half, down], norms[half, down] = _fit_cut(
+                        sums[half], counts[half], first, second, shift
+                    )
             for k in range(4):
-                fit, norm = sums[k], sums[4 + k]
+                fit, norm = fits[0, k // 2] + fits[1, k % 2], norms[0, k // 2] + norms[1, k % 2]
                 if norm > 0 and fit * fit > best * norm:
                     scale = fit / norm
                     best = scale * fit
                     low_end, middle_end, best_shifts = first, second, k
-            if second < 16:
-                for k in range(8):
-                    middle[k] += adds[1, second, k]
-        if first < 16:
-            for k in range(8):
-                low[k] += adds[0, first, k]
     _cut(order, low_end, middle_end, scale < 0, levels)
     sign = np.float32(-1) if scale < 0 else np.float32(1)
     shifts[0] = sign * (_SHIFT if best_shifts < 2 else -_SHIFT)
     shifts[1] = sign * (_SHIFT if best_shifts % 2 == 0 else -_SHIFT)
     return np.abs(scale)
+
+
+@compiled
+def _fit_cut(
+    sums: Floats, counts: Floats, first: int, second: int, shift: np.float32
+) -> tuple[np.float32, np.float32]:
+    """Sums of error * value * level and error * level^2, the levels cut at `first` and `second`.
+
+    sums, counts: (n + 1,) of error * value and of error, of the first 0, 1, ... n weights in order.
+    """
+    low, middle, high = np.float32(-1) + shift, shift, np.float32(1) + shift
+    end = sums.shape[0] - 1
+    fit = sums[first] * low
+    fit += (sums[second] - sums[first]) * middle
+    fit += (sums[end] - sums[second]) * high
+    norm = counts[first] * low * low
+    norm += (counts[second] - counts[first]) * middle * middle
+    norm += (counts[end] - counts[second]) * high * high
+    return fit, norm
 
 
 @compiled

@@ -138,9 +138,7 @@ def _round(values: Floats, per_step: np.float32, grid: Grid, codes: Integers) ->
 
 
 @compiled
-def _choose_point(
-    values: Floats, roots: Floats, group: int, step: np.float32, code: int, grid: Grid
-) -> int:
+def _choose_point(values: Floats, roots: Floats, group: int, step: np.float32, code: int, grid: Grid) -> int:
     """The point with code `code`; if there is none, the best of those near to it for group `group`."""
     dims = len(grid.places)
     point = grid.point[code]

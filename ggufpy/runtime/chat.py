@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ggufpy.errors import ContextError
 from ggufpy.runtime.completion import Completion, encode_prompt
 from ggufpy.runtime.sampler import Sampler, SamplingParams
-from ggufpy.runtime.transcript import Transcript
+from ggufpy.runtime.transcript import Transcript, too_long
 
 if TYPE_CHECKING:
     from ggufpy.runtime.engine import Engine
@@ -84,7 +84,7 @@ class Chat:
         self.completion = Completion(
             self._transcript,
             self._tokenizer,
-            lambda transcript: self._engine.sample(sampler),
+            lambda transcript: transcript.sample(sampler),
             max_tokens=self._max_tokens,
         )
         answer = {"role": "assistant", "content": ""}
@@ -119,10 +119,7 @@ class Chat:
             turns = turns[2:]
             prompt = self._prompt(turns)
         if len(prompt) + answered >= n_ctx:
-            raise ContextError(
-                f"the message has {len(prompt)} tokens, the context holds {n_ctx}; "
-                "shorten it, or start with a larger context"
-            )
+            raise too_long("message", len(prompt), n_ctx)
         return turns, prompt
 
     def _prompt(self, turns: list[Turn]) -> list[int]:

@@ -99,7 +99,7 @@ class Completion:
             self.finish_reason = "stop"
             return None
         self.tokens.append(token)
-        text = self._stream.push(self._tokenizer.token_bytes(token))
+        text = self._stream.push(token_bytes(self._tokenizer, token))
         if self._stream.stopped:
             self.finish_reason = "stop"
         elif self._max_tokens is not None and len(self.tokens) >= self._max_tokens:
@@ -121,6 +121,11 @@ def encode_prompt(tokenizer: Tokenizer, text: str) -> list[int]:
     if tokenizer.add_bos and tokenizer.bos_id is not None and tokens[:1] != [tokenizer.bos_id]:
         return [tokenizer.bos_id, *tokens]
     return tokens
+
+
+def token_bytes(tokenizer: Tokenizer, token: int, *, special: bool = False) -> bytes:
+    """The bytes of a token that a model chose; none if it is padding behind the vocabulary."""
+    return tokenizer.token_bytes(token, special=special) if token < tokenizer.n_vocab else b""
 
 
 def _rate(measured: int, seconds: float, tokens: int | None = None) -> str:

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 from ggufpy.errors import ContextError
 from ggufpy.runtime.completion import encode_prompt
 from ggufpy.runtime.low_level import LowLevel
-from ggufpy.runtime.picking import Criteria, Processors, make_pick
+from ggufpy.runtime.picking import Criteria, Processors
 from ggufpy.runtime.request import Request
 from ggufpy.runtime.responses import ChatResponse, CompletionResponse, chat_chunks, chat_response
-from ggufpy.runtime.sampler import SamplingParams
 
 if TYPE_CHECKING:
     from ggufpy.runtime.templates import ChatTemplate
@@ -34,7 +33,8 @@ class Llama(LowLevel):
     the CPU. logits_all: keep the logits of all tokens in `scores`. vocab_only: only the tokenizer and the
     metadata. last_n_tokens_size: how far back penalties look. chat_format: None for the file's template,
     "chatml", or the name of another template in the file. verbose: one line with tokens per second on stderr
-    after each completion. precision: "fast" or "exact".
+    after each completion. precision: "fast" (prompts in floats, generated
+    tokens with activations in 8 bits), "int8" or "exact".
 
     Completions may be called from several threads: they take turns, token by token, each with its own KV
     cache; there is room for four full contexts. The low-level methods (eval, sample, generate, reset, scores)
@@ -88,21 +88,15 @@ class Llama(LowLevel):
             raise ContextError(f"Requested tokens ({len(tokens)}) exceed context window of {self.n_ctx()}")
         if seed is not None:
             self.set_seed(seed)
-        params = SamplingParams(
-            temp=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            repeat_last_n=self._last_n,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            seed=self._random.getrandbits(32),
-        )
-        pick = make_pick(
-            self._engine,
-            params,
-            typical_p=typical_p,
+        pick = self._pick(
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            repeat_penalty,
+            frequency_penalty,
+            presence_penalty,
             logits_processor=logits_processor,
             logit_bias=logit_bias,
             stopping_criteria=stopping_criteria,
@@ -118,8 +112,7 @@ class Llama(LowLevel):
             logprobs=logprobs,
             model=model or self.model_path,
             verbose=self.verbose,
-            borrow=self._borrow,
-            lock=self._lock,
+            texts=self._texts,
         )
         return request.chunks() if stream else request.whole()
 

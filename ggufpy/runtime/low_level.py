@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 import random
-import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ggufpy.errors import GgufpyError
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.runtime.completion import END
+from ggufpy.runtime.completion import END, Pick
 from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.loading import check_vocabulary
 from ggufpy.runtime.picking import Criteria, Processors, make_pick
+from ggufpy.runtime.pool import TranscriptPool
 from ggufpy.runtime.sampler import SamplingParams
-from ggufpy.runtime.transcript import Transcript
 from ggufpy.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's "choose one"
-
 
 # Completions that can run at once with a full context each; their memory is taken when it is first used.
 _SEQUENCES = 4
@@ -57,13 +55,11 @@ class LowLevel:
         self.verbose = verbose
         self._logits_all = logits_all
         self._last_n = last_n_tokens_size
-        self._lock = threading.RLock()
-        self._transcript: Transcript | None = None
         self._file = GGUFFile.open(Path(model_path))
         self._tokenizer = load_tokenizer(self._file.metadata)
-        self._loaded: Engine | None = None
+        self._pool: TranscriptPool | None = None
         if not vocab_only:
-            self._loaded = Engine.load(
+            engine = Engine.load(
                 self._file,
                 n_ctx=n_ctx or None,
                 n_seq=_SEQUENCES,
@@ -71,15 +67,16 @@ class LowLevel:
                 n_batch=n_batch,
                 precision=precision,
             )
+            check_vocabulary(self._file, self._tokenizer, engine)
+            self._pool = TranscriptPool(engine, keep_logits=logits_all, room_for=_SEQUENCES)
         self.set_seed(seed)
 
     def close(self) -> None:
-        """Give memory and file back; the object cannot be used any more."""
-        with self._lock:
-            if self._transcript is not None:
-                self._transcript.close()
-            self._transcript = self._loaded = None
-            self._file.close()
+        """Give memory and file back; the object, its streams and generators cannot be used any more."""
+        if self._pool is not None:
+            self._pool.close()
+        self._pool = None
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +93,7 @@ class LowLevel:
 
     def n_ctx(self) -> int:
         """Tokens of context."""
-        return self._engine.n_ctx
+        return self._texts.engine.n_ctx
 
     def n_embd(self) -> int:
         """Width of the embeddings."""
@@ -142,18 +139,19 @@ class LowLevel:
     @property
     def n_tokens(self) -> int:
         """How many tokens have been evaluated since the last reset."""
-        return len(self._state().tokens)
+        return len(self._texts.shared().tokens)
 
     @property
     def eval_tokens(self) -> list[int]:
         """The tokens evaluated since the last reset."""
-        return list(self._state().tokens)
+        return list(self._texts.shared().tokens)
 
     @property
     def scores(self) -> NDArray[np.float32]:
         """Logits, (n_tokens, n_vocab); without logits_all only the last row is filled."""
-        with self._lock:
-            return self._state().scores
+        texts = self._texts
+        with texts.lock:
+            return texts.shared().scores
 
     @property
     def eval_logits(self) -> list[list[float]]:
@@ -167,19 +165,24 @@ class LowLevel:
 
     def reset(self) -> None:
         """Forget all tokens."""
-        with self._lock:
-            self._state().truncate(0)
+        texts = self._texts
+        with texts.lock:
+            texts.writable().truncate(0)
 
     def eval(self, tokens: Sequence[int]) -> None:
         """Compute more tokens. Raises ContextError, and changes nothing, if they do not fit.
 
         One token alone is computed as a generated one.
         """
-        with self._lock:
+        texts = self._texts
+        if not tokens:
+            return
+        with texts.lock:
+            text = texts.writable()
             if len(tokens) == 1:
-                self._state().append(tokens[0])
+                text.append(tokens[0])
             else:
-                self._state().extend(tokens)
+                text.extend(tokens)
 
     def sample(
         self,
@@ -195,22 +198,20 @@ class LowLevel:
         logits_processor: Processors | None = None,
     ) -> int:
         """Choose the next token. Penalties have nothing to look at: use `generate`."""
-        params = SamplingParams(
-            temp=temp,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            repeat_last_n=self._last_n,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            seed=self._random.getrandbits(32),
+        pick = self._pick(
+            temp,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            repeat_penalty,
+            frequency_penalty,
+            presence_penalty,
+            logits_processor=logits_processor,
         )
-        pick = make_pick(self._engine, params, typical_p=typical_p, logits_processor=logits_processor)
-        with self._lock:
-            if not self._state().tokens:
-                raise GgufpyError("sample: nothing has been evaluated yet; call eval first")
-            return pick(self._state())
+        texts = self._texts
+        with texts.lock:
+            return pick(texts.shared())
 
     def generate(
         self,
@@ -234,6 +235,48 @@ class LowLevel:
         from it. Tokens that are sent to the generator follow the one it yielded. Raises ContextError when the
         context is full.
         """
+        pick = self._pick(
+            temp,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            repeat_penalty,
+            frequency_penalty,
+            presence_penalty,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+        )
+        texts = self._texts
+        with texts.lend(copy=True) as text:
+            with texts.lock:
+                if reset:
+                    text.prefill(tokens)
+                else:
+                    text.extend(tokens)
+                token = pick(text)
+            while token != END:
+                sent = yield token
+                with texts.lock:
+                    text.append(token)
+                    text.extend(sent or [])
+                    token = pick(text)
+
+    def _pick(
+        self,
+        temp: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        typical_p: float,
+        repeat_penalty: float,
+        frequency_penalty: float,
+        presence_penalty: float,
+        *,
+        logits_processor: Processors | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        stopping_criteria: Criteria | None = None,
+    ) -> Pick:
         params = SamplingParams(
             temp=temp,
             top_k=top_k,
@@ -245,53 +288,19 @@ class LowLevel:
             presence_penalty=presence_penalty,
             seed=self._random.getrandbits(32),
         )
-        pick = make_pick(
-            self._engine,
+        return make_pick(
+            self._texts.engine.n_vocab,
             params,
             typical_p=typical_p,
             logits_processor=logits_processor,
+            logit_bias=logit_bias,
             stopping_criteria=stopping_criteria,
         )
-        with self._lock:
-            state = self._state()
-            if reset:
-                state.prefill(tokens)
-            else:
-                state.extend(tokens)
-            token = pick(state)
-        while token != END:
-            sent = yield token
-            with self._lock:
-                state = self._state()
-                state.append(token)
-                if sent:
-                    state.extend(sent)
-                token = pick(state)
 
     @property
-    def _engine(self) -> Engine:
-        if self._loaded is None:
+    def _texts(self) -> TranscriptPool:
+        if self._pool is None:
             raise GgufpyError(
                 f"{self.model_path}: closed, or opened with vocab_only=True; open it anew to run it"
             )
-        return self._loaded
-
-    def _state(self) -> Transcript:
-        """The last used transcript, or a new one while a completion runs in that."""
-        if self._transcript is None or self._transcript.busy:
-            self._transcript = Transcript(self._engine, keep_logits=self._logits_all)
-        return self._transcript
-
-    @contextmanager
-    def _borrow(self) -> Iterator[Transcript]:
-        """Lend a transcript to a completion; afterwards it is the low-level state, unless a newer one is."""
-        with self._lock:
-            transcript = self._state()
-            transcript.busy = True
-        try:
-            yield transcript
-        finally:
-            with self._lock:
-                transcript.busy = False
-                if transcript is not self._transcript:
-                    transcript.close()
+        return self._pool

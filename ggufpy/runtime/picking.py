@@ -17,8 +17,6 @@ from ggufpy.runtime.transcript import Transcript
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ggufpy.runtime.engine import Engine
-
 # (token ids so far, logits of the next token) -> logits; as in llama-cpp-python and transformers.
 LogitsProcessor = Callable[["NDArray[np.intc]", "NDArray[np.float32]"], "NDArray[np.float32]"]
 StoppingCriterion = Callable[["NDArray[np.intc]", "NDArray[np.float32]"], bool]
@@ -29,7 +27,7 @@ Criteria = StoppingCriterion | Sequence[StoppingCriterion]
 
 
 def make_pick(
-    engine: Engine,
+    n_vocab: int,
     params: SamplingParams,
     *,
     typical_p: float = 1.0,
@@ -43,19 +41,18 @@ def make_pick(
     """
     bias = {int(token): float(value) for token, value in (logit_bias or {}).items()}
     for token in bias:
-        if not 0 <= token < engine.n_vocab:
-            raise ValueError(f"logit_bias: no token {token} in a vocabulary of {engine.n_vocab}")
+        if not 0 <= token < n_vocab:
+            raise ValueError(f"logit_bias: no token {token} in a vocabulary of {n_vocab}")
     pick: Pick
     if typical_p < 1 or logits_processor or bias:
         pick = NumpyPick(params, processors=_listed(logits_processor), bias=bias, typical_p=typical_p)
     else:
-        pick = _in_c(engine, params)
+        pick = _in_c(Sampler(params))
     return stopping(pick, _listed(stopping_criteria)) if stopping_criteria else pick
 
 
-def _in_c(engine: Engine, params: SamplingParams) -> Pick:
-    sampler = Sampler(params)
-    return lambda transcript: engine.sample(sampler)
+def _in_c(sampler: Sampler) -> Pick:
+    return lambda transcript: transcript.sample(sampler)
 
 
 class NumpyPick:
@@ -82,7 +79,7 @@ class NumpyPick:
 
     def __call__(self, transcript: Transcript) -> int:
         """Choose a token, and remember it for the penalties."""
-        logits = transcript.engine.logits()[-1]
+        logits = transcript.logits()
         ids = np.array(transcript.tokens, np.intc)
         for process in self._processors:
             logits = np.asarray(process(ids, logits), np.float32)
@@ -154,7 +151,7 @@ def stopping(pick: Pick, criteria: Sequence[StoppingCriterion]) -> Pick:
     def checked(transcript: Transcript) -> int:
         token = pick(transcript)
         ids = np.array(transcript.tokens, np.intc)
-        logits = transcript.engine.logits()[-1]
+        logits = transcript.logits()
         return END if any(criterion(ids, logits) for criterion in criteria) else token
 
     return checked
@@ -182,7 +179,7 @@ def recording(pick: Pick, top: int, record: list[TokenLogprob]) -> Pick:
     def recorded(transcript: Transcript) -> int:
         token = pick(transcript)
         if token != END:
-            logits = transcript.engine.logits()[-1]
+            logits = transcript.logits()
             record.append(TokenLogprob.of(token, logits, top))
         return token
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ggufpy.runtime.completion import Completion, Pick
+from ggufpy.runtime.completion import Completion, Pick, token_bytes
 from ggufpy.runtime.picking import TokenLogprob, recording
+from ggufpy.runtime.pool import TranscriptPool
 from ggufpy.runtime.responses import (
     CompletionFactory,
     CompletionLogprobs,
@@ -27,7 +27,7 @@ class Request:
     """What was asked for.
 
     text, prompt: the prompt, and its tokens. logprobs: how many likeliest tokens to report, None for no
-    log-probabilities. borrow: lends a transcript. lock: held during each step of the engine.
+    log-probabilities. texts: lends the transcript to generate in.
     """
 
     tokenizer: Tokenizer
@@ -40,14 +40,13 @@ class Request:
     logprobs: int | None
     model: str
     verbose: bool
-    borrow: Callable[[], AbstractContextManager[Transcript]]
-    lock: AbstractContextManager[object]
+    texts: TranscriptPool
     _record: list[TokenLogprob] = field(default_factory=list)
 
     def whole(self) -> CompletionResponse:
         """Generate all of the text, then return it."""
         respond = CompletionFactory(self.model)
-        with self.borrow() as transcript:
+        with self.texts.lend() as transcript:
             completion = self._completion(transcript)
             text = "".join(completion.run(self.prompt))
             logprobs = self._whole_logprobs(transcript)
@@ -66,7 +65,7 @@ class Request:
         respond = CompletionFactory(self.model)
         if self.echo:
             yield respond(self.text)
-        with self.borrow() as transcript:
+        with self.texts.lend() as transcript:
             completion = self._completion(transcript)
             offset = len(self.text)
             for text in completion.run(self.prompt):
@@ -81,7 +80,7 @@ class Request:
         if self.logprobs is not None:
             pick = recording(pick, self.logprobs, self._record)
         return Completion(
-            transcript, self.tokenizer, pick, stop=self.stop, max_tokens=self.max_tokens, lock=self.lock
+            transcript, self.tokenizer, pick, stop=self.stop, max_tokens=self.max_tokens, lock=self.texts.lock
         )
 
     def _new_logprobs(self, offset: int) -> CompletionLogprobs | None:
@@ -111,7 +110,7 @@ class Request:
         return logprobs
 
     def _text_of(self, token: int) -> str:
-        return self.tokenizer.token_bytes(token, special=True).decode("utf-8", errors="replace")
+        return token_bytes(self.tokenizer, token, special=True).decode("utf-8", errors="replace")
 
     def _report(self, completion: Completion) -> None:
         if self.verbose:
