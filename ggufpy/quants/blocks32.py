@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ggufpy.quants.compiled import compiled
 from ggufpy.quants.floats import put_f16
+from ggufpy.quants.lanes import LANES, greatest_lane, least_lane, load, select, store_bytes
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -100,21 +101,23 @@ def encode_q5_1(x: Floats, weights: Floats, out: Bytes) -> None:
 @compiled
 def _extreme(block: Floats) -> np.float32:
     """The first weight of largest magnitude."""
-    extreme: np.float32 = block[0]
-    for i in range(1, 32):
-        if np.abs(block[i]) > np.abs(extreme):
-            extreme = block[i]
+    least, greatest = _range(block)
+    if greatest > -least:
+        return greatest
+    if greatest < -least:
+        return least
+    i = 0
+    while np.abs(block[i]) != greatest:
+        i += 1
+    extreme: np.float32 = block[i]
     return extreme
 
 
 @compiled
 def _range(block: Floats) -> tuple[np.float32, np.float32]:
     """The least and the greatest weight."""
-    least = greatest = block[0]
-    for i in range(1, 32):
-        least = block[i] if block[i] < least else least
-        greatest = block[i] if block[i] > greatest else greatest
-    return least, greatest
+    a, b = load(block, 0), load(block, LANES)
+    return least_lane(select(a < b, a, b)), greatest_lane(select(a > b, a, b))
 
 
 @compiled
@@ -128,11 +131,11 @@ def _round_block(
     block: Floats, zero: np.float32, d: np.float32, half: np.float32, top: int, q: Bytes
 ) -> None:
     """Let q be (block - zero) / d + half, truncated, at most `top`; 0 if d or its inverse is beyond f32."""
-    per_step = _inverse(d)
+    per_step, most = _inverse(d), np.float32(top)
     if np.isfinite(per_step) and np.isfinite(d):
-        for i in range(32):
-            level = np.int32((block[i] - zero) * per_step + half)
-            q[i] = min(level, np.int32(top))
+        for i in range(0, 32, LANES):
+            level = (load(block, i) - zero) * per_step + half
+            store_bytes(q, i, select(level > most, most, level))
     else:
         q[:] = 0
 

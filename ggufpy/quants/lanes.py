@@ -194,6 +194,27 @@ def square_root(typing: Any, value: Any) -> Any:
     return _f32x16(value), _unary("llvm.sqrt.v16f32")
 
 
+@_function
+def greatest_lane(typing: Any, value: Any) -> Any:
+    """The greatest of the lanes, none of them NaN."""
+    return types.float32(value), _reduction("llvm.vector.reduce.fmax.v16f32")
+
+
+@_function
+def least_lane(typing: Any, value: Any) -> Any:
+    """The least of the lanes, none of them NaN."""
+    return types.float32(value), _reduction("llvm.vector.reduce.fmin.v16f32")
+
+
+def _reduction(name: str) -> Any:
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        function = ir.FunctionType(ir.FloatType(), [_F32X16])
+        callee = cgutils.get_or_insert_function(builder.module, function, name)
+        return builder.call(callee, args, fastmath=("nnan",))
+
+    return generate
+
+
 def _unary(name: str) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         function = ir.FunctionType(_F32X16, [_F32X16])
