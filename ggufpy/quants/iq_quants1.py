@@ -1,7 +1,7 @@
 """iq1_s and iq1_m: a point of a grid for 8 levels of -1, 0, 1, all moved up or down by 1/8 together.
 
 For a sub-block, the best levels without a grid are found exactly: the weights are sorted, and each way to cut
-the order into three levels is tried with each shift. Groups off the grid then take the best of the near points.
+the order into three levels is tried with each shift. Groups off the grid then take the best near point.
 Encoders pack x (rows, n), finite, n % 256 == 0, into out (rows, bytes). An error counts as weights[column] *
 sqrt(twice the mean square of the block + square). Both need weights.
 Source: llama.cpp ggml-quants.c, quantize_row_iq1_*_impl, iq1_find_best_neighbour2; layout: ggml-common.h.
@@ -23,9 +23,13 @@ Integers = NDArray[np.int32]
 
 _SHIFT = np.float32(0.125)
 
+# In iq1_m many cuts fit equally well (equal weights, a half of zeros): the first one is taken, not whichever
+# rounding favours, so that equal sub-blocks get equal scales.
+_CLEARLY = np.float32(1 + 1e-6)
+
 
 def encode_iq1_s(x: Floats, weights: Floats, out: Bytes) -> None:
-    """f16 d, low bytes of 32 points, 8 words of 4 times their high 3 bits, a 3-bit scale and the shift's sign."""
+    """f16 d, low bytes of 32 points, 8 words of their high 3 bits, a 3-bit scale and the shift's sign."""
     _encode_iq1_s(x, weights, out, grid("iq1"))
 
 
@@ -136,7 +140,8 @@ def _scale_code(scale: np.float32, d: np.float32) -> int:
 
 @compiled
 def _level(grid: Grid, point: int, i: int, shift: np.float32) -> np.float32:
-    return (grid.levels[point, i] - np.float32(3)) * np.float32(0.5) + shift
+    level: np.float32 = (grid.levels[point, i] - np.float32(3)) * np.float32(0.5) + shift
+    return level
 
 
 @compiled
@@ -169,8 +174,8 @@ def _cut_32(own: Floats, errors: Floats, levels: Integers) -> tuple[np.float32, 
                     scale = fit / norm
                     best = scale * fit
                     low_end, middle_end, best_up = first, second, up
-    _cut(order, low_end, middle_end, scale < 0, levels)
-    return np.abs(scale), best_up != (scale < 0)
+    _cut(order, low_end, middle_end, bool(scale < 0), levels)
+    return np.abs(scale), best_up != bool(scale < 0)
 
 
 @compiled
@@ -206,15 +211,16 @@ def _cut_16(own: Floats, errors: Floats, levels: Integers, shifts: Floats) -> np
                     )
             for k in range(4):
                 fit, norm = fits[0, k // 2] + fits[1, k % 2], norms[0, k // 2] + norms[1, k % 2]
-                if norm > 0 and fit * fit > best * norm:
+                if norm > 0 and fit * fit > best * norm * _CLEARLY:
                     scale = fit / norm
                     best = scale * fit
                     low_end, middle_end, best_shifts = first, second, k
-    _cut(order, low_end, middle_end, scale < 0, levels)
+    _cut(order, low_end, middle_end, bool(scale < 0), levels)
     sign = np.float32(-1) if scale < 0 else np.float32(1)
     shifts[0] = sign * (_SHIFT if best_shifts < 2 else -_SHIFT)
     shifts[1] = sign * (_SHIFT if best_shifts % 2 == 0 else -_SHIFT)
-    return np.abs(scale)
+    size: np.float32 = np.abs(scale)
+    return size
 
 
 @compiled
@@ -272,9 +278,9 @@ def _best_near(
     own: Floats, errors: Floats, group: int, shift: np.float32, scale: np.float32, code: int, grid: Grid
 ) -> int:
     """The best of the points near to code `code` for group `group` of 8 weights."""
-    best, least = grid.near[grid.near_start[code]], np.float32(np.inf)
+    best, least = int(grid.near[grid.near_start[code]]), np.float32(np.inf)
     for at in range(grid.near_start[code], grid.near_start[code + 1]):
-        candidate = grid.near[at]
+        candidate = int(grid.near[at])
         total = np.float32(0)
         for i in range(len(grid.places)):
             error = scale * _level(grid, candidate, i, shift) - own[8 * group + i]
