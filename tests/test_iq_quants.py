@@ -44,8 +44,8 @@ ROUND_TRIP_LIMITS = {
     GGMLType.IQ4_XS: 0.002,
 }
 
-# The share of blocks that are the same, where it is less than 0.999. In iq1_m two cuts often fit equally well
-# and rounding chooses there: very uneven weights, as in the live tests, and rows of one value, as in the files.
+# The share of blocks that are the same, where less than 0.999. In iq1_m two cuts often fit equally well and
+# rounding chooses: with very uneven weights, as in the live tests, in rows of one value, as in the files.
 SAME_LIVE = {GGMLType.IQ1_M: 0.8}
 SAME_IN_FILES = {GGMLType.IQ1_M: 0.99}
 
