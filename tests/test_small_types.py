@@ -43,7 +43,7 @@ def powers_of_two() -> Floats:
     """Blocks whose largest weight is a power of two or lies just below one."""
     powers = (2.0 ** np.arange(-100, 30)).astype(np.float32)
     largest = np.concatenate([powers, np.nextafter(powers, np.float32(0))])
-    x = np.linspace(-0.9, 0.9, 256, dtype=np.float32) * largest[:, None]
+    x: Floats = np.linspace(-0.9, 0.9, 256, dtype=np.float32) * largest[:, None]
     x[:, ::16] = largest[:, None]
     return x
 

@@ -54,7 +54,7 @@ def _largest(block: Floats) -> np.float32:
 
 @compiled
 def _put_nibbles(block: Floats, half_step: np.float32, to: Bytes) -> None:
-    """The nearest of the 16 floats, of two equally near ones the smaller; weights i and i + n / 2 share a byte."""
+    """The nearest floats, of two equally near ones the smaller; weights i and i + n / 2 share a byte."""
     half = block.shape[0] // 2
     for i in range(half):
         to[i] = _nearest(block[i], half_step) | (_nearest(block[i + half], half_step) << np.uint8(4))
@@ -89,7 +89,7 @@ def _half_power_of_two(exponent: np.int32) -> np.float32:
 
 @compiled
 def _e4m3_code(value: np.float32) -> np.int32:
-    """`value` >= 0 rounded to unsigned E4M3 (bias 7), halves up; from 256 on 448 (0x7E), as llama.cpp does."""
+    """`value` >= 0 rounded to unsigned E4M3 (bias 7), halves up; from 256 on 448 (0x7E) as in llama.cpp."""
     bits = np.float32(value).view(np.uint32)
     exponent = np.int32(bits >> np.uint32(23)) - np.int32(120)
     if exponent <= 0:

@@ -1,9 +1,9 @@
 """The grids of the IQ types: which groups of levels have a number, and what is nearest to the others.
 
-A group is 8 levels of 0..2 (IQ1, IQ2) or 4 levels of 0..7 (IQ3). Read as the digits of a number, the first one
-lowest, it has a code; a grid numbers some of all codes, in ascending order.
-Source of the grids: ggml-common.h, iq*_grid; of how many distances count as near: ggml-quants.c, iq2xs_init_impl
-and iq3xs_init_impl.
+A group is 8 levels of 0..2 (IQ1, IQ2) or 4 levels of 0..7 (IQ3). Read as the digits of a number, the first
+one lowest, it has a code; a grid numbers some of all codes, in ascending order.
+Source of the grids: ggml-common.h, iq*_grid; of how many distances count as near: ggml-quants.c,
+iq2xs_init_impl and iq3xs_init_impl.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def grid(name: str) -> Grid:
 def _nearest_points(
     groups: NDArray[np.int64], points: NDArray[np.int64], distances: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """For each group, how many points lie at its `distances` least distances; these points, group after group."""
+    """How many points lie at the `distances` least distances of each group; the points, group after group."""
     a, b = groups.astype(np.float32), points.astype(np.float32)
     apart = ((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T).astype(np.uint8)
     limit = apart.min(1, keepdims=True)

@@ -1,7 +1,7 @@
 """iq1_s and iq1_m: a point of a grid for 8 levels of -1, 0, 1, all moved up or down by 1/8 together.
 
 For a sub-block, the best levels without a grid are found exactly: the weights are sorted, and each way to cut
-the order into three levels is tried with each shift. Groups off the grid then take the best of the near points.
+the order into three levels is tried with each shift. Groups off the grid then take the best near point.
 Encoders pack x (rows, n), finite, n % 256 == 0, into out (rows, bytes). An error counts as weights[column] *
 sqrt(twice the mean square of the block + square). Both need weights.
 Source: llama.cpp ggml-quants.c, quantize_row_iq1_*_impl, iq1_find_best_neighbour2; layout: ggml-common.h.
@@ -23,9 +23,13 @@ Integers = NDArray[np.int32]
 
 _SHIFT = np.float32(0.125)
 
+# In iq1_m many cuts fit equally well (equal weights, a half of zeros): the first one is taken, not whichever
+# rounding favours, so that equal sub-blocks get equal scales.
+_CLEARLY = np.float32(1 + 2.4e-7)
+
 
 def encode_iq1_s(x: Floats, weights: Floats, out: Bytes) -> None:
-    """f16 d, low bytes of 32 points, 8 words of 4 times their high 3 bits, a 3-bit scale and the shift's sign."""
+    """f16 d, low bytes of 32 points, 8 words of their high 3 bits, a 3-bit scale and the shift's sign."""
     _encode_iq1_s(x, weights, out, grid("iq1"))
 
 
@@ -136,7 +140,8 @@ def _scale_code(scale: np.float32, d: np.float32) -> int:
 
 @compiled
 def _level(grid: Grid, point: int, i: int, shift: np.float32) -> np.float32:
-    return (grid.levels[point, i] - np.float32(3)) * np.float32(0.5) + shift
+    level: np.float32 = (grid.levels[point, i] - np.float32(3)) * np.float32(0.5) + shift
+    return level
 
 
 @compiled
@@ -155,10 +160,7 @@ def _cut_32(own: Floats, errors: Floats, levels: Integers) -> tuple[np.float32, 
     """Let levels, 0..2, be the best of 32 weights; the scale, and whether the shift is up."""
     order = np.empty(32, np.int32)
     _sort(own, order)
-    sums, counts = np.zeros(33, np.float32), np.zeros(33, np.float32)
-    for i in range(32):
-        sums[i + 1] = sums[i] + errors[order[i]] * own[order[i]]
-        counts[i + 1] = counts[i] + errors[order[i]]
+    sums, counts = _running_sums(own, errors, order, 0, 32)
     scale, best = np.float32(0), np.float32(-np.inf)
     low_end, middle_end, best_up = 0, 0, True
     for first in range(33):
@@ -169,8 +171,8 @@ def _cut_32(own: Floats, errors: Floats, levels: Integers) -> tuple[np.float32, 
                     scale = fit / norm
                     best = scale * fit
                     low_end, middle_end, best_up = first, second, up
-    _cut(order, low_end, middle_end, scale < 0, levels)
-    return np.abs(scale), best_up != (scale < 0)
+    _cut(order, low_end, middle_end, bool(scale < 0), levels)
+    return np.abs(scale), best_up != bool(scale < 0)
 
 
 @compiled
@@ -186,45 +188,54 @@ def _cut_16(own: Floats, errors: Floats, levels: Integers, shifts: Floats) -> np
     """Let levels, 0..2, be the best of 16 weights, shifts (2,) those of both halves; the scale."""
     order = np.empty(16, np.int32)
     _sort(own, order)
-    sums, counts = np.zeros((2, 17), np.float32), np.zeros((2, 17), np.float32)
-    for i in range(16):
-        at = order[i]
-        for half in range(2):
-            sums[half, i + 1], counts[half, i + 1] = sums[half, i], counts[half, i]
-        sums[at // 8, i + 1] += errors[at] * own[at]
-        counts[at // 8, i + 1] += errors[at]
+    sums_a, counts_a = _running_sums(own, errors, order, 0, 8)
+    sums_b, counts_b = _running_sums(own, errors, order, 8, 16)
     scale, best = np.float32(0), np.float32(-np.inf)
     low_end, middle_end, best_shifts = 0, 0, 0
-    fits, norms = np.empty((2, 2), np.float32), np.empty((2, 2), np.float32)
     for first in range(17):
         for second in range(first, 17):
-            for half in range(2):
-                for down in range(2):
-                    shift = -_SHIFT if down else _SHIFT
-                    fits[half, down], norms[half, down] = _fit_cut(
-                        sums[half], counts[half], first, second, shift
-                    )
+            up_a = _fit_cut(sums_a, counts_a, first, second, _SHIFT)
+            down_a = _fit_cut(sums_a, counts_a, first, second, -_SHIFT)
+            up_b = _fit_cut(sums_b, counts_b, first, second, _SHIFT)
+            down_b = _fit_cut(sums_b, counts_b, first, second, -_SHIFT)
             for k in range(4):
-                fit, norm = fits[0, k // 2] + fits[1, k % 2], norms[0, k // 2] + norms[1, k % 2]
-                if norm > 0 and fit * fit > best * norm:
+                a, b = up_a if k < 2 else down_a, up_b if k % 2 == 0 else down_b
+                fit, norm = a[0] + b[0], a[1] + b[1]
+                if norm > 0 and fit * fit > best * norm * _CLEARLY:
                     scale = fit / norm
                     best = scale * fit
                     low_end, middle_end, best_shifts = first, second, k
-    _cut(order, low_end, middle_end, scale < 0, levels)
+    _cut(order, low_end, middle_end, bool(scale < 0), levels)
     sign = np.float32(-1) if scale < 0 else np.float32(1)
     shifts[0] = sign * (_SHIFT if best_shifts < 2 else -_SHIFT)
     shifts[1] = sign * (_SHIFT if best_shifts % 2 == 0 else -_SHIFT)
-    return np.abs(scale)
+    size: np.float32 = np.abs(scale)
+    return size
+
+
+@compiled
+def _running_sums(
+    own: Floats, errors: Floats, order: Integers, start: int, stop: int
+) -> tuple[Floats, Floats]:
+    """Sums of error * value and of error, (n + 1,), over the first 0, 1, ... n weights in order.
+
+    Only the weights from `start` to `stop` count.
+    """
+    n = own.shape[0]
+    sums, counts = np.zeros(n + 1, np.float32), np.zeros(n + 1, np.float32)
+    for i in range(n):
+        at = order[i]
+        counted = start <= at < stop
+        sums[i + 1] = sums[i] + errors[at] * own[at] if counted else sums[i]
+        counts[i + 1] = counts[i] + errors[at] if counted else counts[i]
+    return sums, counts
 
 
 @compiled
 def _fit_cut(
     sums: Floats, counts: Floats, first: int, second: int, shift: np.float32
 ) -> tuple[np.float32, np.float32]:
-    """Sums of error * value * level and error * level^2, the levels cut at `first` and `second`.
-
-    sums, counts: (n + 1,) of error * value and of error, of the first 0, 1, ... n weights in order.
-    """
+    """Sums of error * value * level and error * level^2, the levels cut at `first` and `second`."""
     low, middle, high = np.float32(-1) + shift, shift, np.float32(1) + shift
     end = sums.shape[0] - 1
     fit = sums[first] * low
@@ -272,9 +283,9 @@ def _best_near(
     own: Floats, errors: Floats, group: int, shift: np.float32, scale: np.float32, code: int, grid: Grid
 ) -> int:
     """The best of the points near to code `code` for group `group` of 8 weights."""
-    best, least = grid.near[grid.near_start[code]], np.float32(np.inf)
+    best, least = int(grid.near[grid.near_start[code]]), np.float32(np.inf)
     for at in range(grid.near_start[code], grid.near_start[code + 1]):
-        candidate = grid.near[at]
+        candidate = int(grid.near[at])
         total = np.float32(0)
         for i in range(len(grid.places)):
             error = scale * _level(grid, candidate, i, shift) - own[8 * group + i]

@@ -30,7 +30,7 @@ Bytes = NDArray[np.uint8]
 
 
 def encode_iq2_xxs(x: Floats, weights: Floats, out: Bytes) -> None:
-    """f16 d, for 32 weights 4 points and a word of 4 times 7 signs (the number of all 8 is even), 4-bit scale."""
+    """f16 d, 8 times 4 points and a word of 4 times 7 signs (the number of all 8 is even), 4-bit scale."""
     _encode_iq2_xxs(x, weights, out, grid("iq2_xxs"))
 
 

@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int32]
 
-# Which groups choose a point once more, when the best scale is known: those off the grid; all, if one is; all.
+# Which groups choose once more when the best scale is known: those off the grid; all, if one is; all.
 OFF_GRID, ALL_IF_ONE, ALL = 0, 1, 2
 
 
@@ -141,12 +141,12 @@ def _round(values: Floats, per_step: np.float32, grid: Grid, codes: Integers) ->
 def _choose_point(values: Floats, roots: Floats, group: int, step: np.float32, code: int, grid: Grid) -> int:
     """The point with code `code`; if there is none, the best of those near to it for group `group`."""
     dims = len(grid.places)
-    point = grid.point[code]
+    point = int(grid.point[code])
     if point >= 0:
         return point
     least = np.float32(np.inf)
     for at in range(grid.near_start[code], grid.near_start[code + 1]):
-        candidate = grid.near[at]
+        candidate = int(grid.near[at])
         total = np.float32(0)
         for i in range(dims):
             error = step * grid.levels[candidate, i] - values[dims * group + i]
@@ -171,7 +171,7 @@ def _fit(values: Floats, errors: Floats, grid: Grid, points: Integers) -> tuple[
 
 @compiled
 def put_scale(scales: Floats, factor: np.float32, codes: Bytes, to: Bytes) -> bool:
-    """Let codes, 0..15, be the scales in steps of d / 31, to[:2] d * factor in f16; False if all scales are 0."""
+    """Let codes, 0..15, be the scales, 2 * code + 1 steps of d, and to[:2] d * factor; False if all are 0."""
     top = largest(scales)
     if top == 0:
         return False

@@ -1,6 +1,7 @@
 """Types of one or two levels beside zero: tq1_0, tq2_0, q2_0 (-d, 0, d) and q1_0 (-d, d).
 
-Each encoder packs x (rows, n), finite, n a multiple of the block, into out (rows, bytes); `weights` is ignored.
+Each encoder packs x (rows, n), finite, n a multiple of the block, into out (rows, bytes); `weights` do not
+matter.
 Source: llama.cpp ggml-quants.c, quantize_row_*_ref; layout: ggml-common.h, block_*.
 """
 
@@ -78,7 +79,7 @@ def encode_q1_0(x: Floats, weights: Floats, out: Bytes) -> None:
 
 @compiled
 def _round_to_ternary(block: Floats, digits: Bytes) -> np.float32:
-    """Let digits be 0, 1, 2 for weights near -d, 0, d, halves away from 0; return d, the largest magnitude."""
+    """Let digits be 0, 1, 2 for weights near -d, 0, d, halves away from 0; d, the largest magnitude."""
     bits = block.view(np.uint32)
     largest = np.uint32(0)  # as integers, magnitudes compare the same and a vector at a time
     for i in range(block.shape[0]):
