@@ -44,30 +44,35 @@ static size_t page_of(const gg_batch *b, size_t row, size_t position) {
     return (size_t)b->page[(size_t)b->first_page[b->sequence[row]] + position / GG_LANES];
 }
 
-static void put(const gg_cache *c, uint8_t *page, size_t i, float x) {
-    if (c->type == 0) memcpy(page + 4 * i, &x, 4);
-    else gg_k.store_f16(1, &x, (uint16_t *)(void *)page + i);
+/* K of one head, a column of its page; V of one head, a row of its page. */
+static void store_head(const gg_cache *c, uint8_t *k_page, uint8_t *v_page, size_t slot, const float *k, size_t n_k,
+                       const float *v, size_t n_v, uint16_t *halves) {
+    if (c->type == GG_CACHE_F32) {
+        for (size_t i = 0; i < n_k; i++) memcpy(k_page + 4 * (i * GG_LANES + slot), k + i, 4);
+        memcpy(v_page, v, n_v * sizeof *v);
+        return;
+    }
+    gg_k.store_f16(n_k, k, halves);
+    for (size_t i = 0; i < n_k; i++) memcpy(k_page + 2 * (i * GG_LANES + slot), halves + i, 2);
+    gg_k.store_f16(n_v, v, (uint16_t *)(void *)v_page);
 }
 
 /* K and V of one row go to their places in the row's page. */
-static void store_row(const struct gg_run *run, const gg_op *op, size_t row) {
+static void store_row(const struct gg_run *run, const gg_op *op, size_t row, float *scratch) {
     const gg_cache *c = &op->cache;
-    const size_t position = (size_t)run->batch->position[row], slot = position % GG_LANES;
-    const size_t page = page_of(run->batch, row, position), pad = value_pad(op);
-    const size_t head_dim = (size_t)op->head_dim, value_dim = (size_t)op->value_dim;
-    uint8_t *k_page = c->k + page * c->k_page_bytes, *v_page = c->v + page * c->v_page_bytes;
-    const float *k = gg_row(run, op->src[1], row), *v = gg_row(run, op->src[2], row);
-    for (size_t h = 0; h < (size_t)op->n_kv; h++) {
-        for (size_t i = 0; i < head_dim; i++)
-            put(c, k_page, (h * head_dim + i) * GG_LANES + slot, k[h * head_dim + i]);
-        for (size_t i = 0; i < value_dim; i++)
-            put(c, v_page, (h * GG_LANES + slot) * pad + i, v[h * value_dim + i]);
-    }
+    const size_t size = c->type == GG_CACHE_F32 ? 4 : 2, position = (size_t)run->batch->position[row];
+    const size_t page = page_of(run->batch, row, position), slot = position % GG_LANES, pad = value_pad(op);
+    const size_t n_k = (size_t)op->head_dim, n_v = (size_t)op->value_dim;
+    for (size_t h = 0; h < (size_t)op->n_kv; h++)
+        store_head(c, c->k + page * c->k_page_bytes + size * h * n_k * GG_LANES,
+                   c->v + page * c->v_page_bytes + size * (h * GG_LANES + slot) * pad, slot,
+                   gg_row(run, op->src[1], row) + h * n_k, n_k, gg_row(run, op->src[2], row) + h * n_v, n_v,
+                   (uint16_t *)(void *)scratch);
 }
 
 /* n values from index `first` of a page, as floats: in place if that is what they are. */
 static const float *page_floats(const gg_cache *c, const uint8_t *page, size_t first, size_t n, float *scratch) {
-    if (c->type == 0) return (const float *)(const void *)page + first;
+    if (c->type == GG_CACHE_F32) return (const float *)(const void *)page + first;
     gg_k.expand_f16(n, page + 2 * first, scratch);
     return scratch;
 }
@@ -129,7 +134,7 @@ static void attend(const struct gg_run *run, const gg_op *op, const struct tile 
 }
 
 int gg_attention(const struct gg_run *run, const gg_op *op, struct gg_worker *worker, float *scratch) {
-    for (size_t row; (row = gg_take(worker)) < (size_t)run->batch->n_rows;) store_row(run, op, row);
+    for (size_t row; (row = gg_take(worker)) < (size_t)run->batch->n_rows;) store_row(run, op, row, scratch);
     if (gg_barrier(worker)) return 1;
     const size_t heads = (size_t)op->n_kv;
     for (size_t i; (i = gg_take(worker)) < run->n_tiles * heads;) {

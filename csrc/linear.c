@@ -2,10 +2,8 @@
  *
  * Rows of prompts are many: the limit is arithmetic. A panel of weight rows is expanded to floats, in L2, and multiplied
  * with all rows, which were packed into tiles of GG_LANES rows: [tile][input][lane].
- * Generated rows are few: the limit is memory. Each is quantized once, and each chunk of weights is read once, while it
- * is in the cache, for all of them. */
-
-#include <string.h>
+ * Generated rows are few: the limit is memory. Each is quantized once, where weights are of block types, and each chunk of
+ * weights is read once, while it is in the cache, for all of them. */
 
 #include "program.h"
 
@@ -69,9 +67,16 @@ static struct gg_activation activation(const struct job *j, size_t i) {
     };
 }
 
+/* Only block types read quantized activations, and their rows are multiples of 32. */
+static int has_blocks(const gg_op *op) {
+    for (int32_t k = 0; k < op->n_weights; k++)
+        if (gg_type(op->weight[k].type).weights > 1) return 1;
+    return 0;
+}
+
 static void quantize_row(const struct job *j, size_t i) {
     const struct gg_activation x = activation(j, i);
-    if (j->n_in % 32 == 0) gg_k.quantize(j->n_in, x.x, (int8_t *)x.q, (float *)x.d, (float *)x.s);
+    if (has_blocks(j->op)) gg_k.quantize(j->n_in, x.x, (int8_t *)x.q, (float *)x.d, (float *)x.s);
 }
 
 /* ---- Many rows ---- */

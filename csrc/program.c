@@ -58,14 +58,6 @@ static int run_op(const struct gg_run *run, const gg_op *op, struct gg_worker *w
     }
 }
 
-static void run_ops(void *arg, struct gg_worker *worker) {
-    const struct gg_run *run = arg;
-    const gg_program *p = run->program;
-    float *scratch = p->scratch + (size_t)worker->index * p->scratch_floats;
-    for (int32_t i = 0; i < p->n_ops; i++)
-        if (run_op(run, &p->ops[i], worker, scratch)) return;
-}
-
 /* Adjacent rows of one sequence, at most GG_TILE_ROWS of them, make a tile. */
 static size_t make_tiles(const gg_batch *b, int32_t *tiles) {
     size_t n = 0;
@@ -81,6 +73,16 @@ static size_t make_tiles(const gg_batch *b, int32_t *tiles) {
     return n;
 }
 
+static void run_ops(void *arg, struct gg_worker *worker) {
+    struct gg_run *run = arg;
+    const gg_program *p = run->program;
+    float *scratch = p->scratch + (size_t)worker->index * p->scratch_floats;
+    if (worker->index == 0) run->n_tiles = make_tiles(run->batch, p->tiles);
+    if (gg_barrier(worker)) return;
+    for (int32_t i = 0; i < p->n_ops; i++)
+        if (run_op(run, &p->ops[i], worker, scratch)) return;
+}
+
 size_t gg_scratch_floats(const gg_program *program) {
     size_t floats = gg_linear_scratch(program);
     for (int32_t i = 0; i < program->n_ops; i++)
@@ -91,76 +93,40 @@ size_t gg_scratch_floats(const gg_program *program) {
     return gg_round_up(floats, 16);
 }
 
+/* ---- Nothing is taken on trust ---- */
+
+static int weights_are_whole(const gg_program *p, const gg_op *op) {
+    for (int32_t i = 0; i < op->n_weights; i++) {
+        const gg_tensor *w = &op->weight[i];
+        const struct gg_type type = gg_type(w->type);
+        if (type.weights == 0 || w->n_in < 1 || w->n_out < 1 || w->n_in > p->max_in) return 0;
+        if ((size_t)w->n_in % type.weights || w->stride != (size_t)w->n_in / type.weights * type.bytes) return 0;
+        if (w->bytes / w->stride < (size_t)w->n_out) return 0;
+    }
+    return 1;
+}
+
+static int batch_fits(const gg_batch *b, const gg_op *op) {
+    for (int32_t row = 0; row < b->n_rows; row++) {
+        if (op->kind == GG_OP_EMBED && (b->token[row] < 0 || b->token[row] >= op->weight[0].n_out)) return 0;
+        if (op->kind != GG_OP_ATTENTION) continue;
+        const int32_t *pages = b->page + b->first_page[b->sequence[row]], page = pages[b->position[row] / GG_LANES];
+        if (page < 0 || page >= op->cache.n_pages) return 0;
+    }
+    return 1;
+}
+
+static int is_sound(const gg_program *p, const gg_batch *b) {
+    if (b->n_rows > p->max_rows || b->n_out > b->n_rows || b->n_prompt > b->n_rows) return 0;
+    for (int32_t i = 0; i < p->n_ops; i++)
+        if (!weights_are_whole(p, &p->ops[i]) || !batch_fits(b, &p->ops[i])) return 0;
+    return 1;
+}
+
 int gg_run(const gg_program *program, const gg_batch *batch, int n_threads, const int32_t *abort) {
-    struct gg_run run = {.program = program, .batch = batch, .n_tiles = make_tiles(batch, program->tiles)};
+    if (!is_sound(program, batch)) return -1;
+    struct gg_run run = {.program = program, .batch = batch};
     while (run.n_out_prompt < (size_t)batch->n_out && batch->out_row[run.n_out_prompt] < batch->n_prompt)
         run.n_out_prompt++;
     return gg_pool_run(n_threads, run_ops, &run, abort);
-}
-
-/* ---- For tests and tools ---- */
-
-size_t gg_type_weights(int32_t type) { return gg_type(type).weights; }
-size_t gg_type_bytes(int32_t type) { return gg_type(type).bytes; }
-
-int gg_expand(int32_t type, size_t n, const uint8_t *w, size_t bytes, float *y) {
-    const struct gg_type t = gg_type(type);
-    if (t.weights == 0 || n % t.weights || n / t.weights != bytes / t.bytes || bytes % t.bytes) return -1;
-    t.expand(n, w, y);
-    return 0;
-}
-
-int gg_dot(int32_t type, size_t n, size_t rows, const uint8_t *w, size_t bytes, const float *x, float *y,
-           float *scratch) {
-    const struct gg_type t = gg_type(type);
-    if (t.weights == 0 || n % 32 || n % t.weights || rows == 0) return -1;
-    const size_t stride = n / t.weights * t.bytes;
-    if (bytes / rows != stride || bytes % rows) return -1;
-    float *d = scratch, *s = d + n / 32;
-    int8_t *q = (int8_t *)(s + n / 16);
-    gg_k.quantize(n, x, q, d, s);
-    t.dot(n, rows, w, stride, &(struct gg_activation){x, q, d, s}, y);
-    return 0;
-}
-
-/* ---- Read probe ---- */
-
-enum { PROBE_CHUNK = 1 << 20, PROBE_STEP = 256, PROBE_AHEAD = 4096 };
-
-struct probe {
-    const uint8_t *p;
-    size_t bytes;
-    uint64_t sum;
-};
-
-static uint64_t sum_words(const uint8_t *p, size_t bytes) {
-    uint64_t sum[PROBE_STEP / 8] = {0}, total = 0; /* independent lanes: nothing waits but for memory */
-    size_t i = 0;
-    for (; i + PROBE_STEP <= bytes; i += PROBE_STEP) {
-        uint64_t words[PROBE_STEP / 8];
-        for (size_t line = 0; line < PROBE_STEP; line += 64) __builtin_prefetch(p + i + PROBE_AHEAD + line);
-        memcpy(words, p + i, sizeof words);
-        for (size_t k = 0; k < PROBE_STEP / 8; k++) sum[k] += words[k];
-    }
-    for (size_t k = 0; k < PROBE_STEP / 8; k++) total += sum[k];
-    for (; i + 8 <= bytes; i += 8) {
-        uint64_t word;
-        memcpy(&word, p + i, sizeof word);
-        total += word;
-    }
-    return total;
-}
-
-static void read_chunks(void *arg, struct gg_worker *worker) {
-    struct probe *probe = arg;
-    for (size_t i; (i = gg_take(worker) * PROBE_CHUNK) < probe->bytes;) {
-        const uint64_t sum = sum_words(probe->p + i, gg_min(PROBE_CHUNK, probe->bytes - i));
-        __atomic_add_fetch(&probe->sum, sum, __ATOMIC_RELAXED);
-    }
-}
-
-uint64_t gg_read_probe(const uint8_t *p, size_t bytes, int n_threads) {
-    struct probe probe = {.p = p, .bytes = bytes};
-    gg_pool_run(n_threads, read_chunks, &probe, NULL);
-    return probe.sum;
 }

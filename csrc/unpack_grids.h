@@ -22,19 +22,12 @@ static inline unsigned gg_even_signs(unsigned signs) {
 
 /* ---- Rows r of 32, of eight weights without their signs ---- */
 
-/* 8 * (weights of the grid) +- 1, as bytes; the grid's are biased by 128. */
-static inline uint64_t gg_iq1_row(unsigned row, unsigned is_lower) {
-    const uint64_t ones = UINT64_C(0x0101010101010101);
-    return (is_lower ? gg_grid_iq1[row] - ones : gg_grid_iq1[row] + ones) ^ ones << 7;
-}
-
+/* Those of iq1 are biased by 128, and each is one eighth lower or higher than the grid has it. */
 static inline uint64_t gg_iq1_s_row(const block_iq1_s *b, int r) {
-    const unsigned qh = b->qh[r / 4];
-    return gg_iq1_row(b->qs[r] | (qh >> (r % 4 * 3) & 7) << 8, qh >> 15);
+    return gg_grid_iq1[b->qs[r] | (b->qh[r / 4] >> (r % 4 * 3) & 7) << 8];
 }
 static inline uint64_t gg_iq1_m_row(const block_iq1_m *b, int r) {
-    const unsigned high = gg_nibble(b->qh, r);
-    return gg_iq1_row(b->qs[r] | (high & 7) << 8, high >> 3);
+    return gg_grid_iq1[b->qs[r] | (gg_nibble(b->qh, r) & 7) << 8];
 }
 static inline uint64_t gg_iq2_s_row(const block_iq2_s *b, int r) {
     return gg_grid_iq2_s[b->qs[r] | (b->qh[r / 4] >> (r % 4 * 2) & 3) << 8];
@@ -83,17 +76,23 @@ static inline void gg_iq3_s_scales(const block_iq3_s *b, float *scale) {
 
 /* ---- Blocks ---- */
 
+static inline void gg_put_iq1_row(uint64_t row, unsigned is_lower, int8_t *q) {
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    row = (is_lower ? row - ones : row + ones) ^ ones << 7;
+    memcpy(q, &row, sizeof row);
+}
+
 static inline void gg_unpack_iq1_s(const uint8_t *p, struct gg_unpacked *u) {
     const block_iq1_s *b = (const block_iq1_s *)p;
     gg_iq1_s_scales(b, u->scale);
-    for (int r = 0; r < 32; r++) gg_put_row(gg_iq1_s_row(b, r), 0, u->q + 8 * r);
+    for (int r = 0; r < 32; r++) gg_put_iq1_row(gg_iq1_s_row(b, r), b->qh[r / 4] >> 15, u->q + 8 * r);
     gg_no_min(u);
 }
 
 static inline void gg_unpack_iq1_m(const uint8_t *p, struct gg_unpacked *u) {
     const block_iq1_m *b = (const block_iq1_m *)p;
     gg_iq1_m_scales(b, u->scale);
-    for (int r = 0; r < 32; r++) gg_put_row(gg_iq1_m_row(b, r), 0, u->q + 8 * r);
+    for (int r = 0; r < 32; r++) gg_put_iq1_row(gg_iq1_m_row(b, r), gg_nibble(b->qh, r) >> 3, u->q + 8 * r);
     gg_no_min(u);
 }
 

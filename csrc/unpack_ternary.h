@@ -25,8 +25,11 @@ static inline void gg_unpack_q1_0(const uint8_t *p, struct gg_unpacked *u) {
 static inline void gg_unpack_q2_0(const uint8_t *p, struct gg_unpacked *u) {
     const block_q2_0 *b = (const block_q2_0 *)p;
     gg_set_all(u, 4, b->d);
-    for (int i = 0; i < 16; i++)
-        for (int k = 0; k < 4; k++) u->q[4 * i + k] = (int8_t)((b->qs[i] >> (2 * k) & 3) - 1);
+    for (int i = 0; i < 16; i++) {
+        const uint32_t two = b->qs[i] | (uint32_t)b->qs[i] << 6, four = (two | two << 12) & 0x03030303;
+        const uint32_t row = (four + 0x7f7f7f7f) ^ 0x80808080; /* 128 - 1 added, 128 subtracted */
+        memcpy(u->q + 4 * i, &row, sizeof row);
+    }
 }
 
 static inline void gg_unpack_tq2_0(const uint8_t *p, struct gg_unpacked *u) {
@@ -38,9 +41,13 @@ static inline void gg_unpack_tq2_0(const uint8_t *p, struct gg_unpacked *u) {
 
 /* Digits of n bytes, which are fractions in base 3: the first digit of each, the second of each, ... */
 static inline void gg_unpack_trits(int n, int digits, const uint8_t *qs, int8_t *q) {
-    static const uint8_t power[5] = {1, 3, 9, 27, 81};
+    uint8_t rest[32];
+    for (int i = 0; i < n; i++) rest[i] = qs[i];
     for (int k = 0; k < digits; k++)
-        for (int i = 0; i < n; i++) q[k * n + i] = (int8_t)(((uint8_t)(qs[i] * power[k]) * 3 >> 8) - 1);
+        for (int i = 0; i < n; i++) {
+            q[k * n + i] = (int8_t)((rest[i] > 85) + (rest[i] > 170) - 1); /* thirds of 256 */
+            rest[i] = (uint8_t)(rest[i] * 3);
+        }
 }
 
 static inline void gg_unpack_tq1_0(const uint8_t *p, struct gg_unpacked *u) {

@@ -7,6 +7,7 @@ COMMANDS = {
     "convert": "turn a Hugging Face checkpoint into a GGUF file",
     "inspect": "print the metadata and the tensors of a GGUF file",
     "perplexity": "measure how well a model predicts a text",
+    "quantize": "write a GGUF file anew with its tensors in other types",
     "run": "chat with a model, or complete a text",
 }
 

@@ -11,7 +11,8 @@ from ggufpy.convert.pipeline import convert_checkpoint
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import encode
-from ggufpy.quants.recipe import tensor_type
+from ggufpy.quants.presets import find_preset
+from ggufpy.quants.recipe import Facts, choose_types, converter_type, visiting_order
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -68,17 +69,32 @@ def convert_and_compare(
     (path,) = convert_checkpoint(folder, outtype=outtype)
     file = GGUFFile.open(path)
     want = expected(weights, config)
-    tied = "output.weight" not in want
+    types = expected_types({name: x.shape for name, x in want.items()}, config, file_type(outtype, form))
     assert set(file.tensors) - {"rope_freqs.weight"} == set(want)
     for name, x in want.items():
         info = file.tensors[name]
         type = info.type
         assert info.shape == x.shape
-        assert type is tensor_type(name, x.shape, file_type(outtype, form), tied=tied)
+        assert type is types[name]
         assert info.data.tobytes() == encode(x.reshape(-1, x.shape[-1]), type).tobytes(), name
     return file
 
 
-def file_type(outtype: str, form: Mapping[str, Any]) -> GGMLType:
-    auto = {"BF16": GGMLType.BF16}.get(form.get("dtype", "BF16"), GGMLType.F16)
-    return auto if outtype == "auto" else GGMLType[outtype.upper()]
+def expected_types(
+    shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any], outtype: str
+) -> dict[str, GGMLType]:
+    preset = find_preset(outtype)
+    if preset.is_float:
+        return {name: converter_type(name, shape, preset.type) for name, shape in shapes.items()}
+    layers, heads, kv_heads = (
+        config[f"num_{key}"] for key in ("hidden_layers", "attention_heads", "key_value_heads")
+    )
+    tensors = sorted(shapes.items(), key=lambda pair: visiting_order(pair[0]))
+    decisions = choose_types(Facts("llama", layers, heads, kv_heads), tensors, preset)
+    return {name: each.type or GGMLType.F32 for (name, _), each in zip(tensors, decisions, strict=True)}
+
+
+def file_type(outtype: str, form: Mapping[str, Any]) -> str:
+    """The outtype that "auto" stands for, others as they are."""
+    auto = "bf16" if form.get("dtype", "BF16") == "BF16" else "f16"
+    return auto if outtype == "auto" else outtype

@@ -2,12 +2,13 @@
 
 import pytest
 
+from ggufpy._kernels import lib
 from ggufpy.errors import ContextError
-from ggufpy.runtime.cache import F16, PAGE, KVCache, LayerShape, Sequence
+from ggufpy.runtime.cache import PAGE, KVCache, LayerShape, Sequence
 
 
 def make(n_pages: int = 4) -> KVCache:
-    return KVCache([LayerShape(2, 64, 48)], n_pages, F16)
+    return KVCache([LayerShape(2, 64, 48)], n_pages, lib.GG_CACHE_F16)
 
 
 def grow(sequence: Sequence, n: int) -> None:

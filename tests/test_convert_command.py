@@ -18,9 +18,11 @@ def test_the_command(tmp_path: Path, shipped_checkpoint: Path, capsys: pytest.Ca
     printed = capsys.readouterr()
     assert printed.out == f"{out}\n"
     lines = printed.err.splitlines()
-    assert len(lines) == 74 + 2 and "\x1b" not in printed.err and "\r" not in printed.err
-    assert lines[0].split() == ["token_embd.weight", "4096", "x", "256", "bf16", "->", "q8_0", "1,114,112"]
-    assert "74 tensors, 7.8 MB, 8.51 bits per weight" in lines[74] and "MB/s" in lines[75]
+    assert len(lines) == 74 + 4 and "\x1b" not in printed.err and "\r" not in printed.err
+    assert lines[1].split() == ["token_embd.weight", "4096", "x", "256", "bf16", "->", "q8_0", "1,114,112"]
+    assert lines[74] == f"{out}: 74 tensors, 7.8 MB" and "MB/s" in lines[75]
+    assert lines[76] == "types: 57 q8_0 (7.8 MB), 17 f32 (0.0 MB)"
+    assert lines[77] == "74 tensors, 14.7 -> 7.8 MB, 8.51 bits per weight"
 
 
 def test_dry_run_gives_the_exact_size(
@@ -55,7 +57,8 @@ def test_a_mixture_is_told(
 ) -> None:
     tiny.checkpoint(tmp_path, shipped_checkpoint, CONFIG | {"intermediate_size": 100})
     assert main([str(tmp_path), "--outtype", "q4_0"]) == 0
-    assert "; 2 as f16: blocks of 32 do not divide their rows" in capsys.readouterr().err
+    told = "f16 in place of q4_0, blocks of 32 do not divide rows of 100: blk.0.ffn_down.weight, blk.1.ffn_"
+    assert told in capsys.readouterr().err
 
 
 def test_errors_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ def test_llama3_factors_equal_the_scaled_frequencies() -> None:
 
 
 def test_rope_factors_are_the_second_tensor(tmp_path: Path, shipped_checkpoint: Path) -> None:
-    file = convert_and_compare(tmp_path, shipped_checkpoint, CONFIG | {"rope_scaling": LLAMA3}, "q8_0")
+    file = convert_and_compare(tmp_path, shipped_checkpoint, CONFIG | {"rope_scaling": LLAMA3}, "f16")
     info = list(file.tensors.values())[1]
     assert (info.name, info.type, info.shape) == ("rope_freqs.weight", GGMLType.F32, (8,))
     assert not any("rope.scaling" in key for key in file.metadata)
@@ -179,6 +179,6 @@ def test_old_buffers_are_left_out(tmp_path: Path, shipped_checkpoint: Path) -> N
 
 
 def test_an_unknown_outtype(tmp_path: Path, shipped_checkpoint: Path) -> None:
-    with pytest.raises(UnsupportedModelError, match="outtype 'q9' is unknown; choose one of auto, f32"):
+    with pytest.raises(UnsupportedModelError, match="type 'q9' is unknown; choose one of f32, f16"):
         convert_checkpoint(shipped_checkpoint, tmp_path, outtype="q9")
     assert name_for_class("MistralForCausalLM") == "llama"

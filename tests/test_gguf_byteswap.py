@@ -35,6 +35,18 @@ BLOCKS: dict[GGMLType, list[tuple[str, str, int]]] = {
         ("d", "f2", 1), ("dmin", "f2", 1), ("scales", "u1", 12), ("qh", "u1", 32), ("qs", "u1", 128),
     ],
     GGMLType.Q6_K: [("ql", "u1", 128), ("qh", "u1", 64), ("scales", "i1", 16), ("d", "f2", 1)],
+    GGMLType.IQ1_S: [("d", "f2", 1), ("qs", "u1", 32), ("qh", "u2", 8)],
+    GGMLType.IQ2_XS: [("d", "f2", 1), ("qs", "u2", 32), ("scales", "u1", 8)],
+    GGMLType.IQ2_S: [("d", "f2", 1), ("rest", "u1", 80)],
+    GGMLType.IQ3_S: [("d", "f2", 1), ("rest", "u1", 108)],
+    GGMLType.IQ4_NL: [("d", "f2", 1), ("qs", "u1", 16)],
+    GGMLType.IQ4_XS: [("d", "f2", 1), ("scales_h", "u2", 1), ("scales_l", "u1", 4), ("qs", "u1", 128)],
+    GGMLType.TQ1_0: [("qs", "u1", 52), ("d", "f2", 1)],
+    GGMLType.TQ2_0: [("qs", "u1", 64), ("d", "f2", 1)],
+    GGMLType.MXFP4: [("e", "u1", 1), ("qs", "u1", 16)],
+    GGMLType.NVFP4: [("d", "u1", 4), ("qs", "u1", 32)],
+    GGMLType.Q1_0: [("d", "f2", 1), ("qs", "u1", 16)],
+    GGMLType.Q2_0: [("d", "f2", 1), ("qs", "u1", 16)],
 }  # fmt: skip
 
 
@@ -55,9 +67,9 @@ def test_big_endian_blocks(tmp_path: Path, type: GGMLType) -> None:
 
 
 def test_big_endian_blocks_of_other_types(tmp_path: Path) -> None:
-    data = gguf_bytes([], [tensor("t", [256], GGMLType.IQ1_S, 0, ">")], bytes(64), order=">")
+    data = gguf_bytes([], [tensor("t", [256], GGMLType.IQ1_M, 0, ">")], bytes(64), order=">")
     file = GGUFFile.open(write(tmp_path, data))
-    with pytest.raises(UnsupportedModelError, match=r"tensor 't' is iq1_s in a big-endian file.*; get"):
+    with pytest.raises(UnsupportedModelError, match=r"tensor 't' is iq1_m in a big-endian file.*; get"):
         file.tensors["t"].source()
 
 

@@ -3,30 +3,11 @@
  *
  * maddubs and dpbusd multiply unsigned with signed bytes: the signs of the weights go to the activations. */
 
-#if !defined(__AVX2__) || !defined(__FMA__) || !defined(__F16C__)
-#error "compile this file with -mavx2 -mfma -mf16c, and the AVX-512 flags for gg_*_avx512"
-#endif
-
-#include <immintrin.h>
-
-#include "../kernels.h"
 #include "../simd.h"
 #include "../unpack_grids.h"
 #include "../unpack_tables.h"
 #include "../unpack_ternary.h"
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE __m128i load128(const void *p) { return _mm_loadu_si128(p); }
-INLINE __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
-INLINE __m256i low_bits(__m256i x, const int bits) {
-    return _mm256_and_si256(x, _mm256_set1_epi8((char)((1 << bits) - 1)));
-}
-
-/* Weights come from memory once: ask for those to come, across pages, where the hardware does not (never faults). */
-INLINE void prefetch(const uint8_t *w, const size_t bytes) {
-    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)w + 8192 + i, _MM_HINT_T0);
-}
+#include "common.h"
 
 /* ---- Products of 32 weights with x, summed by four ---- */
 
@@ -47,10 +28,7 @@ INLINE __m256i negate(__m256i x_i8, uint32_t signs) {
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
     return _mm256_mask_sub_epi8(x_i8, signs, _mm256_setzero_si256(), x_i8);
 #else
-    const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    const __m256i bytes_u8 = _mm256_shuffle_epi8(_mm256_set1_epi32((int)signs), byte_of);
-    const __m256i bit_u8 = _mm256_set1_epi64x((int64_t)0x8040201008040201);
-    const __m256i mask_u8 = _mm256_cmpeq_epi8(_mm256_and_si256(bytes_u8, bit_u8), bit_u8);
+    const __m256i mask_u8 = bit_mask(signs);
     return _mm256_sub_epi8(_mm256_xor_si256(x_i8, mask_u8), mask_u8);
 #endif
 }
@@ -74,14 +52,33 @@ INLINE __m256i four_rows(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
 
 /* ---- Types: scales of a block's groups of 16, products of weights 32 k to 32 k + 31 with x ---- */
 
+#define ONE_SCALE(name, groups)                                         \
+    INLINE void scales_##name(const block_##name *b, float *scale) {    \
+        for (int g = 0; g < groups; g++) scale[g] = _cvtsh_ss(b->d);    \
+    }
+
+ONE_SCALE(iq4_nl, 2)
+ONE_SCALE(tq1_0, 16)
+ONE_SCALE(tq2_0, 16)
+ONE_SCALE(q1_0, 8)
+ONE_SCALE(q2_0, 4)
+
 #define ROWS(row_of, b, k) four_rows(row_of(b, 4 * k), row_of(b, 4 * k + 1), row_of(b, 4 * k + 2), row_of(b, 4 * k + 3))
 
+/* lower: a bit for each weight that is lower than in the grid, not higher. */
+INLINE __m256i products_iq1(__m256i rows_u8, uint32_t lower, __m256i x_i8) {
+    const __m256i shifted_u8 = _mm256_add_epi8(rows_u8, negate(_mm256_set1_epi8(1), lower));
+    return signed_products(_mm256_xor_si256(shifted_u8, _mm256_set1_epi8((char)0x80)), x_i8);
+}
+
 INLINE __m256i products_iq1_s(const block_iq1_s *b, int k, __m256i x_i8) {
-    return signed_products(ROWS(gg_iq1_s_row, b, k), x_i8);
+    return products_iq1(ROWS(gg_iq1_s_row, b, k), 0u - (b->qh[k] >> 15), x_i8);
 }
 
 INLINE __m256i products_iq1_m(const block_iq1_m *b, int k, __m256i x_i8) {
-    return signed_products(ROWS(gg_iq1_m_row, b, k), x_i8);
+    const uint32_t low = b->qh[2 * k], high = b->qh[2 * k + 1]; /* bits 3 and 7 are of eight weights each */
+    const uint32_t bits = (low >> 3 & 1) | (low >> 7) << 8 | (high >> 3 & 1) << 16 | (high >> 7) << 24;
+    return products_iq1(ROWS(gg_iq1_m_row, b, k), bits * 0xff, x_i8);
 }
 
 INLINE __m256i products_iq2_xxs(const block_iq2_xxs *b, int k, __m256i x_i8) {
@@ -119,13 +116,6 @@ INLINE __m256i look_up(const int8_t *table, __m256i nibbles_u8) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(table)), nibbles_u8);
 }
 
-INLINE __m256i nibbles(const uint8_t *qs) { /* 16 low, 16 high */
-    const __m128i q_u8 = load128(qs);
-    return low_bits(_mm256_inserti128_si256(_mm256_castsi128_si256(q_u8), _mm_srli_epi16(q_u8, 4), 1), 4);
-}
-
-INLINE void scales_iq4_nl(const block_iq4_nl *b, float *scale) { scale[0] = scale[1] = _cvtsh_ss(b->d); }
-
 INLINE __m256i products_iq4_nl(const block_iq4_nl *b, int k, __m256i x_i8) {
     return signed_products(look_up(gg_table_iq4, nibbles(b->qs + 16 * k)), x_i8);
 }
@@ -141,7 +131,11 @@ INLINE __m256i products_mxfp4(const block_mxfp4 *b, int k, __m256i x_i8) {
 }
 
 INLINE void scales_nvfp4(const block_nvfp4 *b, float *scale) {
-    for (int g = 0; g < 4; g++) scale[g] = gg_half_ue4m3(b->d[g]);
+    const __m128i d_u8 = _mm_cvtsi32_si128((int)load_u32(b->d)); /* as gg_half_ue4m3 does it */
+    const __m128i low_i32 = _mm_cvtepu8_epi32(d_u8), zero_i32 = _mm_cmpeq_epi32(low_i32, _mm_set1_epi32(0x7f));
+    const __m128i half_u16 = _mm_slli_epi16(_mm_and_si128(_mm_cvtepu8_epi16(d_u8), _mm_set1_epi16(0x7f)), 7);
+    const __m128 scale_f32 = _mm_mul_ps(_mm_cvtph_ps(half_u16), _mm_set1_ps(128.0f));
+    _mm_storeu_ps(scale, _mm_andnot_ps(_mm_castsi128_ps(zero_i32), scale_f32));
 }
 
 INLINE __m256i products_nvfp4(const block_nvfp4 *b, int k, __m256i x_i8) { /* 8 low, 8 high, twice */
@@ -149,25 +143,41 @@ INLINE __m256i products_nvfp4(const block_nvfp4 *b, int k, __m256i x_i8) { /* 8 
     return signed_products(look_up(gg_table_e2m1, order), x_i8);
 }
 
-INLINE void scales_tq2_0(const block_tq2_0 *b, float *scale) {
-    for (int g = 0; g < 16; g++) scale[g] = _cvtsh_ss(b->d);
-}
-
 INLINE __m256i products_tq2_0(const block_tq2_0 *b, int k, __m256i x_i8) {
     const __m256i w_u8 = low_bits(_mm256_srli_epi16(load256(b->qs + k / 4 * 32), k % 4 * 2), 2);
     return signed_products(_mm256_sub_epi8(w_u8, _mm256_set1_epi8(1)), x_i8);
 }
 
-INLINE void scales_q1_0(const block_q1_0 *b, float *scale) {
-    for (int g = 0; g < 8; g++) scale[g] = _cvtsh_ss(b->d);
+/* w times powers, in each half's bytes. */
+INLINE __m256i times(__m256i w_u8, __m256i power_i16) {
+    const __m256i odd_u16 = _mm256_mullo_epi16(_mm256_srli_epi16(w_u8, 8), power_i16);
+    const __m256i even_u16 = _mm256_and_si256(_mm256_mullo_epi16(w_u8, power_i16), _mm256_set1_epi16(255));
+    return _mm256_or_si256(_mm256_slli_epi16(odd_u16, 8), even_u16);
+}
+
+/* Digits 0 to 4 of 32 bytes, of 16 bytes, and 0 to 3 of 4 bytes: moved to the front by powers of 3. */
+INLINE __m256i products_tq1_0(const block_tq1_0 *b, int k, __m256i x_i8) {
+    static const int16_t power[5] = {1, 3, 9, 27, 81};
+    const __m128i middle_u8 = load128(b->qs + 32), last_u8 = _mm_set1_epi32((int)load_u32(b->qh));
+    __m256i w_u8, power_i16;
+    if (k < 5) {
+        w_u8 = load256(b->qs);
+        power_i16 = _mm256_set1_epi16(power[k]);
+    } else if (k < 7) {
+        w_u8 = _mm256_broadcastsi128_si256(middle_u8);
+        power_i16 = _mm256_set_m128i(_mm_set1_epi16(power[2 * k - 9]), _mm_set1_epi16(power[2 * k - 10]));
+    } else {
+        w_u8 = _mm256_set_m128i(last_u8, middle_u8);
+        power_i16 = _mm256_set_m128i(_mm_set_epi16(27, 27, 9, 9, 3, 3, 1, 1), _mm_set1_epi16(81));
+    }
+    w_u8 = times(w_u8, power_i16);
+    const __m256i one_or_two = _mm256_cmpeq_epi8(_mm256_max_epu8(w_u8, _mm256_set1_epi8(86)), w_u8);
+    const __m256i two = _mm256_cmpeq_epi8(_mm256_max_epu8(w_u8, _mm256_set1_epi8((char)171)), w_u8);
+    return signed_products(_mm256_sub_epi8(_mm256_set1_epi8(-1), _mm256_add_epi8(one_or_two, two)), x_i8);
 }
 
 INLINE __m256i products_q1_0(const block_q1_0 *b, int k, __m256i x_i8) {
     return unsigned_products(_mm256_set1_epi8(1), negate(x_i8, ~load_u32(b->qs + 4 * k)));
-}
-
-INLINE void scales_q2_0(const block_q2_0 *b, float *scale) {
-    for (int g = 0; g < 4; g++) scale[g] = _cvtsh_ss(b->d);
 }
 
 INLINE __m256i products_q2_0(const block_q2_0 *b, int k, __m256i x_i8) { /* from each of 8 bytes, four neighbours */
@@ -183,12 +193,6 @@ INLINE __m256i products_q2_0(const block_q2_0 *b, int k, __m256i x_i8) { /* from
 INLINE __m256 add_32(__m256 sum_f32, __m256i products_i32, const float *scale, float d) {
     const __m256 scale_f32 = _mm256_set_m128(_mm_set1_ps(scale[1] * d), _mm_set1_ps(scale[0] * d));
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(products_i32), scale_f32, sum_f32);
-}
-
-INLINE float sum8(__m256 x) {
-    __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-    y = _mm_add_ps(y, _mm_movehl_ps(y, y));
-    return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
 
 #define DOT(name, weights, scales)                                                                              \
@@ -220,24 +224,7 @@ DOT(iq4_nl, 32, scales_iq4_nl)
 DOT(iq4_xs, 256, gg_iq4_xs_scales)
 DOT(mxfp4, 32, scales_mxfp4)
 DOT(nvfp4, 64, scales_nvfp4)
+DOT(tq1_0, 256, scales_tq1_0)
 DOT(tq2_0, 256, scales_tq2_0)
 DOT(q1_0, 128, scales_q1_0)
 DOT(q2_0, 64, scales_q2_0)
-
-/* Its digits lie too unevenly for vectors: they are unpacked in memory. */
-void GG_NAME(dot_tq1_0)(size_t n, size_t rows, const uint8_t *w, size_t stride, const struct gg_activation *x,
-                        float *y) {
-    for (size_t r = 0; r < rows; r++) {
-        const uint8_t *p = w + r * stride;
-        __m256 sum_f32 = _mm256_setzero_ps();
-        for (size_t i = 0; i < n; i += 256, p += sizeof(block_tq1_0)) {
-            struct gg_unpacked u;
-            prefetch(p, sizeof(block_tq1_0));
-            gg_unpack_tq1_0(p, &u);
-            for (size_t k = 0; k < 8; k++)
-                sum_f32 = add_32(sum_f32, signed_products(load256(u.q + 32 * k), load256(x->q + i + 32 * k)),
-                                 u.scale + 2 * k, x->d[i / 32 + k]);
-        }
-        y[r] = sum8(sum_f32);
-    }
-}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ggufpy import architectures
@@ -16,9 +16,12 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.gguf.writer import file_sizes, write_gguf
 from ggufpy.quants import quantized
-from ggufpy.quants.recipe import FILE_TYPES, QUANTIZATION_VERSION, tensor_type
+from ggufpy.quants.imatrix import ImportanceMatrix
+from ggufpy.quants.planning import Planned, Request, plan_tensors, quantized_metadata, with_entries
+from ggufpy.quants.presets import PRESETS, Preset, find_preset
+from ggufpy.quants.recipe import Decision, Facts, converter_type, visiting_order
 
-OUTTYPES = ("auto", *(type.label for type in FILE_TYPES))
+OUTTYPES = ("auto", *(preset.label for preset in PRESETS))
 
 
 def convert_checkpoint(
@@ -26,6 +29,7 @@ def convert_checkpoint(
     out: Path | str | None = None,
     *,
     outtype: str = "auto",
+    imatrix: Path | str | None = None,
     vocab_only: bool = False,
     split_max_size: int | None = None,
     on_progress: Callable[[TensorSource, int], None] | None = None,
@@ -33,26 +37,31 @@ def convert_checkpoint(
     """Convert the checkpoint in a folder and return the files written: one, or several if it is split.
 
     out: the file, or a folder for one with the default name; by default a file within the checkpoint's
-    folder. outtype: one of OUTTYPES; "auto" keeps bf16 or f16 weights as they are, and makes f16 of others.
-    split_max_size: bytes of a file. on_progress is told of each slab: its tensor, and the bytes written.
+    folder. outtype: one of OUTTYPES, or another name of such a preset; "auto" keeps bf16 or f16 weights as
+    they are, and makes f16 of others. A type of blocks gives what converting to f32 and `quantize_file` give.
+    imatrix: file of an importance matrix, for types of blocks. split_max_size: bytes of a file. on_progress
+    is told of each slab: its tensor, and the bytes written.
     Raises FormatError for checkpoints that are damaged or incomplete, UnsupportedModelError for what ggufpy
     does not know, TokenizerError for vocabularies; then no file is left, and an old one of that name is
     untouched.
     """
-    plan = plan_conversion(checkpoint, out, outtype=outtype, vocab_only=vocab_only)
+    plan = plan_conversion(checkpoint, out, outtype=outtype, imatrix=imatrix, vocab_only=vocab_only)
     return plan.write(split_max_size=split_max_size, on_progress=on_progress)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that will be in the file; no weights are read yet. `sources` are the tensors before re-encoding."""
+    """All that will be in the file; no weights are read yet."""
 
     folder: Path
     path: Path
-    type: GGMLType
     metadata: dict[str, Value | Typed]
-    sources: list[TensorSource]
-    tensors: list[TensorSource]
+    planned: list[Planned]
+
+    @property
+    def tensors(self) -> list[TensorSource]:
+        """As they will be written."""
+        return [each.tensor for each in self.planned]
 
     def sizes(self, split_max_size: int | None = None) -> dict[Path, int]:
         """The files to be written, and their bytes."""
@@ -76,26 +85,47 @@ def plan_conversion(
     out: Path | str | None = None,
     *,
     outtype: str = "auto",
+    imatrix: Path | str | None = None,
     vocab_only: bool = False,
 ) -> Plan:
     """Read everything but the weights; arguments and errors are those of `convert_checkpoint`."""
     opened = Checkpoint.open(Path(checkpoint), weights=not vocab_only)
     name = _architecture_name(opened)
     architecture = architectures.architecture(name)
-    type = _file_type(outtype, opened)
+    preset = _auto(opened) if outtype.lower() == "auto" else find_preset(outtype)
     sources = [] if vocab_only else list(architecture.convert_tensors(opened.config, opened.tensors))
-    tied = all(source.name != "output.weight" for source in sources)
-    tensors = [quantized(s, tensor_type(s.name, s.shape, type, tied=tied)) for s in sources]
     parameters = sum(source.rows * source.columns for source in sources)
     metadata = {
         **general_metadata(opened, name, parameters),
         **{f"{name}.{key}": value for key, value in architecture.metadata(opened.config).items()},
-        "general.file_type": FILE_TYPES[type],
-        "general.quantization_version": QUANTIZATION_VERSION,
         **read_vocabulary(opened.folder, opened.config),
     }
-    path = _output_path(opened.folder, out, "vocab" if vocab_only else type.label)
-    return Plan(opened.folder, path, type, metadata, sources, tensors)
+    metadata = quantized_metadata(metadata, preset)
+    if preset.is_float:
+        planned = _as_floats(sources, preset.type)
+    else:
+        matrix = None if imatrix is None else ImportanceMatrix.read(imatrix)
+        metadata = metadata if matrix is None else with_entries(metadata, matrix.metadata())
+        planned = _in_blocks(sources, Facts.from_metadata(metadata), Request(preset, matrix=matrix))
+    path = _output_path(opened.folder, out, "vocab" if vocab_only else preset.label)
+    return Plan(opened.folder, path, metadata, planned)
+
+
+def _as_floats(sources: Sequence[TensorSource], type: GGMLType) -> list[Planned]:
+    types = [converter_type(source.name, source.shape, type) for source in sources]
+    return [
+        Planned(source, quantized(source, type), Decision(type, type))
+        for source, type in zip(sources, types, strict=True)
+    ]
+
+
+def _in_blocks(sources: Sequence[TensorSource], facts: Facts, request: Request) -> list[Planned]:
+    """As from a file of f32; what that keeps stays f32 here."""
+    ordered = sorted(sources, key=lambda source: visiting_order(source.name))
+    return [
+        replace(each, tensor=quantized(each.tensor, GGMLType.F32)) if each.decision.type is None else each
+        for each in plan_tensors(ordered, facts, request)
+    ]
 
 
 def _architecture_name(checkpoint: Checkpoint) -> str:
@@ -109,15 +139,11 @@ def _architecture_name(checkpoint: Checkpoint) -> str:
         raise UnsupportedModelError(f"{path}: {exc}") from None
 
 
-def _file_type(outtype: str, checkpoint: Checkpoint) -> GGMLType:
-    if outtype == "auto":
-        halves = (GGMLType.BF16, GGMLType.F16)
-        matrices = (tensor for tensor in checkpoint.tensors.values() if len(tensor.shape) > 1)
-        return next((tensor.type for tensor in matrices if tensor.type in halves), GGMLType.F16)
-    for type in FILE_TYPES:
-        if type.label == outtype.lower():
-            return type
-    raise UnsupportedModelError(f"outtype '{outtype:.40}' is unknown; choose one of {', '.join(OUTTYPES)}")
+def _auto(checkpoint: Checkpoint) -> Preset:
+    halves = (GGMLType.BF16, GGMLType.F16)
+    matrices = (tensor for tensor in checkpoint.tensors.values() if len(tensor.shape) > 1)
+    type = next((tensor.type for tensor in matrices if tensor.type in halves), GGMLType.F16)
+    return find_preset(type.label)
 
 
 def _output_path(folder: Path, out: Path | str | None, label: str) -> Path:

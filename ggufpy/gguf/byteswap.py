@@ -34,6 +34,19 @@ _FIELDS: dict[GGMLType, tuple[tuple[int, int], ...]] = {
     GGMLType.Q4_K: ((0, 2), (2, 2)),
     GGMLType.Q5_K: ((0, 2), (2, 2)),
     GGMLType.Q6_K: ((208, 2),),
+    GGMLType.IQ1_S: ((0, 2), *((at, 2) for at in range(34, 50, 2))),
+    GGMLType.IQ2_XS: ((0, 2), *((at, 2) for at in range(2, 66, 2))),
+    GGMLType.IQ2_S: ((0, 2),),
+    GGMLType.IQ3_S: ((0, 2),),
+    GGMLType.IQ4_NL: ((0, 2),),
+    GGMLType.IQ4_XS: ((0, 2), (2, 2)),
+    GGMLType.TQ1_0: ((52, 2),),
+    GGMLType.TQ2_0: ((64, 2),),
+    GGMLType.MXFP4: (),
+    GGMLType.NVFP4: (),
+    GGMLType.Q1_0: ((0, 2),),
+    GGMLType.Q2_0: ((0, 2),),
+    # Not IQ1_M, IQ2_XXS, IQ3_XXS: ggml reads numbers there whose declared fields are narrower.
 }
 
 

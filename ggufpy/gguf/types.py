@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from ggufpy.errors import ShapeError
+from ggufpy.errors import ShapeError, UnsupportedModelError
 
 
 class GGMLType(IntEnum):
@@ -64,6 +64,17 @@ class GGMLType(IntEnum):
     def block_bytes(self) -> int:
         """Bytes per block."""
         return _BLOCKS[self][1]
+
+    @classmethod
+    def named(cls, name: str | GGMLType) -> GGMLType:
+        """The type of that name, in any case; raises UnsupportedModelError if there is none."""
+        if isinstance(name, GGMLType):
+            return name
+        type = cls.__members__.get(name.upper())
+        if type is None:
+            known = ", ".join(each.label for each in cls)
+            raise UnsupportedModelError(f"tensor type '{name:.40}' is unknown; choose one of {known}")
+        return type
 
     def row_bytes(self, columns: int) -> int:
         """Bytes of a row of `columns` weights; raises ShapeError if blocks do not divide it."""

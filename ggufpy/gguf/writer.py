@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,17 +60,19 @@ def write_gguf(
     tensors: Sequence[TensorSource],
     *,
     split_max_size: int | None = None,
+    shards: Sequence[int] | None = None,
     on_progress: Progress | None = None,
 ) -> list[Path]:
     """Write a model to `path`, or to shards of at most `split_max_size` bytes beside it; returns the files.
 
-    A shard with a single tensor may be larger; a model that fits in one shard becomes a plain file. split.*
-    keys in `metadata` are left out, as they belong to the files that it came from. on_progress is told of
-    each slab of a tensor: the tensor, and the bytes written.
+    A shard with a single tensor may be larger; a model that fits in one shard becomes a plain file. shards:
+    in place of a size, how many tensors each file gets. split.* keys in `metadata` are left out, as they
+    belong to the files that it came from. on_progress is told of each slab of a tensor: the tensor, and the
+    bytes written.
     Raises FormatError for metadata or names that GGUF cannot hold, ShapeError for a tensor that does not have
     the rows that it says, OSError if there is no room. Whatever the reason, nothing is left behind then.
     """
-    files = _checked_plan(path, metadata, tensors, split_max_size)
+    files = _checked_plan(path, metadata, tensors, split_max_size, shards)
     _check_target(files)
     with _renamed_when_whole([file.path for file in files]) as outputs:
         for file, output in zip(files, outputs, strict=True):
@@ -84,9 +87,11 @@ def file_sizes(
     tensors: Sequence[TensorSource],
     *,
     split_max_size: int | None = None,
+    shards: Sequence[int] | None = None,
 ) -> dict[Path, int]:
     """The files that `write_gguf` would write, and their bytes; raises what it raises for these arguments."""
-    return {file.path: file.n_bytes for file in _checked_plan(path, metadata, tensors, split_max_size)}
+    files = _checked_plan(path, metadata, tensors, split_max_size, shards)
+    return {file.path: file.n_bytes for file in files}
 
 
 def _checked_plan(
@@ -94,12 +99,13 @@ def _checked_plan(
     metadata: Mapping[str, Value | Typed],
     tensors: Sequence[TensorSource],
     split_max_size: int | None,
+    shards: Sequence[int] | None,
 ) -> list[_File]:
     for key in metadata:
         _check_name(f"metadata key {quoted(key)}", key, MAX_KEY_BYTES)
     entries = {key: typed(key, value) for key, value in metadata.items() if key not in SPLIT_TYPES}
     _check_tensors(tensors)
-    return _plan(path, entries, tensors, split_max_size)
+    return _plan(path, entries, tensors, split_max_size, shards)
 
 
 def _check_tensors(tensors: Sequence[TensorSource]) -> None:
@@ -128,7 +134,11 @@ def _check_name(what: str, name: str, limit: int) -> None:
 
 
 def _plan(
-    path: Path, metadata: Mapping[str, Typed], tensors: Sequence[TensorSource], split_max_size: int | None
+    path: Path,
+    metadata: Mapping[str, Typed],
+    tensors: Sequence[TensorSource],
+    split_max_size: int | None,
+    shards: Sequence[int] | None,
 ) -> list[_File]:
     """Decide which tensors go to which file, and make the headers."""
     alignment = _alignment(metadata)
@@ -136,6 +146,8 @@ def _plan(
     groups: Sequence[Sequence[TensorSource]] = [tensors]
     if split_max_size is not None:
         groups = _groups(encoded, tensors, alignment, split_max_size)
+    if shards is not None:
+        groups = [tensors[end - n : end] for n, end in zip(shards, accumulate(shards), strict=True)]
     if len(groups) == 1:
         return [_File(path, _header(encoded, tensors, alignment), tensors, alignment)]
     if len(groups) > MAX_SHARDS:

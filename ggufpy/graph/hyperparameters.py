@@ -10,6 +10,7 @@ from typing import Any
 from ggufpy.errors import FormatError
 
 MAX_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
+MAX_CONTEXT = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Hyperparameters:
         keys = _Keys(metadata, source)
         blocks = keys.integer("block_count", 1, MAX_LAYERS)
         width = keys.integer("embedding_length", 1, 1 << 20)
-        context = keys.integer("context_length", 1, 1 << 31)
+        context = keys.integer("context_length", 1, MAX_CONTEXT)
         heads = keys.per_layer("attention.head_count", blocks)
         head_dim = width // heads[0]
         key_length = keys.integer("attention.key_length", 1, 1 << 16, head_dim)
@@ -108,18 +109,18 @@ class Hyperparameters:
 def _read_rope(keys: _Keys, key_length: int, context: int) -> Rope:
     # "rope.scale_linear" is what files of 2023 have.
     old_factor = keys.number("rope.scale_linear", 1.0)
-    factor = keys.number("rope.scaling.factor", old_factor) or 1.0
+    factor = keys.number("rope.scaling.factor", old_factor) or 1.0  # 0 stands for none in some files
     scaling = keys.text("rope.scaling.type", ("none", "linear", "yarn"), "linear" if factor != 1 else "none")
     return Rope(
-        dimensions=keys.integer("rope.dimension_count", 2, key_length, key_length),
-        base=keys.number("rope.freq_base", 10000.0),
+        dimensions=keys.even("rope.dimension_count", key_length),
+        base=keys.number("rope.freq_base", 10000.0, above=1.0),
         scaling=scaling,
         factor=factor,
-        original_context=keys.integer("rope.scaling.original_context_length", 1, 1 << 31, context),
+        original_context=keys.integer("rope.scaling.original_context_length", 1, MAX_CONTEXT, context),
         attention_factor=keys.number("rope.scaling.attn_factor", 1.0),
         log_multiplier=keys.number("rope.scaling.yarn_log_multiplier", 0.0),
-        beta_fast=keys.number("rope.scaling.yarn_beta_fast", 32.0),
-        beta_slow=keys.number("rope.scaling.yarn_beta_slow", 1.0),
+        beta_fast=keys.number("rope.scaling.yarn_beta_fast", 32.0, above=0.0),
+        beta_slow=keys.number("rope.scaling.yarn_beta_slow", 1.0, above=0.0),
     )
 
 
@@ -142,14 +143,24 @@ class _Keys:
 
     def integer(self, key: str, least: int, most: int, default: int | None = None) -> int:
         value = self._get(key, default)
-        if not isinstance(value, int) or not least <= value <= most:
+        if not _is_integer(value) or not least <= value <= most:
             raise self._error(key, f"is {value!r:.40}, must be a whole number from {least} to {most}")
+        return int(value)
+
+    def even(self, key: str, most: int) -> int:
+        """An even number from 2 to `most`, which is the default."""
+        value = self.integer(key, 2, most, most)
+        if value % 2:
+            raise self._error(key, f"is {value}, must be even: values turn in pairs")
         return value
 
-    def number(self, key: str, default: float | None = None) -> float:
+    def number(self, key: str, default: float | None = None, above: float | None = None) -> float:
+        """A finite number, zero or more, or more than `above`."""
         value = self._get(key, default)
-        if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            raise self._error(key, f"is {value!r:.40}, must be a finite number, zero or more")
+        is_number = isinstance(value, float) or _is_integer(value)
+        if not is_number or not math.isfinite(value) or (value < 0 if above is None else value <= above):
+            wanted = "zero or more" if above is None else f"more than {above:g}"
+            raise self._error(key, f"is {value!r:.40}, must be a finite number, {wanted}")
         return float(value)
 
     def text(self, key: str, allowed: tuple[str, ...], default: str) -> str:
@@ -162,8 +173,12 @@ class _Keys:
         """A number for all layers or a list with one for each."""
         value = self._get(key, default)
         values = tuple(value) if isinstance(value, list | tuple) else (value,) * layers
-        if len(values) < layers or not all(isinstance(v, int) and 0 < v <= 1 << 16 for v in values):
+        if len(values) < layers or not all(_is_integer(v) and 0 < v <= 1 << 16 for v in values):
             raise self._error(
                 key, f"is {value!r:.40}, must be one positive number or one per layer ({layers})"
             )
         return values[:layers]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

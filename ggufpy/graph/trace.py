@@ -133,6 +133,8 @@ class Graph:
                 f"{self._source}: tensor '{name}' is missing; is this a complete {architecture} model?"
             )
         found = self._tensors[name].shape
+        if 0 in found:
+            raise FormatError(f"{self._source}: tensor '{name}' is empty, its shape is {found}")
         if len(found) != len(shape) or any(
             want not in (None, have) for want, have in zip(shape, found, strict=True)
         ):

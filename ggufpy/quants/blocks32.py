@@ -2,7 +2,8 @@
 
 A block holds an f16 scale d, in q?_1 an f16 minimum m, and 32 integers q. A weight is d * q in q8_0, d * (q -
 8) in q4_0, d * (q - 16) in q5_0, d * q + m in q4_1 and q5_1. Each encoder packs x (rows, n), finite, n % 32
-== 0, into out (rows, n / 32 * bytes of a block).
+== 0, into out (rows, n / 32 * bytes of a block), blind to the weights of columns;
+blocks32_weighted sees them.
 Source: llama.cpp ggml-quants.c, quantize_row_*_ref; layout: ggml-common.h, block_*.
 """
 
@@ -12,20 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.quants.compiled import compiled
-from ggufpy.quants.floats import f16_bits
+from ggufpy.quants.floats import put_f16
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 
 @compiled
-def encode_q8_0(x: Floats, out: Bytes) -> None:
+def encode_q8_0(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, 32 int8; the largest magnitude becomes 127, halves are rounded away from zero."""
     for row in range(x.shape[0]):
         for b in range(x.shape[1] // 32):
             block, to = x[row, 32 * b : 32 * b + 32], out[row, 34 * b : 34 * b + 34]
             d = np.abs(_extreme(block)) / np.float32(127)
-            _put_f16(to, d)
+            put_f16(to, d)
             per_step = _inverse(d)
             if not np.isfinite(per_step):
                 per_step = np.float32(0)
@@ -39,7 +40,7 @@ def encode_q8_0(x: Floats, out: Bytes) -> None:
 
 
 @compiled
-def encode_q4_0(x: Floats, out: Bytes) -> None:
+def encode_q4_0(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, 32 nibbles; the weight of largest magnitude becomes 0."""
     q = np.empty(32, np.uint8)
     for row in range(x.shape[0]):
@@ -47,12 +48,12 @@ def encode_q4_0(x: Floats, out: Bytes) -> None:
             block, to = x[row, 32 * b : 32 * b + 32], out[row, 18 * b : 18 * b + 18]
             d = _extreme(block) / np.float32(-8)
             _round_block(block, np.float32(0), d, np.float32(8.5), 15, q)
-            _put_f16(to, d)
-            _put_nibbles(to[2:], q)
+            put_f16(to, d)
+            put_nibbles(to[2:], q)
 
 
 @compiled
-def encode_q4_1(x: Floats, out: Bytes) -> None:
+def encode_q4_1(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, f16 m, 32 nibbles; the least weight becomes 0, the greatest 15."""
     q = np.empty(32, np.uint8)
     for row in range(x.shape[0]):
@@ -61,13 +62,13 @@ def encode_q4_1(x: Floats, out: Bytes) -> None:
             least, greatest = _range(block)
             d = (greatest - least) / np.float32(15)
             _round_block(block, least, d, np.float32(0.5), 15, q)
-            _put_f16(to, d)
-            _put_f16(to[2:], least)
-            _put_nibbles(to[4:], q)
+            put_f16(to, d)
+            put_f16(to[2:], least)
+            put_nibbles(to[4:], q)
 
 
 @compiled
-def encode_q5_0(x: Floats, out: Bytes) -> None:
+def encode_q5_0(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, 32 fifth bits, 32 nibbles; the weight of largest magnitude becomes 0."""
     q = np.empty(32, np.uint8)
     for row in range(x.shape[0]):
@@ -75,13 +76,13 @@ def encode_q5_0(x: Floats, out: Bytes) -> None:
             block, to = x[row, 32 * b : 32 * b + 32], out[row, 22 * b : 22 * b + 22]
             d = _extreme(block) / np.float32(-16)
             _round_block(block, np.float32(0), d, np.float32(16.5), 31, q)
-            _put_f16(to, d)
-            _put_fifth_bits(to[2:], q)
-            _put_nibbles(to[6:], q)
+            put_f16(to, d)
+            put_fifth_bits(to[2:], q)
+            put_nibbles(to[6:], q)
 
 
 @compiled
-def encode_q5_1(x: Floats, out: Bytes) -> None:
+def encode_q5_1(x: Floats, weights: Floats, out: Bytes) -> None:
     """f16 d, f16 m, 32 fifth bits, 32 nibbles; the least weight becomes 0, the greatest 31."""
     q = np.empty(32, np.uint8)
     for row in range(x.shape[0]):
@@ -90,10 +91,10 @@ def encode_q5_1(x: Floats, out: Bytes) -> None:
             least, greatest = _range(block)
             d = (greatest - least) / np.float32(31)
             _round_block(block, least, d, np.float32(0.5), 31, q)
-            _put_f16(to, d)
-            _put_f16(to[2:], least)
-            _put_fifth_bits(to[4:], q)
-            _put_nibbles(to[8:], q)
+            put_f16(to, d)
+            put_f16(to[2:], least)
+            put_fifth_bits(to[4:], q)
+            put_nibbles(to[8:], q)
 
 
 @compiled
@@ -137,20 +138,14 @@ def _round_block(
 
 
 @compiled
-def _put_f16(to: Bytes, value: np.float32) -> None:
-    bits = f16_bits(value)
-    to[0], to[1] = np.uint8(bits & 0xFF), np.uint8(bits >> 8)
-
-
-@compiled
-def _put_nibbles(to: Bytes, q: Bytes) -> None:
+def put_nibbles(to: Bytes, q: Bytes) -> None:
     """Low four bits: weights i and i + 16 share byte i."""
     for i in range(16):
         to[i] = (q[i] & np.uint8(15)) | (q[i + 16] << np.uint8(4))
 
 
 @compiled
-def _put_fifth_bits(to: Bytes, q: Bytes) -> None:
+def put_fifth_bits(to: Bytes, q: Bytes) -> None:
     """Bit i % 8 of byte i / 8 is bit 4 of weight i."""
     for byte in range(4):
         bits = np.uint8(0)

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants.compiled import compiled
 
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
 # The least magnitude that rounds to Inf in f16.
 F16_OVERFLOW = 65520.0
 
@@ -25,18 +28,18 @@ def decode(data: NDArray[np.uint8], type: GGMLType) -> NDArray[np.float32]:
         return values.astype(np.float32, copy=False)
 
 
-def encode_f32(x: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def encode_f32(x: Floats, weights: Floats, out: Bytes) -> None:
     """Copy `x` (rows, n) as it is into `out` (rows, 4 n)."""
     out.view("<f4")[:] = x
 
 
-def encode_f16(x: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def encode_f16(x: Floats, weights: Floats, out: Bytes) -> None:
     """Round `x` (rows, n) into `out` (rows, 2 n)."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         out.view("<f2")[:] = x
 
 
-def encode_bf16(x: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def encode_bf16(x: Floats, weights: Floats, out: Bytes) -> None:
     """Round `x` (rows, n) into `out` (rows, 2 n). Source: llama.cpp ggml-impl.h, fp32_to_bf16."""
     _encode_bf16(np.ascontiguousarray(x).view(np.uint32), out.view(np.uint16))
 
@@ -68,3 +71,25 @@ def f16_bits(x: np.float32) -> np.uint16:
     even = (magnitude >> np.uint32(13)) & np.uint32(1)
     rounded = magnitude + np.uint32(0x0FFF) + even - np.uint32(0x38000000)  # the exponent's bias: 127 -> 15
     return np.uint16(sign | (rounded >> np.uint32(13)))
+
+
+@compiled
+def f16_value(bits: np.uint16) -> np.float32:
+    """The value of finite f16 bits, or Inf."""
+    magnitude = np.uint32(bits) & np.uint32(0x7FFF)
+    if magnitude >= np.uint32(0x7C00):
+        value = np.float32(np.inf)
+    elif magnitude < np.uint32(0x0400):  # denormal: counts in 2^-24
+        value = np.float32(magnitude) * np.float32(2.0**-24)
+    else:
+        shifted = (magnitude << np.uint32(13)) + np.uint32(0x38000000)  # the exponent's bias: 15 -> 127
+        value = np.uint32(shifted).view(np.float32)
+    return -value if bits & np.uint16(0x8000) else value
+
+
+@compiled
+def put_f16(to: Bytes, value: np.float32) -> np.float32:
+    """Store `value` as the first two bytes of `to`; what it is after rounding."""
+    bits = f16_bits(value)
+    to[0], to[1] = np.uint8(bits & 0xFF), np.uint8(bits >> 8)
+    return f16_value(bits)

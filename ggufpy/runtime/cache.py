@@ -5,6 +5,7 @@ Sequences that were forked share pages; a page that somebody else holds is copie
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufpy._kernels import ffi
+from ggufpy._kernels import ffi, lib
 from ggufpy.errors import ContextError
 
-PAGE = 32  # positions; GG_LANES in csrc
+PAGE = lib.GG_LANES  # positions
 
-# type in gg_cache: NumPy's type
-_TYPES: dict[int, type[np.float32] | type[np.float16]] = {0: np.float32, 1: np.float16}
-F32, F16 = 0, 1
+# Type in gg_cache: NumPy's type.
+_TYPES: dict[int, type[np.float32] | type[np.float16]] = {
+    lib.GG_CACHE_F32: np.float32,
+    lib.GG_CACHE_F16: np.float16,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +39,16 @@ class KVCache:
 
     def __init__(self, layers: list[LayerShape], n_pages: int, type: int) -> None:
         self._type = type
-        self._layers = layers
-        self._free = list(range(n_pages - 1, -1, -1))
+        self._n_pages = n_pages
+        self._n_used = 0  # pages that were taken at least once; those beyond have no memory yet
+        self._free: list[int] = []
         self._references = Counter[int]()
-        dtype = _TYPES[type]
-        self._pools: list[tuple[NDArray[Any], NDArray[Any]]] = [
-            (
-                np.zeros((n_pages, s.kv_heads, s.key_length, PAGE), dtype),
-                np.zeros((n_pages, s.kv_heads, PAGE, -(-s.value_length // PAGE) * PAGE), dtype),
-            )
-            for s in layers
-        ]
+        try:
+            self._pools = [_pools(layer, n_pages, _TYPES[type]) for layer in layers]
+        except MemoryError:
+            raise ContextError(
+                f"there is no memory for a KV cache of {n_pages * PAGE} tokens; choose a smaller context"
+            ) from None
         self._pointers = [
             (ffi.from_buffer("uint8_t[]", k), ffi.from_buffer("uint8_t[]", v)) for k, v in self._pools
         ]
@@ -56,13 +58,17 @@ class KVCache:
         (k, v), (k_pointer, v_pointer) = self._pools[layer], self._pointers[layer]
         record.k, record.v = k_pointer, v_pointer
         record.k_page_bytes, record.v_page_bytes = k[0].nbytes, v[0].nbytes
-        record.n_pages, record.type = len(k), self._type
+        record.n_pages, record.type = self._n_pages, self._type
 
     def take(self) -> int:
         """A free page; raises ContextError if there is none."""
-        if not self._free:
+        if self._free:
+            page = self._free.pop()
+        elif self._n_used < self._n_pages:
+            page = self._n_used
+            self._n_used += 1
+        else:
             raise ContextError("the KV cache is full; close a sequence or make the context larger")
-        page = self._free.pop()
         self._references[page] = 1
         return page
 
@@ -70,11 +76,13 @@ class KVCache:
         """One more sequence holds `page`."""
         self._references[page] += 1
 
-    def release(self, page: int) -> None:
-        """One sequence less holds `page`."""
-        self._references[page] -= 1
-        if self._references[page] == 0:
-            self._free.append(page)
+    def release(self, pages: list[int], kept: int = 0) -> None:
+        """One sequence less holds `pages` but for the first `kept`; the others are taken off the list."""
+        while len(pages) > kept:
+            page = pages.pop()
+            self._references[page] -= 1
+            if self._references[page] == 0:
+                self._free.append(page)
 
     def own(self, page: int) -> int:
         """`page` if nobody else holds it, else a copy of it in its stead."""
@@ -83,18 +91,22 @@ class KVCache:
         copy = self.take()
         for k, v in self._pools:
             k[copy], v[copy] = k[page], v[page]
-        self.release(page)
+        self._references[page] -= 1
         return copy
 
 
 class Sequence:
-    """The tokens that the cache knows of one text: `length` of them."""
+    """The tokens that the cache knows of one text: `length` of them, on `pages`.
+
+    Its pages go back when it is closed or collected.
+    """
 
     def __init__(self, cache: KVCache, limit: int) -> None:
         self.length = 0
         self.pages: list[int] = []
-        self._cache = cache
+        self.cache = cache
         self._limit = limit
+        weakref.finalize(self, cache.release, self.pages).atexit = False
 
     def reserve(self, n: int) -> None:
         """Make room for `n` more tokens, on pages of our own; raises ContextError if there is none."""
@@ -103,29 +115,39 @@ class Sequence:
                 f"{self.length + n} tokens do not fit into a context of {self._limit}; "
                 "shorten the text or make the context larger"
             )
-        if self.length % PAGE and n:
-            self.pages[-1] = self._cache.own(self.pages[-1])
-        while len(self.pages) * PAGE < self.length + n:
-            self.pages.append(self._cache.take())
+        try:
+            if self.length % PAGE and n:
+                first = self.length // PAGE
+                self.pages[first] = self.cache.own(self.pages[first])
+            while len(self.pages) * PAGE < self.length + n:
+                self.pages.append(self.cache.take())
+        except BaseException:
+            self.truncate(self.length)
+            raise
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from `length` on."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot truncate {self.length} tokens to {length}")
         self.length = length
-        kept = -(-length // PAGE)
-        for page in self.pages[kept:]:
-            self._cache.release(page)
-        del self.pages[kept:]
+        self.cache.release(self.pages, kept=-(-length // PAGE))
 
     def fork(self) -> Sequence:
         """Another sequence that begins with the same tokens, without copying them."""
-        copy = Sequence(self._cache, self._limit)
-        copy.length, copy.pages = self.length, list(self.pages)
+        copy = Sequence(self.cache, self._limit)
+        copy.length = self.length
+        copy.pages.extend(self.pages)
         for page in copy.pages:
-            self._cache.share(page)
+            self.cache.share(page)
         return copy
 
     def close(self) -> None:
         """Give all pages back."""
         self.truncate(0)
+
+
+def _pools(layer: LayerShape, n_pages: int, dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """K and V of a layer: (pages, heads, values, positions) and (pages, heads, positions, values)."""
+    width = -(-layer.value_length // PAGE) * PAGE
+    k = np.zeros((n_pages, layer.kv_heads, layer.key_length, PAGE), dtype)
+    return k, np.zeros((n_pages, layer.kv_heads, PAGE, width), dtype)

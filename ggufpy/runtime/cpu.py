@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from ggufpy._kernels import lib
 from ggufpy.errors import GgufpyError
 
-_AVX2, _AVX512 = 1, 2  # enum gg_cpu_flags
-_LEVELS = {"c": 0, "avx2": _AVX2, "avx512": _AVX2 | _AVX512}
+_LEVELS = {"c": 0, "avx2": lib.GG_AVX2, "avx512": lib.GG_AVX2 | lib.GG_AVX512}
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def default_threads() -> int:
-    """Physical cores that this process may use, within its cgroup's CPU quota."""
+    """Physical performance cores that this process may use, within its cgroups' CPU quota."""
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-    cores = {_core(cpu) for cpu in allowed}
+    cores = {_core(cpu) for cpu in allowed & _performance_cpus(allowed)}
     return max(1, min(len(cores), _quota(len(cores))))
+
+
+def _performance_cpus(allowed: set[int]) -> set[int]:
+    """On Intel's hybrid CPUs those of the large cores, if any is allowed; elsewhere all."""
+    try:
+        ranges = Path("/sys/devices/cpu_core/cpus").read_text().strip().split(",")
+    except OSError:
+        return allowed
+    large: set[int] = set()
+    for first, _, last in (part.partition("-") for part in ranges if part):
+        large.update(range(int(first), int(last or first) + 1))
+    return allowed & large or allowed
 
 
 def _core(cpu: int) -> str:
@@ -29,16 +42,31 @@ def _core(cpu: int) -> str:
 
 
 def _quota(unlimited: int) -> int:
-    """Whole CPUs that cgroup v2 grants."""
+    """Whole CPUs that cgroup v2 grants to this process: the least of its group's and all groups' above it."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return unlimited
+    group = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    folder = _CGROUPS / group.lstrip("/")
+    granted = unlimited
+    for level in (folder, *folder.parents):
+        if level.is_relative_to(_CGROUPS):
+            granted = min(granted, _granted(level / "cpu.max", unlimited))
+    return granted
+
+
+def _granted(file: Path, unlimited: int) -> int:
+    try:
+        quota, period = file.read_text().split()
         return unlimited if quota == "max" else max(1, round(int(quota) / int(period)))
     except (OSError, ValueError):
         return unlimited
 
 
+@cache
 def apply_isa_setting() -> None:
-    """Restrict the kernels to what GGUFPY_ISA names; raises GgufpyError for an unknown name."""
+    """Restrict the kernels, once, to what GGUFPY_ISA names; raises GgufpyError for an unknown name."""
     name = os.environ.get("GGUFPY_ISA")
     if name is None:
         return

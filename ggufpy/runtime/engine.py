@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from collections.abc import Sequence as Items
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,15 @@ from ggufpy.gguf.reader import GGUFFile
 from ggufpy.graph import Graph
 from ggufpy.graph.hyperparameters import Hyperparameters
 from ggufpy.graph.trace import Attention
-from ggufpy.runtime.cache import F16, F32, PAGE, KVCache, LayerShape, Sequence
+from ggufpy.runtime.background import run_interruptibly
+from ggufpy.runtime.cache import PAGE, KVCache, LayerShape, Sequence
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
 from ggufpy.runtime.plan import make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
 from ggufpy.runtime.sampler import Sampler
 
 Wanted = Literal["none", "last", "all"]
+_Slice = tuple[int, int, int]  # a span's number, and its tokens from .. to
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,11 @@ class Engine:
             for node in graph.nodes
             if isinstance(node, Attention)
         ]
-        self._cache = KVCache(layers, n_seq * -(-self.n_ctx // PAGE), F32 if precision == "exact" else F16)
+        self._cache = KVCache(
+            layers,
+            n_seq * -(-self.n_ctx // PAGE),
+            lib.GG_CACHE_F32 if precision == "exact" else lib.GG_CACHE_F16,
+        )
         self._program = Program(
             make_plan(graph, output),
             file.tensors,
@@ -66,11 +73,13 @@ class Engine:
             n_threads=n_threads,
             precision=precision,
         )
-        self._n_tokens = file.tensors["token_embd.weight"].shape[0]
+        self.n_embeddings = file.tensors["token_embd.weight"].shape[0]
         self._abort = ffi.new("int32_t *")
-        self._thread = ThreadPoolExecutor(1, "ggufpy-eval")
-        self._n_out = 0  # rows of logits that the last batch left in the program
-        self._earlier: list[NDArray[np.float32]] = []  # logits of earlier batches of the same call
+        self._lock = threading.Lock()
+        # The span of each row of logits: of those that the last batch left in the program, and, with the
+        # rows, of those of earlier batches of the same call.
+        self._places: list[int] = []
+        self._earlier: list[tuple[list[int], NDArray[np.float32]]] = []
 
     @classmethod
     def load(
@@ -116,92 +125,131 @@ class Engine:
         self.eval_batch([Span(sequence, tokens, generating, logits)])
 
     def eval_batch(self, spans: Items[Span]) -> None:
-        """Like `eval` for several sequences at once; logits are in the order of `spans`."""
-        for span in spans:
-            self._check(span)
-        for span in spans:
-            span.sequence.reserve(len(span.tokens))
-        self._earlier, self._n_out = [], 0
-        # Rows of prompts come first in every batch: they are computed together.
-        order = sorted(range(len(spans)), key=lambda i: spans[i].generating)
-        rows = [(i, j) for i in order for j in range(len(spans[i].tokens))]
-        places: list[tuple[int, int]] = []
-        for start in range(0, len(rows), self.n_batch):
-            if self._n_out:
-                self._earlier.append(self._program.logits[: self._n_out].copy())
-            places += self._run(spans, rows[start : start + self.n_batch])
-        if places != sorted(places):
-            everything = self.logits()
-            self._earlier = [everything[sorted(range(len(places)), key=lambda i: places[i])]]
-            self._n_out = 0
+        """Like `eval` for several sequences at once; logits are in the order of `spans`.
 
-    def _check(self, span: Span) -> None:
-        bad = [t for t in span.tokens if not 0 <= t < self._n_tokens]
-        if bad:
-            raise ValueError(f"token {bad[0]} is not in the vocabulary of {self._n_tokens}")
+        Raises ValueError for a sequence that is there twice or is of another engine.
+        """
+        with self._lock:
+            self._check(spans)
+            self._earlier, self._places = [], []
+            try:
+                for span in spans:
+                    span.sequence.reserve(len(span.tokens))
+                for slices in _batches(spans, self.n_batch):
+                    self._keep_logits()
+                    self._run(spans, slices)
+            except BaseException:
+                for span in spans:
+                    span.sequence.truncate(span.sequence.length)  # gives back what was reserved in vain
+                raise
 
-    def _run(self, spans: Items[Span], rows: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Run one batch of (span, index of token) rows; return the rows whose logits were computed."""
-        used = sorted({i for i, _ in rows})
-        wanted = [
-            (r, row)
-            for r, row in enumerate(rows)
-            if spans[row[0]].logits == "all"
-            or (spans[row[0]].logits == "last" and row[1] == len(spans[row[0]].tokens) - 1)
-        ]
-        first_page = np.cumsum([0, *(len(spans[i].sequence.pages) for i in used)])
-        starts = {i: spans[i].sequence.length for i in used}
-        begins = (
-            {i: min(j for k, j in rows if k == i) for i in used}
-            if len(rows) > 1
-            else {rows[0][0]: rows[0][1]}
-        )
-        arrays = {
-            "token": [spans[i].tokens[j] for i, j in rows],
-            "position": [starts[i] + j - begins[i] for i, j in rows],
-            "sequence": [used.index(i) for i, _ in rows],
-            "out_row": [r for r, _ in wanted],
-            "page": [page for i in used for page in spans[i].sequence.pages],
-            "first_page": first_page[:-1],
+    def _check(self, spans: Items[Span]) -> None:
+        if len({id(span.sequence) for span in spans}) < len(spans):
+            raise ValueError("a sequence is there twice; put its tokens into one span")
+        for span in spans:
+            if span.sequence.cache is not self._cache:
+                raise ValueError("a sequence is of another engine; make it with this one's new_sequence()")
+            bad = [t for t in span.tokens if not 0 <= t < self.n_embeddings]
+            if bad:
+                raise ValueError(f"token {bad[0]} is not in the vocabulary of {self.n_embeddings}")
+
+    def _run(self, spans: Items[Span], slices: list[_Slice]) -> None:
+        """Run one batch and note which rows of logits it left."""
+        columns: dict[str, list[int]] = {
+            name: [] for name in ("token", "position", "sequence", "out_row", "page", "first_page")
         }
-        batch = ffi.new("gg_batch *")
-        batch.n_rows, batch.n_out = len(rows), len(wanted)
-        batch.n_prompt = sum(not spans[i].generating for i, _ in rows)
-        kept = {name: np.ascontiguousarray(values, np.int32) for name, values in arrays.items()}
-        for name, array in kept.items():
-            setattr(batch, name, ffi.from_buffer("int32_t[]", array))
-        self._call(batch, len(rows))
-        for i in used:
-            spans[i].sequence.length += sum(k == i for k, _ in rows)
-        self._n_out = len(wanted)
-        return [row for _, row in wanted]
+        places = []
+        for number, (i, start, stop) in enumerate(slices):
+            span, n = spans[i], stop - start
+            wanted = _wanted_rows(span, start, stop)
+            columns["out_row"] += [len(columns["token"]) + row for row in wanted]
+            columns["token"] += span.tokens[start:stop]
+            columns["position"] += range(span.sequence.length, span.sequence.length + n)
+            columns["sequence"] += [number] * n
+            columns["first_page"].append(len(columns["page"]))
+            columns["page"] += span.sequence.pages
+            places += [i] * len(wanted)
+        n_prompt = sum(stop - start for i, start, stop in slices if not spans[i].generating)
+        self._call(columns, n_prompt)
+        for i, start, stop in slices:
+            spans[i].sequence.length += stop - start
+        self._places = places
 
-    def _call(self, batch: Any, n_rows: int) -> None:
-        """Run the program; a long batch runs on another thread, so that Ctrl-C is seen and ends it."""
-        arguments = (self._program.record, batch, self.n_threads, self._abort)
-        if n_rows <= PAGE:
-            lib.gg_run(*arguments)
-            return
+    def _call(self, columns: dict[str, list[int]], n_prompt: int) -> None:
+        """Run the program; a prompt runs on another thread, so that Ctrl-C is seen and ends it."""
+        arrays = {name: np.array(values, np.int32) for name, values in columns.items()}
+        batch = ffi.new("gg_batch *")
+        batch.n_rows, batch.n_prompt, batch.n_out = len(columns["token"]), n_prompt, len(columns["out_row"])
+        for name, array in arrays.items():
+            setattr(batch, name, ffi.from_buffer("int32_t[]", array))
         self._abort[0] = 0
-        running = self._thread.submit(lib.gg_run, *arguments)
-        try:
-            running.result()
-        except KeyboardInterrupt:
-            self._abort[0] = 1
-            running.result()
-            raise
-        finally:
-            self._abort[0] = 0
+
+        def run() -> int:
+            # `arrays` is named for its life: the batch points into it.
+            return lib.gg_run(self._program.record, batch, self.n_threads, self._abort) if arrays else 0
+
+        status = run() if n_prompt <= 1 else run_interruptibly(run, self._stop)
+        assert status == 0, f"gg_run: {status}"
+
+    def _stop(self) -> None:
+        self._abort[0] = 1
+
+    def _keep_logits(self) -> None:
+        """Copy the rows that the next batch would overwrite."""
+        if self._places:
+            self._earlier.append((self._places, self._program.logits[: len(self._places)].copy()))
+            self._places = []
 
     def logits(self) -> NDArray[np.float32]:
         """The logits that the last `eval` was asked for: (rows, n_vocab), a copy."""
-        return np.concatenate([*self._earlier, self._program.logits[: self._n_out]])
+        parts = [*self._earlier, (self._places, self._program.logits[: len(self._places)])]
+        places = [place for part, _ in parts for place in part]
+        rows = np.concatenate([rows for _, rows in parts])
+        if places == sorted(places):
+            return rows
+        return rows[np.argsort(places, kind="stable")]
 
     def sample(self, sampler: Sampler) -> int:
         """Draw a token from the last row of logits, and note it in the sampler's history."""
-        if self._n_out == 0:
+        return sampler.draw(ffi.from_buffer("float[]", self._last_row()), self.n_vocab)
+
+    def _last_row(self) -> NDArray[np.float32]:
+        """The last of `logits()`, without a copy."""
+        parts = [*self._earlier, (self._places, self._program.logits)]
+        places = [
+            (place, part, row) for part, (rows, _) in enumerate(parts) for row, place in enumerate(rows)
+        ]
+        if not places:
             raise GgufpyError("there are no logits to sample from; eval some tokens first")
-        return sampler.draw(ffi.from_buffer("float[]", self._program.logits[self._n_out - 1]), self.n_vocab)
+        _, part, row = max(places)
+        last: NDArray[np.float32] = parts[part][1][row]
+        return last
+
+
+def _batches(spans: Items[Span], n_batch: int) -> Iterator[list[_Slice]]:
+    """Cut the tokens of all spans into batches; rows of prompts come first: they are computed together."""
+    slices: list[_Slice] = []
+    room = n_batch
+    for i in sorted(range(len(spans)), key=lambda i: spans[i].generating):
+        start, end = 0, len(spans[i].tokens)
+        while start < end:
+            stop = min(end, start + room)
+            slices.append((i, start, stop))
+            room -= stop - start
+            start = stop
+            if room == 0:
+                yield slices
+                slices, room = [], n_batch
+    if slices:
+        yield slices
+
+
+def _wanted_rows(span: Span, start: int, stop: int) -> range:
+    """Rows of tokens start..stop whose logits are wanted, counted from `start`."""
+    if span.logits == "all":
+        return range(stop - start)
+    is_end = span.logits == "last" and stop == len(span.tokens)
+    return range(stop - start - 1, stop - start) if is_end else range(0)
 
 
 def _find_architecture(file: GGUFFile) -> Architecture:

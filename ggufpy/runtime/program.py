@@ -6,6 +6,7 @@ on to all memory that the records point into.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
-from ggufpy.errors import UnsupportedModelError
+from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.reader import TensorInfo
 from ggufpy.gguf.types import GGMLType
 from ggufpy.graph.trace import Linear
@@ -135,6 +136,7 @@ class Program:
         match step:
             case EmbedStep():
                 op.kind = lib.GG_OP_EMBED
+                op.n_weights = 1
                 self._weight(op.weight[0], step.tensor)
             case RopeTableStep():
                 op.kind = lib.GG_OP_ROPE_TABLE
@@ -157,8 +159,12 @@ class Program:
     def _fill_rope_table(self, op: Any, step: RopeTableStep) -> None:
         factors = None
         if step.factors:
-            pointer = self._vector(step.factors)
-            factors = [float(x) for x in self._kept_array(pointer)]
+            factors = [float(x) for x in self._kept_array(self._vector(step.factors))]
+            if not all(math.isfinite(x) and x > 0 for x in factors):
+                info = self._tensors[step.factors]
+                raise FormatError(
+                    f"{info.file}: tensor '{info.name}' has factors that are not positive numbers"
+                )
         frequencies, op.scale = step.rope.frequencies(factors)
         op.vector = self._pointer("float[]", np.array(frequencies, np.float32))
 

@@ -1,0 +1,72 @@
+/* What tests, converters and benchmarks call. Contracts in gg_cdef.h. */
+
+#include <string.h>
+
+#include "program.h"
+
+/* ---- Single rows ---- */
+
+size_t gg_type_weights(int32_t type) { return gg_type(type).weights; }
+size_t gg_type_bytes(int32_t type) { return gg_type(type).bytes; }
+
+int gg_expand(int32_t type, size_t n, const uint8_t *w, size_t bytes, float *y) {
+    const struct gg_type t = gg_type(type);
+    if (t.weights == 0 || n % t.weights || n / t.weights != bytes / t.bytes || bytes % t.bytes) return -1;
+    t.expand(n, w, y);
+    return 0;
+}
+
+int gg_dot(int32_t type, size_t n, size_t rows, const uint8_t *w, size_t bytes, const float *x, float *y,
+           float *scratch) {
+    const struct gg_type t = gg_type(type);
+    if (t.weights == 0 || n % 32 || n % t.weights || rows == 0) return -1;
+    const size_t stride = n / t.weights * t.bytes;
+    if (bytes / rows != stride || bytes % rows) return -1;
+    float *d = scratch, *s = d + n / 32;
+    int8_t *q = (int8_t *)(s + n / 16);
+    gg_k.quantize(n, x, q, d, s);
+    t.dot(n, rows, w, stride, &(struct gg_activation){x, q, d, s}, y);
+    return 0;
+}
+
+/* ---- Read probe ---- */
+
+enum { PROBE_CHUNK = 1 << 20, PROBE_STEP = 256, PROBE_AHEAD = 4096 };
+
+struct probe {
+    const uint8_t *p;
+    size_t bytes;
+    uint64_t sum;
+};
+
+static uint64_t sum_words(const uint8_t *p, size_t bytes) {
+    uint64_t sum[PROBE_STEP / 8] = {0}, total = 0; /* independent lanes: nothing waits but for memory */
+    size_t i = 0;
+    for (; i + PROBE_STEP <= bytes; i += PROBE_STEP) {
+        uint64_t words[PROBE_STEP / 8];
+        for (size_t line = 0; line < PROBE_STEP; line += 64) __builtin_prefetch(p + i + PROBE_AHEAD + line);
+        memcpy(words, p + i, sizeof words);
+        for (size_t k = 0; k < PROBE_STEP / 8; k++) sum[k] += words[k];
+    }
+    for (size_t k = 0; k < PROBE_STEP / 8; k++) total += sum[k];
+    for (; i + 8 <= bytes; i += 8) {
+        uint64_t word;
+        memcpy(&word, p + i, sizeof word);
+        total += word;
+    }
+    return total;
+}
+
+static void read_chunks(void *arg, struct gg_worker *worker) {
+    struct probe *probe = arg;
+    for (size_t i; (i = gg_take(worker) * PROBE_CHUNK) < probe->bytes;) {
+        const uint64_t sum = sum_words(probe->p + i, gg_min(PROBE_CHUNK, probe->bytes - i));
+        __atomic_add_fetch(&probe->sum, sum, __ATOMIC_RELAXED);
+    }
+}
+
+uint64_t gg_read_probe(const uint8_t *p, size_t bytes, int n_threads) {
+    struct probe probe = {.p = p, .bytes = bytes};
+    gg_pool_run(n_threads, read_chunks, &probe, NULL);
+    return probe.sum;
+}

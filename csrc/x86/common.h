@@ -1,0 +1,48 @@
+/* What the dot kernels of all x86 instruction sets share. */
+
+#ifndef GG_X86_COMMON_H
+#define GG_X86_COMMON_H
+
+#if !defined(__AVX2__) || !defined(__FMA__) || !defined(__F16C__)
+#error "compile with -mavx2 -mfma -mf16c"
+#endif
+
+#include <immintrin.h>
+
+#include "../convert.h"
+#include "../kernels.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE float f32(gg_f16 h) { return _cvtsh_ss(h); }
+INLINE __m128i load128(const void *p) { return _mm_loadu_si128(p); }
+INLINE __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
+INLINE __m256i low_bits(__m256i x, const int bits) {
+    return _mm256_and_si256(x, _mm256_set1_epi8((char)((1 << bits) - 1)));
+}
+
+/* Weights come from memory once: ask for those to come, across pages, where the hardware does not (never faults). */
+INLINE void prefetch(const uint8_t *w, const size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)w + 8192 + i, _MM_HINT_T0);
+}
+
+INLINE float sum8(__m256 x) {
+    __m128 y = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    y = _mm_add_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
+}
+
+INLINE __m256i nibbles(const uint8_t *qs) { /* of 16 bytes: 16 low, 16 high */
+    const __m128i q_u8 = load128(qs);
+    return low_bits(_mm256_inserti128_si256(_mm256_castsi128_si256(q_u8), _mm_srli_epi16(q_u8, 4), 1), 4);
+}
+
+/* 0xff in byte i where bit i is set. */
+INLINE __m256i bit_mask(uint32_t bits) {
+    const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bytes_u8 = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), byte_of);
+    const __m256i bit_u8 = _mm256_set1_epi64x((int64_t)0x8040201008040201);
+    return _mm256_cmpeq_epi8(_mm256_and_si256(bytes_u8, bit_u8), bit_u8);
+}
+
+#endif

@@ -1,0 +1,6 @@
+"""`python -m ggufpy.quantize IN.gguf OUT.gguf TYPE`: write a GGUF file anew in other types."""
+
+from ggufpy.commands.quantize import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
