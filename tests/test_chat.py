@@ -1,14 +1,19 @@
 """The chat: memory, KV reuse, and a context that fills up."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import random_llama
 from fakes import FakeEngine, FakeTokenizer, as_engine, as_tokenizer, collect, says
 
-from ggufpy.errors import ContextError
+from ggufpy.errors import ContextError, GgufpyError
+from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.chat import Chat
+from ggufpy.runtime.engine import Engine
 from ggufpy.runtime.sampler import SamplingParams
 from ggufpy.runtime.templates import ChatTemplate
+from ggufpy.tokenizers import load_tokenizer
 
 # Tokens that ChatML puts around a user message, and those that open an answer.
 USER, OPEN = 8, 11
@@ -66,6 +71,23 @@ def test_clear_forgets() -> None:
     collect(chat.ask("hi"))
     chat.clear()
     assert chat.turns == [] and collect(chat.regenerate()) == ""
+
+
+def test_a_closed_chat_makes_room_for_another(tmp_path: Path) -> None:
+    path = random_llama.write(tmp_path / "model.gguf", random_llama.arrays())
+    with GGUFFile.open(path) as file:
+        engine = Engine.load(file, n_ctx=64, n_seq=1, n_threads=1)
+        one, other = (
+            Chat(engine, load_tokenizer(file.metadata), ChatTemplate.from_metadata({}), SamplingParams())
+            for _ in range(2)
+        )
+        collect(one.ask("x"))
+        with pytest.raises(ContextError, match="more than 1 completion at once"):
+            collect(other.ask("x"))
+        one.close()
+        collect(other.ask("x"))
+        with pytest.raises(GgufpyError, match="was closed"):
+            collect(one.ask("x"))
 
 
 def test_a_stopped_answer_stays_as_far_as_it_came() -> None:

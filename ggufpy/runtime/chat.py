@@ -74,6 +74,10 @@ class Chat:
         """Forget all turns."""
         self.turns = []
 
+    def close(self) -> None:
+        """Give the KV cache back to the engine; nothing can be asked any more."""
+        self._transcript.close()
+
     def _answer(self, turns: list[Turn]) -> Generator[str, None, None]:
         fitting, prompt = self._fit(turns)
         self.dropped = (len(turns) - len(fitting)) // 2
