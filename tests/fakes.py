@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -52,7 +51,6 @@ class FakeFile:
     """As much of a model file as opening a model looks at."""
 
     path = Path("fake.gguf")
-    tensors = MappingProxyType({"token_embd.weight": SimpleNamespace(shape=(FakeTokenizer.n_vocab, 4))})
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self.metadata = metadata
@@ -94,7 +92,7 @@ class FakeEngine:
     evaluated: the tokens of each eval, with whether they were generated.
     """
 
-    n_vocab = FakeTokenizer.n_vocab
+    n_vocab = n_embeddings = FakeTokenizer.n_vocab
     n_embd = 4
     n_threads = 1
 

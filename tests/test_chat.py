@@ -73,14 +73,17 @@ def test_clear_forgets() -> None:
     assert chat.turns == [] and collect(chat.regenerate()) == ""
 
 
-def test_a_closed_chat_makes_room_for_another(tmp_path: Path) -> None:
+def test_a_closed_or_forgotten_chat_makes_room_for_another(tmp_path: Path) -> None:
     path = random_llama.write(tmp_path / "model.gguf", random_llama.arrays())
     with GGUFFile.open(path) as file:
-        engine = Engine.load(file, n_ctx=64, n_seq=1, n_threads=1)
-        one, other = (
-            Chat(engine, load_tokenizer(file.metadata), ChatTemplate.from_metadata({}), SamplingParams())
-            for _ in range(2)
-        )
+        engine = Engine.load(file, n_ctx=32, n_seq=1, n_threads=1)
+        template, tokenizer = ChatTemplate.from_metadata({}), load_tokenizer(file.metadata)
+
+        def chat() -> Chat:
+            return Chat(engine, tokenizer, template, SamplingParams(), max_tokens=1)
+
+        collect(chat().ask("x"))
+        one, other = chat(), chat()
         collect(one.ask("x"))
         with pytest.raises(ContextError, match="more than 1 completion at once"):
             collect(other.ask("x"))

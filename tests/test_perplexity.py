@@ -38,7 +38,7 @@ class Bytes:
 class Table:
     """An engine whose logits depend on the last token and its position only."""
 
-    n_vocab = 256
+    n_vocab = n_embeddings = 256
 
     def __init__(self, n_ctx: int) -> None:
         self.n_ctx = n_ctx

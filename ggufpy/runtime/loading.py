@@ -17,8 +17,7 @@ def check_vocabulary(file: GGUFFile, tokenizer: Tokenizer, engine: Engine) -> No
 
     More rows than tokens are padding, which some models have.
     """
-    embeddings = file.tensors["token_embd.weight"].shape[0]
-    tokens = tokenizer.n_vocab
+    embeddings, tokens = engine.n_embeddings, tokenizer.n_vocab
     if embeddings < tokens:
         problem = f"token_embd.weight has {embeddings} rows for a vocabulary of {tokens} tokens"
     elif engine.n_vocab < tokens:
