@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ggufpy.convert.json_files import parse_json
-from ggufpy.convert.stored import read_bytes, stored_tensor
 from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.gguf.stored import read_bytes, stored_tensor
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufpy.convert.stored import read_bytes, stored_tensor
 from ggufpy.convert.torch_pickle import PickledTensor, load_state_dict
 from ggufpy.errors import FormatError
+from ggufpy.gguf.stored import read_bytes, stored_tensor
 from ggufpy.gguf.tensors import TensorSource
 
 _MAX_PICKLE_BYTES = 64 << 20

@@ -10,7 +10,7 @@ import math
 import mmap
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +23,7 @@ from ggufpy.gguf.cursor import Cursor, quoted
 from ggufpy.gguf.layout import ALIGNMENT, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS, MAX_NAME_BYTES, padded
 from ggufpy.gguf.metadata import Metadata, read_metadata
 from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_paths
+from ggufpy.gguf.stored import stored_tensor
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Value, ValueType
@@ -57,16 +58,15 @@ class TensorInfo:
     byte_order: str
 
     def source(self) -> TensorSource:
-        """The rows as little-endian bytes.
+        """The rows as little-endian bytes, read when they are asked for.
 
         Raises UnsupportedModelError for types that ggufpy cannot swap, in big-endian files.
         """
-        row_bytes = self.type.row_bytes(self.shape[-1])
-        rows = self.data.reshape(math.prod(self.shape[:-1]), row_bytes)
+        stored = stored_tensor(self.name, self.shape, self.type, self.file, self.offset)
         if self.byte_order == "<":
-            return TensorSource(self.name, self.shape, self.type, lambda start, stop: rows[start:stop])
+            return stored
         swap = little_endian(self.type, self.name)
-        return TensorSource(self.name, self.shape, self.type, lambda start, stop: swap(rows[start:stop]))
+        return replace(stored, read=lambda start, stop: swap(stored.read(start, stop)))
 
 
 @dataclass(slots=True, eq=False)
