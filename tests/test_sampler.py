@@ -63,6 +63,13 @@ def test_seeds() -> None:
     assert draw(SamplingParams(temp=2.0), 50, []) != draw(SamplingParams(temp=2.0), 50, [])
 
 
+def test_any_top_k_will_do() -> None:
+    for top_k in (-(2**40), 2**40):
+        assert draw(SamplingParams(top_k=top_k, seed=5), 5, []) == draw(
+            SamplingParams(top_k=0, seed=5), 5, []
+        )
+
+
 def test_reset_starts_anew() -> None:
     sampler = Sampler(SamplingParams(seed=9, repeat_penalty=2.0))
     pointer = ffi.from_buffer("float[]", logits())

@@ -11,6 +11,8 @@ import numpy as np
 
 from ggufpy._kernels import ffi, lib
 
+_INT32_MAX = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -49,7 +51,7 @@ class Sampler:
                 "repeat_penalty": params.repeat_penalty,
                 "frequency_penalty": params.frequency_penalty,
                 "presence_penalty": params.presence_penalty,
-                "top_k": params.top_k,
+                "top_k": max(min(params.top_k, _INT32_MAX), 0),
             },
         )
         self.reset()
