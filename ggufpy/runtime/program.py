@@ -60,13 +60,13 @@ class Program:
         self.record.ops, self.record.n_ops = self._ops, len(plan.steps)
         self.record.precision = PRECISIONS[precision]
         self.record.max_rows, self.record.buffers = max_rows, self._table
-        arena = self._floats(plan.arena_width * max_rows)
-        self.record.arena = arena
+        arena = np.empty(plan.arena_width * max_rows, np.float32)
+        self.record.arena = self._pointer("float[]", arena)
         self._allocate_operands(plan, max_rows, n_threads)
         start = plan.output.offset * max_rows
-        self.logits: NDArray[np.float32] = self._kept_array(arena)[
-            start : start + max_rows * plan.output.width
-        ].reshape(max_rows, plan.output.width)
+        self.logits: NDArray[np.float32] = arena[start : start + max_rows * plan.output.width].reshape(
+            max_rows, plan.output.width
+        )
 
     def _allocate_operands(self, plan: Plan, max_rows: int, n_threads: int) -> None:
         inputs = [
@@ -87,36 +87,29 @@ class Program:
 
     def _pointer(self, c_type: str, array: NDArray[Any]) -> Any:
         pointer = ffi.from_buffer(c_type, array)
-        self._kept.append((pointer, array))
+        self._kept.append(pointer)  # it keeps the array
         return pointer
 
     def _floats(self, n: int) -> Any:
         return self._pointer("float[]", np.empty(n, np.float32))
 
-    def _kept_array(self, pointer: Any) -> NDArray[np.float32]:
-        array: NDArray[np.float32] = next(array for kept, array in self._kept if kept is pointer)
-        return array
-
-    def _vector(self, name: str) -> Any:
+    def _values(self, name: str) -> NDArray[np.float32]:
         """A small tensor as floats."""
         info = self._tensors[name]
-        _check_type(info)
-        values = np.empty(info.shape[-1], np.float32)
-        data = info.source().read(0, 1)
+        data, values = _data(info), np.empty(info.shape[-1], np.float32)
         status = lib.gg_expand(
             info.type, values.size, ffi.from_buffer(data), data.nbytes, ffi.from_buffer("float[]", values)
         )
         assert status == 0, name
-        return self._pointer("float[]", values)
+        return values
+
+    def _vector(self, name: str) -> Any:
+        return self._pointer("float[]", self._values(name))
 
     def _weight(self, record: Any, name: str) -> None:
         info = self._tensors[name]
-        _check_type(info)
+        data = _data(info)
         rows, columns = info.shape
-        # Little-endian data is used where it lies in the file; big-endian data is swapped into memory.
-        data = (
-            info.data if info.byte_order == "<" else np.ascontiguousarray(info.source().read(0, rows)).ravel()
-        )
         record.data = self._pointer("uint8_t[]", data)
         record.bytes, record.stride = data.nbytes, info.type.row_bytes(columns)
         record.type, record.n_in, record.n_out = info.type, columns, rows
@@ -159,7 +152,7 @@ class Program:
     def _fill_rope_table(self, op: Any, step: RopeTableStep) -> None:
         factors = None
         if step.factors:
-            factors = [float(x) for x in self._kept_array(self._vector(step.factors))]
+            factors = [float(x) for x in self._values(step.factors)]
             if not all(math.isfinite(x) and x > 0 for x in factors):
                 info = self._tensors[step.factors]
                 raise FormatError(
@@ -189,6 +182,17 @@ class Program:
 
 def _indices(values: Sequence[int]) -> list[int]:
     return [*values, *[-1] * (3 - len(values))]
+
+
+def _data(info: TensorInfo) -> NDArray[np.uint8]:
+    """The bytes of a tensor that can be run, as C reads them: flat and little-endian.
+
+    They are used where they lie in the file; only big-endian ones are swapped into memory.
+    """
+    _check_type(info)
+    if info.byte_order == "<":
+        return info.data
+    return np.ascontiguousarray(info.source().read(0, math.prod(info.shape[:-1]))).ravel()
 
 
 def _check_type(info: TensorInfo) -> None:
