@@ -14,7 +14,7 @@ from test_k_quants import (
     gaussian,
     heavy_tailed,
     identical,
-    matrix_of,
+    identical_in_files,
     one_sided,
     sizes,
     sparse,
@@ -23,7 +23,6 @@ from test_k_quants import (
 )
 
 from ggufpy.errors import FormatError
-from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import NEEDS_WEIGHTS, decode, encode
 from ggufpy.quants.iq_grids import grid
@@ -89,26 +88,7 @@ def test_zeros_do_no_more_harm_than_in_llama_cpp(type: GGMLType, weighted: bool)
 @needs_oracle
 @pytest.mark.parametrize("type, weighted", CASES, ids=label)
 def test_equal_to_what_llama_quantize_wrote(type: GGMLType, weighted: bool, shared: Path) -> None:
-    folder = shared / "conformance" / "quants"
-    name = type.name.lower() + ("-imatrix" if weighted else "")
-    same = blocks = 0
-    with (
-        GGUFFile.open(folder / "source-f32.gguf") as source,
-        GGUFFile.open(folder / "imatrix.gguf") as imatrix,
-        GGUFFile.open(folder / f"{name}.gguf") as theirs,
-    ):
-        for tensor in theirs.tensors.values():
-            if tensor.type is not type:
-                continue
-            x = source.tensors[tensor.name].data.view(np.float32).reshape(-1, tensor.shape[-1])
-            weights = matrix_of(imatrix, tensor.name) if weighted else None
-            ours = encode(x, type, weights).reshape(-1, type.block_bytes)
-            want = np.asarray(tensor.data).reshape(-1, type.block_bytes)
-            same, blocks = same + int((ours == want).all(axis=1).sum()), blocks + len(ours)
-            limit = 1.001 * squared_error(want, type, x, weights)
-            assert squared_error(ours, type, x, weights) <= limit, tensor.name
-    assert blocks > 0
-    assert same >= SAME_IN_FILES.get(type, 0.999) * blocks
+    assert identical_in_files(type, weighted, shared) >= SAME_IN_FILES.get(type, 0.999)
 
 
 @pytest.mark.parametrize("type", ROUND_TRIP_LIMITS, ids=label)

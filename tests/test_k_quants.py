@@ -103,6 +103,11 @@ def test_equal_to_llama_cpp(type: GGMLType, weighted: bool) -> None:
 @pytest.mark.parametrize("weighted", [False, True], ids=["alone", "weighted"])
 @pytest.mark.parametrize("type", [*K_TYPES, *SMALL_TYPES], ids=lambda type: type.label)
 def test_equal_to_what_llama_quantize_wrote(type: GGMLType, weighted: bool, shared: Path) -> None:
+    assert identical_in_files(type, weighted, shared) >= 0.999
+
+
+def identical_in_files(type: GGMLType, weighted: bool, shared: Path) -> float:
+    """The share of blocks that are llama-quantize's; on no tensor is the error more than 0.1 % larger."""
     folder = shared / "conformance" / "quants"
     name = type.name.lower() + ("-imatrix" if weighted else "")
     same = blocks = 0
@@ -122,7 +127,7 @@ def test_equal_to_what_llama_quantize_wrote(type: GGMLType, weighted: bool, shar
             limit = 1.001 * squared_error(want, type, x, weights)
             assert squared_error(ours, type, x, weights) <= limit, tensor.name
     assert blocks > 0
-    assert same >= 0.999 * blocks
+    return same / blocks
 
 
 def matrix_of(imatrix: GGUFFile, name: str) -> Floats | None:
