@@ -15,19 +15,21 @@ static inline float scalar_bf16(const uint8_t *p) { return gg_bf16_to_f32(gg_loa
 
 /* Four accumulators hide the latency of the FMA. */
 #define DOT_FLOAT(name, bytes, load)                                                                        \
-    void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride,                        \
-                             const struct gg_activation *x, float *y) {                                     \
-        for (size_t r = 0; r < rows; r++, w += stride) {                                                    \
-            vf acc[4] = {v_set1(0.0f), v_set1(0.0f), v_set1(0.0f), v_set1(0.0f)};                           \
-            size_t i = 0;                                                                                   \
-            for (; i + 4 * VL <= n; i += 4 * VL)                                                            \
-                for (size_t j = 0; j < 4; j++)                                                              \
-                    acc[j] = v_fma(load(w + (i + j * VL) * bytes), v_load(x->x + i + j * VL), acc[j]);      \
-            for (; i + VL <= n; i += VL) acc[0] = v_fma(load(w + i * bytes), v_load(x->x + i), acc[0]);     \
-            float sum = v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));                                       \
-            for (; i < n; i++) sum += scalar_##name(w + i * bytes) * x->x[i];                               \
-            y[r] = sum;                                                                                     \
-        }                                                                                                   \
+    static inline float row_##name(size_t n, const uint8_t *w, const float *x) {                            \
+        vf acc[4] = {v_set1(0.0f), v_set1(0.0f), v_set1(0.0f), v_set1(0.0f)};                               \
+        size_t i = 0;                                                                                       \
+        for (; i + 4 * VL <= n; i += 4 * VL)                                                                \
+            for (size_t j = 0; j < 4; j++)                                                                  \
+                acc[j] = v_fma(load(w + (i + j * VL) * bytes), v_load(x + i + j * VL), acc[j]);             \
+        for (; i + VL <= n; i += VL) acc[0] = v_fma(load(w + i * bytes), v_load(x + i), acc[0]);            \
+        float sum = v_sum((acc[0] + acc[1]) + (acc[2] + acc[3]));                                           \
+        for (; i < n; i++) sum += scalar_##name(w + i * bytes) * x[i];                                      \
+        return sum;                                                                                         \
+    }                                                                                                       \
+    void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,            \
+                             const struct gg_activation *x, float *y, size_t ldy) {                         \
+        for (size_t r = 0; r < rows; r++)                                                                   \
+            for (size_t c = 0; c < n_x; c++) y[c * ldy + r] = row_##name(n, w + r * stride, x[c].x);        \
     }
 
 DOT_FLOAT(f32, 4, load_f32)

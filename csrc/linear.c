@@ -12,6 +12,7 @@ enum {
     SLICE = 256,          /* and columns of them: 64 KB */
     CHUNK_BYTES = 524288, /* of weights taken at a time for generated rows: long runs keep the prefetchers busy */
     CHUNK_ROWS = 1024,
+    TOGETHER = 8, /* generated rows that share a reading of the weights */
 };
 
 struct job {
@@ -26,7 +27,7 @@ static size_t n_narrow(const struct job *j) { return j->narrow.last - j->narrow.
 
 size_t gg_linear_scratch(const gg_program *program) {
     const size_t rows = gg_round_up((size_t)program->max_rows, GG_LANES);
-    return PANEL * SLICE + 2 * PANEL * rows + 2 * CHUNK_ROWS;
+    return PANEL * SLICE + 2 * PANEL * rows + 2 * TOGETHER * CHUNK_ROWS;
 }
 
 static struct job make_job(const struct gg_run *run, const gg_op *op) {
@@ -122,23 +123,27 @@ static void wide_panel(const struct job *j, int k, size_t first, size_t n, float
 
 /* ---- Few rows ---- */
 
-static void multiply_chunk(const struct job *j, int k, size_t first, size_t n, const struct gg_activation *x, float *y) {
+/* y[i][CHUNK_ROWS] = weights first .. first + n times row i of n_x, plus bias. */
+static void multiply_chunk(const struct job *j, int k, size_t first, size_t n, size_t n_x,
+                           const struct gg_activation *x, float *y) {
     const gg_tensor *w = &j->op->weight[k];
-    gg_type(w->type).dot(j->n_in, n, w->data + first * w->stride, w->stride, x, y);
+    gg_type(w->type).dot(j->n_in, n, w->data + first * w->stride, w->stride, n_x, x, y, CHUNK_ROWS);
     const float *bias = j->op->bias[k];
-    for (size_t i = 0; bias && i < n; i++) y[i] += bias[first + i];
+    for (size_t c = 0; bias && c < n_x; c++)
+        for (size_t i = 0; i < n; i++) y[c * CHUNK_ROWS + i] += bias[first + i];
 }
 
 static void narrow_chunk(const struct job *j, int k, size_t first, size_t n, float *scratch) {
-    float *y = scratch, *up = y + CHUNK_ROWS;
-    for (size_t i = 0; i < n_narrow(j); i++) {
-        const struct gg_activation x = activation(j, i);
-        multiply_chunk(j, k, first, n, &x, y);
-        if (j->op->gated) {
-            multiply_chunk(j, 1, first, n, &x, up);
-            gg_k.silu_mul(n, y, up);
+    float *y = scratch, *up = y + TOGETHER * CHUNK_ROWS;
+    for (size_t i = 0, n_x; i < n_narrow(j); i += n_x) {
+        struct gg_activation x[TOGETHER];
+        for (n_x = 0; n_x < TOGETHER && i + n_x < n_narrow(j); n_x++) x[n_x] = activation(j, i + n_x);
+        multiply_chunk(j, k, first, n, n_x, x, y);
+        if (j->op->gated) multiply_chunk(j, 1, first, n, n_x, x, up);
+        for (size_t c = 0; c < n_x; c++) {
+            if (j->op->gated) gg_k.silu_mul(n, y + c * CHUNK_ROWS, up + c * CHUNK_ROWS);
+            add_and_store(j, k, j->narrow.first + i + c, first, n, y + c * CHUNK_ROWS, 1);
         }
-        add_and_store(j, k, j->narrow.first + i, first, n, y, 1);
     }
 }
 

@@ -25,7 +25,7 @@ int gg_dot(int32_t type, size_t n, size_t rows, const uint8_t *w, size_t bytes, 
     float *d = scratch, *s = d + n / 32;
     int8_t *q = (int8_t *)(s + n / 16);
     gg_k.quantize(n, x, q, d, s);
-    t.dot(n, rows, w, stride, &(struct gg_activation){x, q, d, s}, y);
+    t.dot(n, rows, w, stride, 1, &(struct gg_activation){x, q, d, s}, y, rows);
     return 0;
 }
 

@@ -196,21 +196,23 @@ INLINE __m256 add_32(__m256 sum_f32, __m256i products_i32, const float *scale, f
 }
 
 #define DOT(name, weights, scales)                                                                              \
-    void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride,                            \
-                             const struct gg_activation *x, float *y) {                                         \
-        for (size_t r = 0; r < rows; r++) {                                                                     \
-            const block_##name *b = (const block_##name *)(w + r * stride);                                     \
-            __m256 sum_f32[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};                                     \
-            for (size_t i = 0; i < n; i += weights, b++) {                                                      \
-                float scale[weights / 16];                                                                      \
-                if (i % 256 == 0) prefetch((const uint8_t *)b, 256 / weights * sizeof *b);                      \
-                scales(b, scale);                                                                               \
-                for (int k = 0; k < weights / 32; k++)                                                          \
-                    sum_f32[k % 2] = add_32(sum_f32[k % 2], products_##name(b, k, load256(x->q + i + 32 * k)),  \
-                                            scale + 2 * k, x->d[i / 32 + (size_t)k]);                           \
-            }                                                                                                   \
-            y[r] = sum8(_mm256_add_ps(sum_f32[0], sum_f32[1]));                                                 \
+    INLINE float row_##name(size_t n, const block_##name *b, const struct gg_activation *x) {                   \
+        __m256 sum_f32[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};                                         \
+        for (size_t i = 0; i < n; i += weights, b++) {                                                          \
+            float scale[weights / 16];                                                                          \
+            if (i % 256 == 0) prefetch((const uint8_t *)b, 256 / weights * sizeof *b);                          \
+            scales(b, scale);                                                                                   \
+            for (int k = 0; k < weights / 32; k++)                                                              \
+                sum_f32[k % 2] = add_32(sum_f32[k % 2], products_##name(b, k, load256(x->q + i + 32 * k)),      \
+                                        scale + 2 * k, x->d[i / 32 + (size_t)k]);                               \
         }                                                                                                       \
+        return sum8(_mm256_add_ps(sum_f32[0], sum_f32[1]));                                                     \
+    }                                                                                                           \
+    void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,                \
+                             const struct gg_activation *x, float *y, size_t ldy) {                             \
+        for (size_t r = 0; r < rows; r++)                                                                       \
+            for (size_t c = 0; c < n_x; c++)                                                                    \
+                y[c * ldy + r] = row_##name(n, (const block_##name *)(w + r * stride), x + c);                  \
     }
 
 DOT(iq1_s, 256, gg_iq1_s_scales)
