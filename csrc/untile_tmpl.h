@@ -4,17 +4,19 @@
 #include "simd.h"
 #include "transpose.h"
 
-/* VL outputs of `rows` rows: a square of c, transposed in registers. */
+/* VL outputs of `rows` rows: a square of c, transposed in registers (which take known bounds of all loops). */
 static inline void untile_square(size_t rows, const float *c, const float *bias, const float *add, size_t ldadd,
                                  float *y, size_t ldy) {
+    const vf bias_f32 = bias ? v_load(bias) : v_set1(0.0f);
     vf r[VL];
     for (int i = 0; i < VL; i++) r[i] = v_load(c + i * GG_LANES);
-    for (int i = 0; bias && i < VL; i++) r[i] += v_set1(bias[i]);
     v_transpose(r);
-    for (int j = 0; add && j < VL; j++) /* known bounds keep r in registers */
-        if ((size_t)j < rows) r[j] += v_load(add + (size_t)j * ldadd);
-    for (int j = 0; j < VL; j++)
-        if ((size_t)j < rows) v_store(y + (size_t)j * ldy, r[j]);
+    for (int j = 0; j < VL; j++) {
+        if ((size_t)j == rows) break;
+        vf sum_f32 = r[j] + bias_f32;
+        if (add) sum_f32 += v_load(add + (size_t)j * ldadd);
+        v_store(y + (size_t)j * ldy, sum_f32);
+    }
 }
 
 void GG_NAME(untile)(size_t m, size_t rows, const float *c, const float *bias, const float *add, size_t ldadd, float *y,
@@ -26,7 +28,7 @@ void GG_NAME(untile)(size_t m, size_t rows, const float *c, const float *bias, c
             untile_square(n, c + i * GG_LANES, bias ? bias + i : NULL, add ? add + i : NULL, ldadd, y + i, ldy);
         for (; i < m; i++)
             for (size_t row = 0; row < n; row++) {
-                const float sum = bias ? c[i * GG_LANES + row] + bias[i] : c[i * GG_LANES + row];
+                const float sum = c[i * GG_LANES + row] + (bias ? bias[i] : 0.0f);
                 y[row * ldy + i] = add ? sum + add[row * ldadd + i] : sum;
             }
     }
