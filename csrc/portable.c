@@ -4,8 +4,10 @@
 #error "this file is the baseline: compile it without -mavx or -march=native"
 #endif
 
+#include "bf16_tmpl.h"
 #include "dot_tmpl.h"
 #include "expand_tmpl.h"
 #include "float_tmpl.h"
 #include "gemm_i8_tmpl.h"
 #include "gemm_tmpl.h"
+#include "untile_tmpl.h"
