@@ -34,7 +34,15 @@ static inline vf v_load_f16(const uint8_t *p) {
 static inline vf v_load_i8(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
 }
-static inline void v_store_f16(uint16_t *p, vf x) {
+static inline vf v_load_i4(const uint8_t *p, int shift) { /* bits shift .. shift + 4 of bytes, less 8 */
+    const __m512i q_i32 = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    const vf values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm512_permutexvar_ps(_mm512_srl_epi32(q_i32, _mm_cvtsi32_si128(shift)), values);
+}
+static inline void v_store_i8(int8_t *p, vf x) { /* rounded to nearest even */
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+static inline void v_store_f16(uint8_t *p, vf x) {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 static inline vf v_load_bf16(const uint8_t *p) {
@@ -65,7 +73,17 @@ static inline vf v_load_f16(const uint8_t *p) {
 static inline vf v_load_i8(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
 }
-static inline void v_store_f16(uint16_t *p, vf x) {
+static inline vf v_load_i4(const uint8_t *p, int shift) {
+    const __m256i q_i32 = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    const __m256i low_i32 = _mm256_and_si256(_mm256_srl_epi32(q_i32, _mm_cvtsi32_si128(shift)), _mm256_set1_epi32(15));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(low_i32, _mm256_set1_epi32(8)));
+}
+static inline void v_store_i8(int8_t *p, vf x) {
+    const __m256i q_i32 = _mm256_cvtps_epi32(x);
+    const __m128i q_i16 = _mm_packs_epi32(_mm256_castsi256_si128(q_i32), _mm256_extracti128_si256(q_i32, 1));
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(q_i16, q_i16));
+}
+static inline void v_store_f16(uint8_t *p, vf x) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 static inline vf v_load_bf16(const uint8_t *p) {
@@ -111,8 +129,20 @@ static inline vf v_load_f16(const uint8_t *p) {
     return x;
 }
 static inline vf v_load_i8(const int8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
-static inline void v_store_f16(uint16_t *p, vf x) {
-    for (int i = 0; i < VL; i++) p[i] = gg_f32_to_f16(x[i]);
+static inline vf v_load_i4(const uint8_t *p, int shift) {
+    vf x;
+    for (int i = 0; i < VL; i++) x[i] = (float)((p[i] >> shift & 15) - 8);
+    return x;
+}
+static inline void v_store_i8(int8_t *p, vf x) {
+    const vf rounded = v_round(x);
+    for (int i = 0; i < VL; i++) p[i] = (int8_t)rounded[i];
+}
+static inline void v_store_f16(uint8_t *p, vf x) {
+    for (int i = 0; i < VL; i++) {
+        const gg_f16 h = gg_f32_to_f16(x[i]);
+        memcpy(p + 2 * i, &h, sizeof h);
+    }
 }
 static inline vf v_load_bf16(const uint8_t *p) {
     vf x;
@@ -126,6 +156,8 @@ static inline float v_hmax(vf x) {
 }
 
 #endif
+
+static inline vf v_abs(vf x) { return v_max(x, v_set1(0.0f) - x); }
 
 /* gg_<family>_<isa>, the name of a kernel that a template defines. */
 #define GG_PASTE(family, isa) gg_##family##_##isa
