@@ -3,7 +3,13 @@
  * A tile is some adjacent rows of a sequence; the query heads of its rows that share a KV head are the rows of two
  * products with that head's pages. Positions are taken in chunks of CHUNK: each has a softmax of its own, whose maximum,
  * sum and output, its state, is merged with those of the chunks before. So a chunk's state depends neither on the tile nor
- * on who computes it: where tiles are few, chunks are computed apart, and merged in order afterwards. */
+ * on who computes it, and the work can be divided at will:
+ *
+ *   rows    piece of work                why
+ *   many    a KV head of a tile          its pages stay in the cache for the tile's queries
+ *   few     a chunk, all KV heads        memory is the limit, and fastest read page by page, as it lies
+ *
+ * and where that makes too few pieces, a chunk of a KV head. Chunks that are computed apart are merged afterwards. */
 
 #include <math.h>
 #include <string.h>
@@ -12,16 +18,22 @@
 
 enum {
     CHUNK = 256,
+    PAGES = CHUNK / GG_LANES,
     TILE_QUERIES = 48,
-    SHARE = 8, /* pieces of work per thread, at least, where that is possible */
+    SHARE = 4, /* pieces of work per thread, at least, where that is possible */
 };
 
-/* One KV head of an op, for the queries of one tile. */
+/* KV heads head .. head + heads of an op, for the queries of one tile, ordered by KV head, row, head of the group. */
 struct tile {
-    size_t row, rows, head, group, queries; /* queries = rows * group, group = query heads per KV head */
-    size_t end;                             /* positions that the last row sees */
-    float *q, *s;                           /* f32[queries][head_dim], f32[queries][CHUNK] */
-    float *chunk, *all;                     /* states: f32[queries][state_floats]: output, maximum, sum */
+    size_t row, rows, head, heads, end;   /* end: positions that the last row sees */
+    size_t group, queries;                /* query heads per KV head; queries of a KV head: rows * group */
+    float *q, *s;                         /* f32[heads][queries][head_dim], f32[heads][queries][CHUNK] */
+    float *chunk, *all;                   /* states: f32[heads][queries][state_floats]: output, maximum, sum */
+};
+
+/* How an op's work is divided: into all chunks or none, and how many KV heads at a time. */
+struct division {
+    size_t chunks, heads;
 };
 
 /* ---- Shapes ---- */
@@ -40,8 +52,12 @@ size_t gg_attention_rows(const gg_program *program) {
     return rows ? rows : 1;
 }
 
+/* Queries of a tile that is worked on for all KV heads together, at most. */
+static size_t few_queries(const gg_op *op) { return op->n_head > TILE_QUERIES ? (size_t)op->n_head : TILE_QUERIES; }
+
 size_t gg_attention_scratch(const gg_program *program, const gg_op *op) {
-    const size_t queries = gg_attention_rows(program) * group(op);
+    size_t queries = gg_attention_rows(program) * group(op);
+    if (queries < few_queries(op)) queries = few_queries(op);
     return queries * ((size_t)op->head_dim + CHUNK + 2 * state_floats(op));
 }
 
@@ -56,16 +72,24 @@ size_t gg_partial_floats(const gg_program *program, size_t n_ctx) {
     return floats;
 }
 
-static struct tile make_tile(const struct gg_run *run, const gg_op *op, size_t i, size_t head, float *scratch) {
+/* Tile i, for KV heads head .. head + heads. */
+static struct tile make_tile(const struct gg_run *run, const gg_op *op, size_t i, size_t head, size_t heads,
+                             float *scratch) {
     const int32_t *place = run->program->tiles + 2 * i;
-    struct tile t = {.row = (size_t)place[0], .rows = (size_t)place[1], .head = head, .group = group(op)};
+    struct tile t = {.row = (size_t)place[0], .rows = (size_t)place[1], .head = head, .heads = heads, .group = group(op)};
     t.queries = t.rows * t.group;
     t.end = (size_t)run->batch->position[t.row + t.rows - 1] + 1;
     t.q = scratch;
-    t.s = t.q + t.queries * (size_t)op->head_dim;
-    t.chunk = t.s + t.queries * CHUNK;
-    t.all = t.chunk + t.queries * state_floats(op);
+    t.s = t.q + heads * t.queries * (size_t)op->head_dim;
+    t.chunk = t.s + heads * t.queries * CHUNK;
+    t.all = t.chunk + heads * t.queries * state_floats(op);
     return t;
+}
+
+/* Row of the batch and query head of query i of a tile. */
+static size_t row_of(const struct tile *t, size_t i) { return t->row + i % t->queries / t->group; }
+static size_t head_of(const struct tile *t, size_t i) {
+    return (t->head + i / t->queries) * t->group + i % t->group;
 }
 
 /* ---- One chunk ---- */
@@ -76,18 +100,18 @@ static float score_scale(const gg_op *op, int32_t position) {
 
 static void load_queries(const struct gg_run *run, const gg_op *op, const struct tile *t) {
     const size_t n = (size_t)op->head_dim;
-    for (size_t i = 0; i < t->queries; i++) {
-        const size_t head = t->head * t->group + i % t->group, row = t->row + i / t->group;
-        memcpy(t->q + i * n, gg_row(run, op->src[0], row) + head * n, n * sizeof *t->q);
-        gg_k.scale(n, score_scale(op, run->batch->position[row]), t->q + i * n);
+    for (size_t i = 0; i < t->heads * t->queries; i++) {
+        memcpy(t->q + i * n, gg_row(run, op->src[0], row_of(t, i)) + head_of(t, i) * n, n * sizeof *t->q);
+        gg_k.scale(n, score_scale(op, run->batch->position[row_of(t, i)]), t->q + i * n);
     }
 }
 
 /* Scores of `n` positions from `first` on to weights; each query sees those up to its own. */
 static void weigh(const struct gg_run *run, const gg_op *op, const struct tile *t, size_t first, size_t n,
                   float *states) {
-    for (size_t i = 0; i < t->queries; i++) {
-        const size_t seen = (size_t)run->batch->position[t->row + i / t->group] + 1, size = gg_round_up(n, GG_LANES);
+    const size_t size = gg_round_up(n, GG_LANES);
+    for (size_t i = 0; i < t->heads * t->queries; i++) {
+        const size_t seen = (size_t)run->batch->position[row_of(t, i)] + 1;
         float *s = t->s + i * CHUNK, *state = states + i * state_floats(op);
         memset(state, 0, width(op) * sizeof *state);
         if (seen > first) {
@@ -101,30 +125,36 @@ static void weigh(const struct gg_run *run, const gg_op *op, const struct tile *
 
 /* States of all queries over the chunk that begins at `first`. */
 static void attend_chunk(const struct gg_run *run, const gg_op *op, const struct tile *t, size_t first, float *states) {
-    const size_t n = gg_min(CHUNK, t->end - first), dim = (size_t)op->head_dim;
     const struct gg_cache_type keys = gg_cache_type(op->cache.k_type), values = gg_cache_type(op->cache.v_type);
-    for (size_t i = 0; i < n; i += GG_LANES) {
-        const size_t page = gg_page(run->batch, t->row, first + i);
-        keys.scores(t->queries, dim, t->q, dim, gg_keys(op, page, t->head), t->s + i, CHUNK);
-    }
+    const size_t n = gg_min(CHUNK, t->end - first), pages = gg_round_up(n, GG_LANES) / GG_LANES;
+    const size_t dim = (size_t)op->head_dim, rows = t->queries, ldo = state_floats(op);
+    size_t page[PAGES + 1];
+    for (size_t i = 0; i < pages; i++) page[i] = gg_page(run->batch, t->row, first + i * GG_LANES);
+    page[pages] = page[0]; /* prefetched behind the last, in vain */
+    for (size_t i = 0; i < pages; i++)
+        for (size_t h = 0; h < t->heads; h++)
+            keys.scores(rows, dim, t->q + h * rows * dim, dim, gg_keys(op, page[i], t->head + h),
+                        t->s + h * rows * CHUNK + i * GG_LANES, CHUNK,
+                        h + 1 < t->heads ? gg_keys(op, page[i], t->head + h + 1) : gg_keys(op, page[i + 1], t->head));
     weigh(run, op, t, first, n, states);
-    for (size_t i = 0; i < n; i += GG_LANES) {
-        const size_t page = gg_page(run->batch, t->row, first + i);
-        values.values(t->queries, gg_min(GG_LANES, n - i), t->s + i, CHUNK, gg_values(op, page, t->head), width(op),
-                      states, state_floats(op));
-    }
+    for (size_t i = 0; i < pages; i++)
+        for (size_t h = 0; h < t->heads; h++)
+            values.values(rows, gg_min(GG_LANES, n - i * GG_LANES), t->s + h * rows * CHUNK + i * GG_LANES, CHUNK,
+                          gg_values(op, page[i], t->head + h), width(op), states + h * rows * ldo, ldo,
+                          h + 1 < t->heads ? gg_values(op, page[i], t->head + h + 1)
+                                           : gg_values(op, page[i + 1], t->head));
 }
 
 /* ---- All chunks ---- */
 
 static void clear(const gg_op *op, const struct tile *t) {
-    memset(t->all, 0, t->queries * state_floats(op) * sizeof *t->all);
-    for (size_t i = 0; i < t->queries; i++) *max_of(op, t->all + i * state_floats(op)) = -INFINITY;
+    memset(t->all, 0, t->heads * t->queries * state_floats(op) * sizeof *t->all);
+    for (size_t i = 0; i < t->heads * t->queries; i++) *max_of(op, t->all + i * state_floats(op)) = -INFINITY;
 }
 
 /* One more chunk enters the states of all queries. */
 static void merge(const gg_op *op, const struct tile *t, float *states) {
-    for (size_t i = 0; i < t->queries; i++) {
+    for (size_t i = 0; i < t->heads * t->queries; i++) {
         float *part = states + i * state_floats(op), *all = t->all + i * state_floats(op);
         if (*sum_of(op, part) == 0.0f) continue; /* the query sees nothing of it */
         const float max = fmaxf(*max_of(op, part), *max_of(op, all));
@@ -137,11 +167,10 @@ static void merge(const gg_op *op, const struct tile *t, float *states) {
 
 static void finish(const struct gg_run *run, const gg_op *op, const struct tile *t) {
     const size_t n = (size_t)op->value_dim;
-    for (size_t i = 0; i < t->queries; i++) {
-        const size_t head = t->head * t->group + i % t->group;
+    for (size_t i = 0; i < t->heads * t->queries; i++) {
         float *out = t->all + i * state_floats(op);
         gg_k.scale(n, 1.0f / *sum_of(op, out), out);
-        memcpy(gg_row(run, op->dst[0], t->row + i / t->group) + head * n, out, n * sizeof *out);
+        memcpy(gg_row(run, op->dst[0], row_of(t, i)) + head_of(t, i) * n, out, n * sizeof *out);
     }
 }
 
@@ -157,38 +186,44 @@ static void attend(const struct gg_run *run, const gg_op *op, const struct tile 
 
 /* ---- Chunks apart ---- */
 
-/* Where chunk `chunk` of `chunks` leaves its states. */
+/* Where chunk `chunk` leaves its states. */
 static float *partial(const struct gg_run *run, const gg_op *op, const struct tile *t, size_t chunk, size_t chunks) {
-    const size_t before = t->row * (size_t)op->n_head * chunks;
-    return run->program->partials + (before + (chunk * (size_t)op->n_kv + t->head) * t->queries) * state_floats(op);
+    const size_t n_head = (size_t)op->n_head, before = (t->row * chunks + chunk * t->rows) * n_head;
+    return run->program->partials + (before + t->head * t->queries) * state_floats(op);
 }
 
-/* Into how many chunks all tiles are divided; 1: none is, as the tiles are many or there is no room. */
-static size_t chunks_apart(const struct gg_run *run, const gg_op *op, const struct gg_worker *worker) {
+static struct division divide(const struct gg_run *run, const gg_op *op, const struct gg_worker *worker) {
     const gg_batch *b = run->batch;
-    if (worker->n_threads == 1 || run->n_tiles * (size_t)op->n_kv >= SHARE * (size_t)worker->n_threads) return 1;
-    size_t end = 0;
+    const size_t heads = (size_t)op->n_kv, least = SHARE * (size_t)worker->n_threads;
+    size_t end = 0, longest = 0; /* positions of a sequence, rows of a tile */
     for (int32_t row = 0; row < b->n_rows; row++)
         if ((size_t)b->position[row] >= end) end = (size_t)b->position[row] + 1;
-    const size_t needed = (size_t)b->n_rows * (size_t)op->n_head * n_chunks(end) * state_floats(op);
-    return needed <= run->program->partial_floats ? n_chunks(end) : 1;
+    for (size_t i = 0; i < run->n_tiles; i++)
+        if ((size_t)run->program->tiles[2 * i + 1] > longest) longest = (size_t)run->program->tiles[2 * i + 1];
+    const size_t chunks = n_chunks(end), floats = (size_t)(b->n_rows * op->n_head) * chunks * state_floats(op);
+    if (floats <= run->program->partial_floats) {
+        if (longest * (size_t)op->n_head <= few_queries(op) && run->n_tiles * chunks >= least)
+            return (struct division){chunks, heads};
+        if (chunks > 1 && run->n_tiles * heads < least) return (struct division){chunks, 1};
+    }
+    return (struct division){1, 1};
 }
 
-static int attend_apart(const struct gg_run *run, const gg_op *op, size_t chunks, struct gg_worker *worker,
+static int attend_apart(const struct gg_run *run, const gg_op *op, struct division by, struct gg_worker *worker,
                         float *scratch) {
-    const size_t heads = (size_t)op->n_kv;
-    for (size_t i; (i = gg_take(worker)) < run->n_tiles * chunks * heads;) {
-        const struct tile t = make_tile(run, op, i / heads / chunks, i % heads, scratch);
-        const size_t chunk = i / heads % chunks;
+    const size_t heads = (size_t)op->n_kv, parts = heads / by.heads;
+    for (size_t i; (i = gg_take(worker)) < run->n_tiles * by.chunks * parts;) {
+        const size_t chunk = i / parts % by.chunks, head = i % parts * by.heads;
+        const struct tile t = make_tile(run, op, i / parts / by.chunks, head, by.heads, scratch);
         if (chunk * CHUNK >= t.end) continue;
         load_queries(run, op, &t);
-        attend_chunk(run, op, &t, chunk * CHUNK, partial(run, op, &t, chunk, chunks));
+        attend_chunk(run, op, &t, chunk * CHUNK, partial(run, op, &t, chunk, by.chunks));
     }
     if (gg_barrier(worker)) return 1;
     for (size_t i; (i = gg_take(worker)) < run->n_tiles * heads;) {
-        const struct tile t = make_tile(run, op, i / heads, i % heads, scratch);
+        const struct tile t = make_tile(run, op, i / heads, i % heads, 1, scratch);
         clear(op, &t);
-        for (size_t chunk = 0; chunk * CHUNK < t.end; chunk++) merge(op, &t, partial(run, op, &t, chunk, chunks));
+        for (size_t chunk = 0; chunk * CHUNK < t.end; chunk++) merge(op, &t, partial(run, op, &t, chunk, by.chunks));
         finish(run, op, &t);
     }
     return gg_barrier(worker);
@@ -206,11 +241,11 @@ static void store_tiles(const struct gg_run *run, const gg_op *op, struct gg_wor
 int gg_attention(const struct gg_run *run, const gg_op *op, struct gg_worker *worker, float *scratch) {
     store_tiles(run, op, worker, scratch);
     if (gg_barrier(worker)) return 1;
-    const size_t chunks = chunks_apart(run, op, worker), items = run->n_tiles * (size_t)op->n_kv;
-    if (chunks > 1) return attend_apart(run, op, chunks, worker, scratch);
+    const struct division by = divide(run, op, worker);
+    if (by.chunks > 1) return attend_apart(run, op, by, worker, scratch);
+    const size_t heads = (size_t)op->n_kv, items = run->n_tiles * heads;
     for (size_t i; (i = gg_take(worker)) < items;) { /* the longest first, so that all threads finish together */
-        const size_t last = items - 1 - i;
-        const struct tile t = make_tile(run, op, last / (size_t)op->n_kv, last % (size_t)op->n_kv, scratch);
+        const struct tile t = make_tile(run, op, (items - 1 - i) / heads, (items - 1 - i) % heads, 1, scratch);
         attend(run, op, &t);
     }
     return gg_barrier(worker);

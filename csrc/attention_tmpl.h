@@ -31,10 +31,11 @@ INLINE vf value_lanes_q4_0(const uint8_t *p, size_t l, size_t column) {
     return v_load_i4(p + l * 16 + column % 16, (int)(column / 16 * 4));
 }
 
-/* acc[i] += sum over l < k of a[i][l] * row l, for 2 * VL columns. */
+/* acc[i] += sum over l < k of a[i][l] * row l, for 2 * VL columns. k * step bytes from `next` on are asked for. */
 INLINE void multiply(const int rows, size_t k, const float *a, size_t lda, const uint8_t *panel, size_t column,
-                     load_fn *load, vf acc[][2]) {
+                     load_fn *load, const uint8_t *next, const size_t step, vf acc[][2]) {
     for (size_t l = 0; l < k; l++) {
+        __builtin_prefetch(next + l * step);
         const vf b0 = load(panel, l, column), b1 = load(panel, l, column + VL);
         for (int i = 0; i < rows; i++) {
             const vf w = v_set1(a[(size_t)i * lda + l]);
@@ -56,13 +57,15 @@ INLINE size_t rows_together(size_t m) { return m >= MOST ? MOST : m >= 4 ? 4 : m
 
 /* Blocks have panels of 32 rows: the scales of a panel, one per position, apply to its sums. */
 INLINE void score_rows(const int rows, size_t k, const float *q, size_t ldq, const uint8_t *keys, float *s, size_t lds,
-                       load_fn *load, const size_t panel_bytes, const int blocks) {
+                       const uint8_t *next, load_fn *load, const size_t panel_bytes, const int blocks) {
     for (size_t column = 0; column < GG_LANES; column += 2 * VL)
         for (size_t l = 0; l < k; l += blocks ? 32 : k) {
-            const uint8_t *panel = keys + (blocks ? l / 32 * panel_bytes : 0);
+            const size_t first = blocks ? l / 32 * panel_bytes : 0;
+            const uint8_t *panel = keys + first;
             vf acc[MOST][2];
             for (int i = 0; i < rows; i++) acc[i][0] = acc[i][1] = v_set1(0.0f);
-            multiply(rows, blocks ? 32 : k, q + l, ldq, panel + (blocks ? DELTAS : 0), column, load, acc);
+            multiply(rows, blocks ? 32 : k, q + l, ldq, panel + (blocks ? DELTAS : 0), column, load,
+                     next + first, panel_bytes / 32, acc);
             for (int j = 0; j < 2; j++) {
                 const vf d_f32 = blocks ? v_load_f16(panel + 2 * (column + (size_t)j * VL)) : v_set1(1.0f);
                 for (int i = 0; i < rows; i++) {
@@ -74,13 +77,13 @@ INLINE void score_rows(const int rows, size_t k, const float *q, size_t ldq, con
 }
 
 INLINE void scores(size_t m, size_t k, const float *q, size_t ldq, const uint8_t *keys, float *s, size_t lds,
-                   load_fn *load, const size_t panel_bytes, const int blocks) {
+                   const uint8_t *next, load_fn *load, const size_t panel_bytes, const int blocks) {
     for (size_t i = 0, rows; i < m; i += rows, q += rows * ldq, s += rows * lds) {
         rows = rows_together(m - i);
-        if (rows == MOST) score_rows(MOST, k, q, ldq, keys, s, lds, load, panel_bytes, blocks);
-        else if (rows == 4) score_rows(4, k, q, ldq, keys, s, lds, load, panel_bytes, blocks);
-        else if (rows == 2) score_rows(2, k, q, ldq, keys, s, lds, load, panel_bytes, blocks);
-        else score_rows(1, k, q, ldq, keys, s, lds, load, panel_bytes, blocks);
+        if (rows == MOST) score_rows(MOST, k, q, ldq, keys, s, lds, next, load, panel_bytes, blocks);
+        else if (rows == 4) score_rows(4, k, q, ldq, keys, s, lds, next, load, panel_bytes, blocks);
+        else if (rows == 2) score_rows(2, k, q, ldq, keys, s, lds, next, load, panel_bytes, blocks);
+        else score_rows(1, k, q, ldq, keys, s, lds, next, load, panel_bytes, blocks);
     }
 }
 
@@ -88,7 +91,7 @@ INLINE void scores(size_t m, size_t k, const float *q, size_t ldq, const uint8_t
 
 /* Blocks: their scales, one per position, apply to the positions' weights. */
 INLINE void value_rows(const int rows, size_t n, const float *p, size_t ldp, const uint8_t *panel, float *out,
-                       size_t ldo, load_fn *load, const int blocks) {
+                       size_t ldo, const uint8_t *next, load_fn *load, const size_t panel_bytes, const int blocks) {
     float scaled[MOST * GG_LANES];
     if (blocks) {
         for (size_t j = 0; j < GG_LANES; j += VL)
@@ -100,34 +103,34 @@ INLINE void value_rows(const int rows, size_t n, const float *p, size_t ldp, con
         vf acc[MOST][2];
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < 2; j++) acc[i][j] = v_load(out + (size_t)i * ldo + column + (size_t)j * VL);
-        multiply(rows, n, p, ldp, panel, column, load, acc);
+        multiply(rows, n, p, ldp, panel, column, load, next, panel_bytes / 32, acc);
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < 2; j++) v_store(out + (size_t)i * ldo + column + (size_t)j * VL, acc[i][j]);
     }
 }
 
 INLINE void values(size_t m, size_t n, const float *p, size_t ldp, const uint8_t *panel, size_t width, float *out,
-                   size_t ldo, load_fn *load, const size_t panel_bytes, const int blocks) {
-    for (size_t c = 0; c < width; c += GG_LANES, panel += panel_bytes)
+                   size_t ldo, const uint8_t *next, load_fn *load, const size_t panel_bytes, const int blocks) {
+    for (size_t c = 0; c < width; c += GG_LANES, panel += panel_bytes, next += panel_bytes)
         for (size_t i = 0, rows; i < m; i += rows) {
             const float *weight = p + i * ldp;
             float *y = out + i * ldo + c;
             rows = rows_together(m - i);
-            if (rows == MOST) value_rows(MOST, n, weight, ldp, panel, y, ldo, load, blocks);
-            else if (rows == 4) value_rows(4, n, weight, ldp, panel, y, ldo, load, blocks);
-            else if (rows == 2) value_rows(2, n, weight, ldp, panel, y, ldo, load, blocks);
-            else value_rows(1, n, weight, ldp, panel, y, ldo, load, blocks);
+            if (rows == MOST) value_rows(MOST, n, weight, ldp, panel, y, ldo, next, load, panel_bytes, blocks);
+            else if (rows == 4) value_rows(4, n, weight, ldp, panel, y, ldo, next, load, panel_bytes, blocks);
+            else if (rows == 2) value_rows(2, n, weight, ldp, panel, y, ldo, next, load, panel_bytes, blocks);
+            else value_rows(1, n, weight, ldp, panel, y, ldo, next, load, panel_bytes, blocks);
         }
 }
 
-#define PRODUCTS(name, key_lanes, value_lanes, panel_bytes, blocks)                                                  \
-    void GG_NAME(scores_##name)(size_t m, size_t k, const float *q, size_t ldq, const uint8_t *keys, float *s,   \
-                                size_t lds) {                                                                    \
-        scores(m, k, q, ldq, keys, s, lds, key_lanes, panel_bytes, blocks);                                        \
-    }                                                                                                            \
-    void GG_NAME(values_##name)(size_t m, size_t n, const float *p, size_t ldp, const uint8_t *panels,           \
-                                size_t width, float *out, size_t ldo) {                                          \
-        values(m, n, p, ldp, panels, width, out, ldo, value_lanes, panel_bytes, blocks);                           \
+#define PRODUCTS(name, key_lanes, value_lanes, panel_bytes, blocks)                                            \
+    void GG_NAME(scores_##name)(size_t m, size_t k, const float *q, size_t ldq, const uint8_t *keys, float *s, \
+                                size_t lds, const uint8_t *next) {                                             \
+        scores(m, k, q, ldq, keys, s, lds, next, key_lanes, panel_bytes, blocks);                              \
+    }                                                                                                          \
+    void GG_NAME(values_##name)(size_t m, size_t n, const float *p, size_t ldp, const uint8_t *panels,         \
+                                size_t width, float *out, size_t ldo, const uint8_t *next) {                   \
+        values(m, n, p, ldp, panels, width, out, ldo, next, value_lanes, panel_bytes, blocks);                 \
     }
 
 PRODUCTS(f32, lanes_f32, lanes_f32, 32 * 128, 0)
