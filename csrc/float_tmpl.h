@@ -35,9 +35,12 @@ void GG_NAME(softmax)(size_t n, size_t size, float *s, float *max, float *sum) {
     vf max_f32 = v_set1(-INFINITY), sum_f32 = v_set1(0.0f);
     for (size_t i = 0; i < end; i += VL) max_f32 = v_max(max_f32, v_load(s + i));
     *max = v_hmax(max_f32);
-    for (size_t i = 0; i < end; i += VL) v_store(s + i, v_exp(v_load(s + i) - v_set1(*max)));
+    for (size_t i = 0; i < end; i += VL) { /* what is behind n adds less than 1e-36 */
+        const vf e = v_exp(v_load(s + i) - v_set1(*max));
+        v_store(s + i, e);
+        sum_f32 += e;
+    }
     for (size_t i = n; i < size; i++) s[i] = 0.0f;
-    for (size_t i = 0; i < end; i += VL) sum_f32 += v_load(s + i);
     *sum = v_sum(sum_f32);
 }
 
@@ -64,18 +67,17 @@ void GG_NAME(rope)(size_t n, const float *t, float *x) {
 void GG_NAME(quantize)(size_t n, const float *x, int8_t *q, float *d, float *s) {
     for (size_t b = 0; b < n / 32; b++, x += 32, q += 32) {
         vf max_f32 = v_set1(0.0f);
-        for (int i = 0; i < 32; i += VL) {
-            const vf v = v_load(x + i);
-            max_f32 = v_max(max_f32, v_max(v, v_set1(0.0f) - v));
-        }
+        for (int i = 0; i < 32; i += VL) max_f32 = v_max(max_f32, v_abs(v_load(x + i)));
         const float max = v_hmax(max_f32), inverse = max > 0.0f ? 127.0f / max : 0.0f;
         d[b] = max / 127.0f;
-        float rounded[32];
-        for (int i = 0; i < 32; i += VL) v_store(rounded + i, v_round(v_load(x + i) * v_set1(inverse)));
         for (int half = 0; half < 2; half++) {
-            int sum = 0;
-            for (int i = half * 16; i < half * 16 + 16; i++) sum += q[i] = (int8_t)rounded[i];
-            s[2 * b + (size_t)half] = d[b] * (float)sum;
+            vf sum_f32 = v_set1(0.0f); /* of whole numbers: exact */
+            for (int i = 16 * half; i < 16 * half + 16; i += VL) {
+                const vf rounded = v_round(v_load(x + i) * v_set1(inverse));
+                v_store_i8(q + i, rounded);
+                sum_f32 += rounded;
+            }
+            s[2 * b + (size_t)half] = d[b] * v_sum(sum_f32);
         }
     }
 }

@@ -25,9 +25,7 @@ static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf v_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-static inline vf v_exp2i(vf n) { /* 2^n for whole n in [-126, 127] */
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtps_epi32(n + v_set1(127.0f)), 23));
-}
+static inline vf v_ldexp(vf x, vf n) { return _mm512_scalef_ps(x, n); } /* x 2^n for whole n in [-126, 127] */
 static inline vf v_load_f16(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
@@ -64,8 +62,8 @@ static inline vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 static inline vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline vf v_round(vf x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-static inline vf v_exp2i(vf n) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtps_epi32(n + v_set1(127.0f)), 23));
+static inline vf v_ldexp(vf x, vf n) {
+    return x * _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtps_epi32(n + v_set1(127.0f)), 23));
 }
 static inline vf v_load_f16(const uint8_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
@@ -122,7 +120,7 @@ static inline vf v_round(vf x) { /* for |x| < 2^22: the addition drops the fract
     const vf magic = v_set1(12582912.0f);
     return (x + magic) - magic;
 }
-static inline vf v_exp2i(vf n) { return (vf)(__builtin_convertvector(n + v_set1(127.0f), vi) << 23); }
+static inline vf v_ldexp(vf x, vf n) { return x * (vf)(__builtin_convertvector(n + v_set1(127.0f), vi) << 23); }
 static inline vf v_load_f16(const uint8_t *p) {
     vf x;
     for (int i = 0; i < VL; i++) x[i] = gg_f16_to_f32(gg_load_u16(p + 2 * i));
@@ -157,12 +155,12 @@ static inline float v_hmax(vf x) {
 
 #endif
 
-static inline vf v_abs(vf x) { return v_max(x, v_set1(0.0f) - x); }
-
 /* gg_<family>_<isa>, the name of a kernel that a template defines. */
 #define GG_PASTE(family, isa) gg_##family##_##isa
 #define GG_PASTE2(family, isa) GG_PASTE(family, isa)
 #define GG_NAME(family) GG_PASTE2(family, GG_ISA)
+
+static inline vf v_abs(vf x) { return v_max(x, v_set1(0.0f) - x); }
 
 /* exp(x) to 2 ULP for x in [-87.3, 88.0]; smaller x give exp(-87.3), larger ones exp(88.0).
  * x = n ln 2 + r; the polynomial is Taylor's to r^7 with |r| <= ln 2 / 2, its remainder below 1e-8. */
@@ -179,7 +177,7 @@ static inline vf v_exp(vf x) {
     p = v_fma(p, r, v_set1(0.5f));
     p = v_fma(p, r, v_set1(1.0f));
     p = v_fma(p, r, v_set1(1.0f));
-    return p * v_exp2i(n);
+    return v_ldexp(p, n);
 }
 
 #endif
