@@ -22,13 +22,15 @@ PAGE = lib.GG_LANES  # positions
 CACHE_TYPES = (GGMLType.F32, GGMLType.F16, GGMLType.BF16, GGMLType.Q8_0, GGMLType.Q4_0)
 
 
-def cache_type(name: str | int) -> GGMLType:
+def cache_type(name: str | int | None, default: GGMLType) -> GGMLType:
     """The type that a KV cache shall have, by name or number; raises GgufpyError if it cannot."""
+    if name is None:
+        return default
     for type in CACHE_TYPES:
         if name == type or (isinstance(name, str) and name.lower() == type.label):
             return type
     known = ", ".join(type.label for type in CACHE_TYPES)
-    raise GgufpyError(f"a KV cache cannot have type '{str(name):.40}', choose one of {known}")
+    raise GgufpyError(f"a KV cache cannot have type '{name!s:.40}', choose one of {known}")
 
 
 @dataclass(frozen=True, slots=True)

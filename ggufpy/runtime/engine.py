@@ -102,8 +102,8 @@ class Engine:
         """Make the model in `file` ready to run; its weights are used where they lie.
 
         n_ctx: positions per sequence, None for the model's own; n_seq: sequences that the cache has room for;
-        n_batch: rows computed together; precision: "fast", "exact" or "int8"; type_k, type_v: what the KV cache
-        keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or ggml's number of one, None for f16 (f32 if exact).
+        n_batch: rows computed together; precision: "fast", "exact" or "int8"; type_k, type_v: what the KV
+        cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or ggml's number, None for f16 (f32 if exact).
         Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
         """
         if precision not in PRECISIONS:
@@ -117,7 +117,7 @@ class Engine:
             if value is not None and value < 1:
                 raise GgufpyError(f"{name} is {value}, must be at least 1")
         default = GGMLType.F32 if precision == "exact" else GGMLType.F16
-        types = cache_type(default if type_k is None else type_k), cache_type(default if type_v is None else type_v)
+        types = cache_type(type_k, default), cache_type(type_v, default)
         return cls(file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision, types)
 
     def new_sequence(self) -> Sequence:
