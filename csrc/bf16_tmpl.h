@@ -58,13 +58,16 @@ static inline vf v_bf16(vf low, vf high) {
 
 #endif
 
-void GG_NAME(store_bf16)(size_t n, const float *x, uint16_t *y) {
+void GG_NAME(store_bf16)(size_t n, const float *x, uint8_t *y) {
     size_t i = 0;
     for (; i + 2 * VL <= n; i += 2 * VL) {
         const vf bits = v_bf16(v_load(x + i), v_load(x + i + VL));
-        memcpy(y + i, &bits, sizeof bits);
+        memcpy(y + 2 * i, &bits, sizeof bits);
     }
-    for (; i < n; i++) y[i] = gg_f32_to_bf16(x[i]);
+    for (; i < n; i++) {
+        const uint16_t h = gg_f32_to_bf16(x[i]);
+        memcpy(y + 2 * i, &h, sizeof h);
+    }
 }
 
 /* 2 * VL columns of up to VL rows: a square of pairs, transposed in registers (which take known bounds of all loops). */

@@ -29,32 +29,31 @@ void GG_NAME(silu_mul)(size_t n, float *gate, const float *up) {
     memcpy(gate + i, a, (n - i) * sizeof *a);
 }
 
-float GG_NAME(softmax)(size_t n, float *s, float *max, float *sum) {
-    enum { N = GG_LANES / VL };
-    for (size_t i = n; i < GG_LANES; i++) s[i] = -INFINITY;
-    vf x[N], m_f32 = v_set1(*max);
-    for (int j = 0; j < N; j++) m_f32 = v_max(m_f32, x[j] = v_load(s + j * VL));
-    const float m = v_hmax(m_f32);
-    float c = 1.0f;
-    if (m != *max) { /* exp(-inf) on the first step, where *sum is 0 */
-        float shift[VL] = {0};
-        shift[0] = *max - m;
-        v_store(shift, v_exp(v_load(shift)));
-        c = *max == -INFINITY ? 0.0f : shift[0];
+void GG_NAME(softmax)(size_t n, size_t size, float *s, float *max, float *sum) {
+    const size_t end = (n + GG_LANES - 1) / GG_LANES * GG_LANES;
+    for (size_t i = n; i < end; i++) s[i] = -INFINITY;
+    vf max_f32 = v_set1(-INFINITY), sum_f32 = v_set1(0.0f);
+    for (size_t i = 0; i < end; i += VL) max_f32 = v_max(max_f32, v_load(s + i));
+    *max = v_hmax(max_f32);
+    for (size_t i = 0; i < end; i += VL) { /* what is behind n adds less than 1e-36 */
+        const vf e = v_exp(v_load(s + i) - v_set1(*max));
+        v_store(s + i, e);
+        sum_f32 += e;
     }
-    vf sum_f32 = v_set1(0.0f);
-    for (int j = 0; j < N; j++) v_store(s + j * VL, v_exp(x[j] - v_set1(m)));
-    for (size_t i = n; i < GG_LANES; i++) s[i] = 0.0f;
-    for (int j = 0; j < N; j++) sum_f32 += v_load(s + j * VL);
-    *max = m;
-    *sum = *sum * c + v_sum(sum_f32);
-    return c;
+    for (size_t i = n; i < size; i++) s[i] = 0.0f;
+    *sum = v_sum(sum_f32);
 }
 
 void GG_NAME(scale)(size_t n, float c, float *x) {
     size_t i = 0;
     for (; i + VL <= n; i += VL) v_store(x + i, v_load(x + i) * v_set1(c));
     for (; i < n; i++) x[i] *= c;
+}
+
+void GG_NAME(blend)(size_t n, float a, const float *x, float b, float *y) {
+    size_t i = 0;
+    for (; i + VL <= n; i += VL) v_store(y + i, v_load(x + i) * v_set1(a) + v_load(y + i) * v_set1(b));
+    for (; i < n; i++) y[i] = x[i] * a + y[i] * b;
 }
 
 void GG_NAME(rope)(size_t n, const float *t, float *x) {
@@ -65,27 +64,20 @@ void GG_NAME(rope)(size_t n, const float *t, float *x) {
     }
 }
 
-void GG_NAME(store_f16)(size_t n, const float *x, uint16_t *y) {
-    size_t i = 0;
-    for (; i + VL <= n; i += VL) v_store_f16(y + i, v_load(x + i));
-    for (; i < n; i++) y[i] = gg_f32_to_f16(x[i]);
-}
-
 void GG_NAME(quantize)(size_t n, const float *x, int8_t *q, float *d, float *s) {
     for (size_t b = 0; b < n / 32; b++, x += 32, q += 32) {
         vf max_f32 = v_set1(0.0f);
-        for (int i = 0; i < 32; i += VL) {
-            const vf v = v_load(x + i);
-            max_f32 = v_max(max_f32, v_max(v, v_set1(0.0f) - v));
-        }
+        for (int i = 0; i < 32; i += VL) max_f32 = v_max(max_f32, v_abs(v_load(x + i)));
         const float max = v_hmax(max_f32), inverse = max > 0.0f ? 127.0f / max : 0.0f;
         d[b] = max / 127.0f;
-        float rounded[32];
-        for (int i = 0; i < 32; i += VL) v_store(rounded + i, v_round(v_load(x + i) * v_set1(inverse)));
         for (int half = 0; half < 2; half++) {
-            int sum = 0;
-            for (int i = half * 16; i < half * 16 + 16; i++) sum += q[i] = (int8_t)rounded[i];
-            s[2 * b + (size_t)half] = d[b] * (float)sum;
+            vf sum_f32 = v_set1(0.0f); /* of whole numbers: exact */
+            for (int i = 16 * half; i < 16 * half + 16; i += VL) {
+                const vf rounded = v_round(v_load(x + i) * v_set1(inverse));
+                v_store_i8(q + i, rounded);
+                sum_f32 += rounded;
+            }
+            s[2 * b + (size_t)half] = d[b] * v_sum(sum_f32);
         }
     }
 }

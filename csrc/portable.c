@@ -5,6 +5,7 @@
 #endif
 
 #include "bf16_tmpl.h"
+#include "attention_tmpl.h"
 #include "dot_tmpl.h"
 #include "expand_tmpl.h"
 #include "float_tmpl.h"

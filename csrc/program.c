@@ -59,12 +59,12 @@ static int run_op(const struct gg_run *run, const gg_op *op, struct gg_worker *w
     }
 }
 
-/* Adjacent rows of one sequence, at most GG_TILE_ROWS of them, make a tile. */
-static size_t make_tiles(const gg_batch *b, int32_t *tiles) {
+/* Adjacent rows of one sequence, at most `most` of them, make a tile. */
+static size_t make_tiles(const gg_batch *b, int32_t most, int32_t *tiles) {
     size_t n = 0;
     for (int32_t row = 0; row < b->n_rows; row++) {
         int32_t *last = n ? tiles + 2 * (n - 1) : NULL;
-        if (last && b->sequence[last[0]] == b->sequence[row] && last[1] < GG_TILE_ROWS) {
+        if (last && b->sequence[last[0]] == b->sequence[row] && last[1] < most) {
             last[1]++;
         } else {
             tiles[2 * n] = row, tiles[2 * n + 1] = 1;
@@ -78,7 +78,7 @@ static void run_ops(void *arg, struct gg_worker *worker) {
     struct gg_run *run = arg;
     const gg_program *p = run->program;
     float *scratch = p->scratch + (size_t)worker->index * p->scratch_floats;
-    if (worker->index == 0) run->n_tiles = make_tiles(run->batch, p->tiles);
+    if (worker->index == 0) run->n_tiles = make_tiles(run->batch, (int32_t)gg_attention_rows(p), p->tiles);
     if (gg_barrier(worker)) return;
     for (int32_t i = 0; i < p->n_ops; i++)
         if (run_op(run, &p->ops[i], worker, scratch)) return;
@@ -88,7 +88,7 @@ size_t gg_scratch_floats(const gg_program *program) {
     size_t floats = gg_linear_scratch(program);
     for (int32_t i = 0; i < program->n_ops; i++)
         if (program->ops[i].kind == GG_OP_ATTENTION) {
-            const size_t needed = gg_attention_scratch(&program->ops[i]);
+            const size_t needed = gg_attention_scratch(program, &program->ops[i]);
             if (needed > floats) floats = needed;
         }
     return gg_round_up(floats, 16);
@@ -107,6 +107,19 @@ static int weights_are_whole(const gg_program *p, const gg_op *op) {
     return 1;
 }
 
+static int is_page(int32_t type, size_t heads, size_t n, size_t bytes) {
+    const struct gg_cache_type t = gg_cache_type(type);
+    return t.weights && n % t.weights == 0 && bytes == GG_LANES * heads * (n / t.weights * t.bytes);
+}
+
+static int cache_is_whole(const gg_op *op) {
+    const gg_cache *c = &op->cache;
+    const size_t heads = (size_t)op->n_kv, width = gg_round_up((size_t)op->value_dim, GG_LANES);
+    return is_page(c->k_type, heads, (size_t)op->head_dim, c->k_page_bytes) &&
+           is_page(c->v_type, heads, width, c->v_page_bytes) &&
+           (size_t)op->value_dim % gg_cache_type(c->v_type).weights == 0;
+}
+
 static int batch_fits(const gg_batch *b, const gg_op *op) {
     for (int32_t row = 0; row < b->n_rows; row++) {
         if (op->kind == GG_OP_EMBED && (b->token[row] < 0 || b->token[row] >= op->weight[0].n_out)) return 0;
@@ -121,6 +134,8 @@ static int is_sound(const gg_program *p, const gg_batch *b) {
     if (b->n_rows > p->max_rows || b->n_out > b->n_rows || b->n_prompt > b->n_rows) return 0;
     for (int32_t i = 0; i < p->n_ops; i++)
         if (!weights_are_whole(p, &p->ops[i]) || !batch_fits(b, &p->ops[i])) return 0;
+    for (int32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == GG_OP_ATTENTION && !cache_is_whole(&p->ops[i])) return 0;
     return 1;
 }
 

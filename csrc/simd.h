@@ -29,16 +29,22 @@ static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf v_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-static inline vf v_exp2i(vf n) { /* 2^n for whole n in [-126, 127] */
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtps_epi32(n + v_set1(127.0f)), 23));
-}
+static inline vf v_ldexp(vf x, vf n) { return _mm512_scalef_ps(x, n); } /* x 2^n for whole n in [-126, 127] */
 static inline vf v_load_f16(const uint8_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
 static inline vf v_load_i8(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
 }
-static inline void v_store_f16(uint16_t *p, vf x) {
+static inline vf v_load_i4(const uint8_t *p, int shift) { /* bits shift .. shift + 4 of bytes, less 8 */
+    const __m512i q_i32 = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    const vf values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm512_permutexvar_ps(_mm512_srl_epi32(q_i32, _mm_cvtsi32_si128(shift)), values);
+}
+static inline void v_store_i8(int8_t *p, vf x) { /* rounded to nearest even */
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+static inline void v_store_f16(uint8_t *p, vf x) {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 static inline vf v_load_bf16(const uint8_t *p) {
@@ -60,8 +66,8 @@ static inline vf v_fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
 static inline vf v_max(vf a, vf b) { return _mm256_max_ps(a, b); }
 static inline vf v_min(vf a, vf b) { return _mm256_min_ps(a, b); }
 static inline vf v_round(vf x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-static inline vf v_exp2i(vf n) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtps_epi32(n + v_set1(127.0f)), 23));
+static inline vf v_ldexp(vf x, vf n) {
+    return x * _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtps_epi32(n + v_set1(127.0f)), 23));
 }
 static inline vf v_load_f16(const uint8_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
@@ -69,7 +75,17 @@ static inline vf v_load_f16(const uint8_t *p) {
 static inline vf v_load_i8(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
 }
-static inline void v_store_f16(uint16_t *p, vf x) {
+static inline vf v_load_i4(const uint8_t *p, int shift) {
+    const __m256i q_i32 = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+    const __m256i low_i32 = _mm256_and_si256(_mm256_srl_epi32(q_i32, _mm_cvtsi32_si128(shift)), _mm256_set1_epi32(15));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(low_i32, _mm256_set1_epi32(8)));
+}
+static inline void v_store_i8(int8_t *p, vf x) {
+    const __m256i q_i32 = _mm256_cvtps_epi32(x);
+    const __m128i q_i16 = _mm_packs_epi32(_mm256_castsi256_si128(q_i32), _mm256_extracti128_si256(q_i32, 1));
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packs_epi16(q_i16, q_i16));
+}
+static inline void v_store_f16(uint8_t *p, vf x) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 static inline vf v_load_bf16(const uint8_t *p) {
@@ -108,15 +124,27 @@ static inline vf v_round(vf x) { /* for |x| < 2^22: the addition drops the fract
     const vf magic = v_set1(12582912.0f);
     return (x + magic) - magic;
 }
-static inline vf v_exp2i(vf n) { return (vf)(__builtin_convertvector(n + v_set1(127.0f), vi) << 23); }
+static inline vf v_ldexp(vf x, vf n) { return x * (vf)(__builtin_convertvector(n + v_set1(127.0f), vi) << 23); }
 static inline vf v_load_f16(const uint8_t *p) {
     vf x;
     for (int i = 0; i < VL; i++) x[i] = gg_f16_to_f32(gg_load_u16(p + 2 * i));
     return x;
 }
 static inline vf v_load_i8(const int8_t *p) { return (vf){p[0], p[1], p[2], p[3]}; }
-static inline void v_store_f16(uint16_t *p, vf x) {
-    for (int i = 0; i < VL; i++) p[i] = gg_f32_to_f16(x[i]);
+static inline vf v_load_i4(const uint8_t *p, int shift) {
+    vf x;
+    for (int i = 0; i < VL; i++) x[i] = (float)((p[i] >> shift & 15) - 8);
+    return x;
+}
+static inline void v_store_i8(int8_t *p, vf x) {
+    const vf rounded = v_round(x);
+    for (int i = 0; i < VL; i++) p[i] = (int8_t)rounded[i];
+}
+static inline void v_store_f16(uint8_t *p, vf x) {
+    for (int i = 0; i < VL; i++) {
+        const gg_f16 h = gg_f32_to_f16(x[i]);
+        memcpy(p + 2 * i, &h, sizeof h);
+    }
 }
 static inline vf v_load_bf16(const uint8_t *p) {
     vf x;
@@ -136,6 +164,8 @@ static inline float v_hmax(vf x) {
 #define GG_PASTE2(family, isa) GG_PASTE(family, isa)
 #define GG_NAME(family) GG_PASTE2(family, GG_ISA)
 
+static inline vf v_abs(vf x) { return v_max(x, v_set1(0.0f) - x); }
+
 /* exp(x) to 2 ULP for x in [-87.3, 88.0]; smaller x give exp(-87.3), larger ones exp(88.0).
  * x = n ln 2 + r; the polynomial is Taylor's to r^7 with |r| <= ln 2 / 2, its remainder below 1e-8. */
 static inline vf v_exp(vf x) {
@@ -151,7 +181,7 @@ static inline vf v_exp(vf x) {
     p = v_fma(p, r, v_set1(0.5f));
     p = v_fma(p, r, v_set1(1.0f));
     p = v_fma(p, r, v_set1(1.0f));
-    return p * v_exp2i(n);
+    return v_ldexp(p, n);
 }
 
 #endif

@@ -119,7 +119,7 @@ static void multiply_bf16(const struct slice *s, union panel *panel, float *c) {
     memset(row + s->width, 0, (width - s->width) * sizeof *row);
     for (size_t r = 0; r < s->n; r++) {
         gg_expand_weights(&s->type, s->width, weights(s, r), row);
-        gg_k.store_bf16(width, row, panel->bf16.w + r * LONG_SLICE);
+        gg_k.store_bf16(width, row, (uint8_t *)(panel->bf16.w + r * LONG_SLICE));
     }
     const uint16_t *b = (const uint16_t *)(const void *)operand(s->j, GG_BF16_PAIRS, 0) + s->i * GG_LANES;
     gg_k.gemm_bf16(s->n, width, panel->bf16.w, LONG_SLICE, gg_n_tiles(s->j), b, padded(s->j->n_in) * GG_LANES, c,

@@ -25,23 +25,6 @@ static int same_u16(const char *what, size_t n, const uint16_t *want, const uint
     return 1;
 }
 
-static int check_store_bf16(gg_store_bf16_fn *ref, gg_store_bf16_fn *new, double *ns) {
-    enum { MAX = 4096 };
-    static uint16_t want[MAX];
-    for (size_t n = 0; n <= MAX; n = next_size(n)) {
-        float *x = floats(0, n);
-        uint16_t *got = guarded(1, n * sizeof *got);
-        fill_all_kinds(x, n);
-        for (size_t i = 0; i + 8 <= n; i += 8) x[i] = gg_bits_f32(gg_f32_bits(x[i]) & 0xffff8000); /* ties */
-        ref(n, x, want);
-        new(n, x, got);
-        if (!same_u16("store_bf16", n, want, got)) return 0;
-    }
-    float *x = floats(0, MAX);
-    TIME(ns, new(MAX, x, want));
-    return 1;
-}
-
 static int check_pack_bf16(gg_pack_bf16_fn *ref, gg_pack_bf16_fn *new, double *ns) {
     enum { K = 100, PAD = 5, BIG = 1024 };
     static uint16_t want[K * GG_LANES];

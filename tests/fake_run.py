@@ -29,7 +29,7 @@ class SlowEngine(FakeEngine):
         return token
 
 
-def load(file: object, *, n_ctx: int | None, n_threads: int | None) -> SlowEngine:
+def load(file: object, *, n_ctx: int | None, **options: object) -> SlowEngine:
     return SlowEngine(says(answer), n_ctx or 512)
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from ggufpy._kernels import lib
 from ggufpy.errors import ContextError
+from ggufpy.gguf.types import GGMLType
 from ggufpy.runtime.cache import PAGE, KVCache, LayerShape, Sequence
 
 
 def make(n_pages: int = 4) -> KVCache:
-    return KVCache([LayerShape(2, 64, 48)], n_pages, lib.GG_CACHE_F16)
+    return KVCache([LayerShape(2, 48, 64)], n_pages, GGMLType.F16, GGMLType.Q8_0)
 
 
 def grow(sequence: Sequence, n: int) -> None:

@@ -177,9 +177,10 @@ def test_the_command_prints_a_line_or_json(
     monkeypatch.setattr("ggufpy.commands.perplexity.Engine.load", load)
     monkeypatch.setattr("ggufpy.commands.perplexity.load_tokenizer", lambda metadata: Bytes())
     arguments = ["-m", "model.gguf", "-f", str(text), "-c", "16", "-t", "2", "--precision", "exact"]
+    arguments += ["-ctk", "q8_0"]
     assert command.main(arguments) == 0
     assert capsys.readouterr().out.startswith("PPL = ")
-    assert loaded == {"n_ctx": 16, "n_threads": 2, "precision": "exact"}
+    assert loaded == {"n_ctx": 16, "n_threads": 2, "precision": "exact", "type_k": "q8_0", "type_v": None}
     assert command.main([*arguments, "--chunks", "1"]) == 0
     assert "(7 tokens in 1 chunks of 16" in capsys.readouterr().out
     assert command.main([*arguments, "-o", "json"]) == 0

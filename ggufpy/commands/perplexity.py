@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ggufpy.commands.console import run_command
+from ggufpy.commands.run_options import cache_options
 from ggufpy.evaluate.perplexity import SMALLEST_CONTEXT, Perplexity, perplexity, read_text, text_chunks
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     option("-t", "--threads", type=int, metavar="N", help="default: one per physical core")
     option("--chunks", type=int, metavar="N", help="stop after so many contexts")
     option("--precision", choices=("exact", "fast", "int8"), default="fast", help="default: fast")
+    cache_options(option)
     option("-o", "--output", choices=("text", "json"), default="text", help="default: text")
     arguments = parser.parse_args(argv)
     for name, value, least in (
@@ -53,6 +55,8 @@ def _perplexity(arguments: argparse.Namespace) -> int:
             n_ctx=arguments.ctx_size,
             n_threads=arguments.threads,
             precision=arguments.precision,
+            type_k=arguments.cache_type_k,
+            type_v=arguments.cache_type_v,
         )
         check_vocabulary(file, tokenizer, engine)
         with _progress() as progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,7 @@ def run_parser() -> argparse.ArgumentParser:
     context = f"tokens of context; 0: the model's own; default: that, up to {LARGEST_DEFAULT_CONTEXT}"
     limit("-c", "--ctx-size", type=int, metavar="N", help=context)
     limit("-t", "--threads", type=int, metavar="N", help="default: one per physical core")
+    cache_options(limit)
     draw = parser.add_argument_group(
         "sampling", "default: what the file says, else the number here"
     ).add_argument
@@ -55,6 +56,13 @@ def run_parser() -> argparse.ArgumentParser:
     draw("--repeat-penalty", type=float, metavar="R", help="for tokens that came lately; 1.0")
     draw("-s", "--seed", type=int, default=-1, metavar="N", help="-1: another one each time")
     return parser
+
+
+def cache_options(option: Callable[..., Any]) -> None:
+    """Add the options for the types of the KV cache."""
+    for letter, name in (("k", "keys"), ("v", "values")):
+        text = f"what the KV cache keeps of {name}: f32, f16, bf16, q8_0 or q4_0; default: f16"
+        option(f"-ct{letter}", f"--cache-type-{letter}", metavar="TYPE", help=text)
 
 
 def check_options(arguments: argparse.Namespace) -> None:

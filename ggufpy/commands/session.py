@@ -31,7 +31,11 @@ class Session:
         self.name = str(file.metadata.get("general.name", file.path.stem))
         self.tokenizer = load_tokenizer(file.metadata)
         self.engine = Engine.load(
-            file, n_ctx=context_size(arguments, file.metadata), n_threads=arguments.threads
+            file,
+            n_ctx=context_size(arguments, file.metadata),
+            n_threads=arguments.threads,
+            type_k=arguments.cache_type_k,
+            type_v=arguments.cache_type_v,
         )
         check_vocabulary(file, self.tokenizer, self.engine)
         self.params = sampling_params(arguments, file.metadata)

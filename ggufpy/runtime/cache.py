@@ -14,15 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
-from ggufpy.errors import ContextError
+from ggufpy.errors import ContextError, GgufpyError
+from ggufpy.gguf.types import GGMLType
 
 PAGE = lib.GG_LANES  # positions
 
-# Type in gg_cache: NumPy's type.
-_TYPES: dict[int, type[np.float32] | type[np.float16]] = {
-    lib.GG_CACHE_F32: np.float32,
-    lib.GG_CACHE_F16: np.float16,
-}
+CACHE_TYPES = (GGMLType.F32, GGMLType.F16, GGMLType.BF16, GGMLType.Q8_0, GGMLType.Q4_0)
+
+
+def cache_type(name: str | int | None, default: GGMLType) -> GGMLType:
+    """The type that a KV cache shall have, by name or number; raises GgufpyError if it cannot."""
+    if name is None:
+        return default
+    for type in CACHE_TYPES:
+        if name == type or (isinstance(name, str) and name.lower() == type.label):
+            return type
+    known = ", ".join(type.label for type in CACHE_TYPES)
+    raise GgufpyError(f"a KV cache cannot have type '{name!s:.40}', choose one of {known}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +45,14 @@ class LayerShape:
 class KVCache:
     """Pages for all layers of a model; memory is taken by the system as pages are first written."""
 
-    def __init__(self, layers: list[LayerShape], n_pages: int, type: int) -> None:
-        self._type = type
+    def __init__(self, layers: list[LayerShape], n_pages: int, type_k: GGMLType, type_v: GGMLType) -> None:
+        self._type_k, self._type_v = type_k, type_v
         self._n_pages = n_pages
         self._n_used = 0  # pages that were taken at least once; those beyond have no memory yet
         self._free: list[int] = []
         self._references = Counter[int]()
         try:
-            self._pools = [_pools(layer, n_pages, _TYPES[type]) for layer in layers]
+            self._pools = [_pools(layer, n_pages, type_k, type_v) for layer in layers]
         except MemoryError:
             raise ContextError(
                 f"there is no memory for a KV cache of {n_pages * PAGE} tokens; choose a smaller context"
@@ -58,7 +66,8 @@ class KVCache:
         (k, v), (k_pointer, v_pointer) = self._pools[layer], self._pointers[layer]
         record.k, record.v = k_pointer, v_pointer
         record.k_page_bytes, record.v_page_bytes = k[0].nbytes, v[0].nbytes
-        record.n_pages, record.type = self._n_pages, self._type
+        record.n_pages = self._n_pages
+        record.k_type, record.v_type = self._type_k, self._type_v
 
     def take(self) -> int:
         """A free page; raises ContextError if there is none."""
@@ -146,8 +155,17 @@ class Sequence:
         self.truncate(0)
 
 
-def _pools(layer: LayerShape, n_pages: int, dtype: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-    """K and V of a layer: (pages, heads, values, positions) and (pages, heads, positions, values)."""
+def _pools(
+    layer: LayerShape, n_pages: int, type_k: GGMLType, type_v: GGMLType
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """K and V of a layer: (pages, bytes of a page)."""
+    for type, length, name in ((type_k, layer.key_length, "key"), (type_v, layer.value_length, "value")):
+        if length % type.block_size:
+            raise GgufpyError(
+                f"a KV cache of type {type.label} needs {name}s of a multiple of {type.block_size} values, "
+                f"this model's have {length}; choose f16 or bf16"
+            )
     width = -(-layer.value_length // PAGE) * PAGE
-    k = np.zeros((n_pages, layer.kv_heads, layer.key_length, PAGE), dtype)
-    return k, np.zeros((n_pages, layer.kv_heads, PAGE, width), dtype)
+    rows = layer.kv_heads * PAGE
+    k = np.zeros((n_pages, rows * type_k.row_bytes(layer.key_length)), np.uint8)
+    return k, np.zeros((n_pages, rows * type_v.row_bytes(width)), np.uint8)

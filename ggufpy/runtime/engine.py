@@ -15,11 +15,12 @@ from ggufpy._kernels import ffi, lib
 from ggufpy.architectures import Architecture, architecture
 from ggufpy.errors import GgufpyError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
+from ggufpy.gguf.types import GGMLType
 from ggufpy.graph import Graph
 from ggufpy.graph.hyperparameters import Hyperparameters
 from ggufpy.graph.trace import Attention
 from ggufpy.runtime.background import run_interruptibly
-from ggufpy.runtime.cache import PAGE, KVCache, LayerShape, Sequence
+from ggufpy.runtime.cache import PAGE, KVCache, LayerShape, Sequence, cache_type
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
 from ggufpy.runtime.plan import make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
@@ -43,7 +44,14 @@ class Engine:
     """Runs one model for any number of sequences."""
 
     def __init__(
-        self, file: GGUFFile, n_ctx: int, n_seq: int, n_threads: int, n_batch: int, precision: str
+        self,
+        file: GGUFFile,
+        n_ctx: int,
+        n_seq: int,
+        n_threads: int,
+        n_batch: int,
+        precision: str,
+        cache_types: tuple[GGMLType, GGMLType],
     ) -> None:
         apply_isa_setting()
         source = str(file.path)
@@ -60,16 +68,13 @@ class Engine:
             for node in graph.nodes
             if isinstance(node, Attention)
         ]
-        self._cache = KVCache(
-            layers,
-            n_seq * -(-self.n_ctx // PAGE),
-            lib.GG_CACHE_F32 if precision == "exact" else lib.GG_CACHE_F16,
-        )
+        self._cache = KVCache(layers, n_seq * -(-self.n_ctx // PAGE), *cache_types)
         self._program = Program(
             make_plan(graph, output),
             file.tensors,
             self._cache,
             max_rows=self.n_batch,
+            n_ctx=self.n_ctx,
             n_threads=n_threads,
             precision=precision,
         )
@@ -91,11 +96,14 @@ class Engine:
         n_threads: int | None = None,
         n_batch: int = 512,
         precision: str = "fast",
+        type_k: str | int | None = None,
+        type_v: str | int | None = None,
     ) -> Engine:
         """Make the model in `file` ready to run; its weights are used where they lie.
 
         n_ctx: positions per sequence, None for the model's own; n_seq: sequences that the cache has room for;
-        n_batch: rows computed together; precision: "fast", "exact" or "int8".
+        n_batch: rows computed together; precision: "fast", "exact" or "int8"; type_k, type_v: what the KV
+        cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or ggml's number, None for f16 (f32 if exact).
         Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
         """
         if precision not in PRECISIONS:
@@ -108,7 +116,9 @@ class Engine:
         }.items():
             if value is not None and value < 1:
                 raise GgufpyError(f"{name} is {value}, must be at least 1")
-        return cls(file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision)
+        default = GGMLType.F32 if precision == "exact" else GGMLType.F16
+        types = cache_type(type_k, default), cache_type(type_v, default)
+        return cls(file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision, types)
 
     def new_sequence(self) -> Sequence:
         """An empty sequence; close it to give its pages back."""

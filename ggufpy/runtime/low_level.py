@@ -47,6 +47,8 @@ class LowLevel:
         chat_format: str | None = None,
         verbose: bool = False,
         precision: str = "fast",
+        type_k: str | int | None = None,
+        type_v: str | int | None = None,
     ) -> None:
         if n_ctx < 0:
             raise ValueError(f"n_ctx={n_ctx}: a number of tokens, or 0 for the model's own context")
@@ -66,6 +68,8 @@ class LowLevel:
                 n_threads=n_threads,
                 n_batch=n_batch,
                 precision=precision,
+                type_k=type_k,
+                type_v=type_v,
             )
             check_vocabulary(self._file, self._tokenizer, engine)
             self._pool = TranscriptPool(engine, keep_logits=logits_all, room_for=_SEQUENCES)
