@@ -8,5 +8,6 @@
 #include "../dot_tmpl.h"
 #include "../expand_tmpl.h"
 #include "../float_tmpl.h"
+#include "../gemm_i8_tmpl.h"
 #include "../gemm_tmpl.h"
 #include "../untile_tmpl.h"
