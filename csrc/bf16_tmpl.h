@@ -70,7 +70,7 @@ void GG_NAME(store_bf16)(size_t n, const float *x, uint8_t *y) {
     }
 }
 
-/* 2 * VL columns of up to VL rows: a square of pairs, transposed in registers (which take known bounds of all loops). */
+/* 2 * VL columns of up to VL rows: a square of pairs, transposed in registers (which take known bounds of loops). */
 static inline void pack_square(size_t rows, const float *x, size_t stride, uint16_t *b) {
     vf r[VL];
     for (int j = 0; j < VL; j++) {
