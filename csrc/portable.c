@@ -8,3 +8,7 @@
 #include "expand_tmpl.h"
 #include "float_tmpl.h"
 #include "gemm_tmpl.h"
+#include "peak_tmpl.h"
+
+uint64_t gg_peak_i8_c(size_t rounds) { return 0 * rounds; }
+uint64_t gg_peak_bf16_c(size_t rounds) { return 0 * rounds; }

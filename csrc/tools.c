@@ -70,3 +70,28 @@ uint64_t gg_read_probe(const uint8_t *p, size_t bytes, int n_threads) {
     gg_pool_run(n_threads, read_chunks, &probe, NULL);
     return probe.sum;
 }
+
+/* ---- Peak probe ---- */
+
+enum { PEAK_ROUNDS = 4096 };
+
+struct peak {
+    gg_peak_fn *loop;
+    size_t pieces;
+    uint64_t done;
+};
+
+static void run_pieces(void *arg, struct gg_worker *worker) {
+    struct peak *peak = arg;
+    while (gg_take(worker) < peak->pieces) {
+        const uint64_t done = peak->loop(PEAK_ROUNDS);
+        __atomic_add_fetch(&peak->done, done, __ATOMIC_RELAXED);
+    }
+}
+
+uint64_t gg_peak_probe(int arithmetic, size_t pieces, int n_threads) {
+    gg_peak_fn *const loops[] = {gg_k.peak_f32, gg_k.peak_i8, gg_k.peak_bf16};
+    struct peak peak = {.loop = loops[arithmetic], .pieces = pieces};
+    gg_pool_run(n_threads, run_pieces, &peak, NULL);
+    return peak.done;
+}

@@ -8,3 +8,4 @@
 #include "../expand_tmpl.h"
 #include "../float_tmpl.h"
 #include "../gemm_tmpl.h"
+#include "../peak_tmpl.h"
