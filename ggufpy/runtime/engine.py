@@ -65,8 +65,10 @@ class Engine:
             n_seq * -(-self.n_ctx // PAGE),
             lib.GG_CACHE_F32 if precision == "exact" else lib.GG_CACHE_F16,
         )
+        plan = make_plan(graph, output)
+        self.linears = tuple(plan.linears())
         self._program = Program(
-            make_plan(graph, output),
+            plan,
             file.tensors,
             self._cache,
             max_rows=self.n_batch,
@@ -109,6 +111,11 @@ class Engine:
             if value is not None and value < 1:
                 raise GgufpyError(f"{name} is {value}, must be at least 1")
         return cls(file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of the KV cache that one token takes."""
+        return self._cache.token_bytes
 
     def new_sequence(self) -> Sequence:
         """An empty sequence; close it to give its pages back."""
