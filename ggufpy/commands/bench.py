@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -32,11 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     option = parser.add_argument
     option("-m", "--model", type=Path, required=True, metavar="FILE", help="a GGUF file")
-    numbers = {"type": _numbers, "metavar": "N,N,..."}
-    option("-p", "--n-prompt", default=[512], help="tokens of a prompt; default: 512", **numbers)
-    option("-n", "--n-gen", default=[128], help="tokens to generate; default: 128", **numbers)
-    option("-d", "--n-depth", default=[0], help="tokens in the KV cache before; default: 0", **numbers)
-    option("-t", "--threads", help="default: one per physical core", **numbers)
+    for names, default, meaning in (
+        (("-p", "--n-prompt"), [512], "tokens of a prompt; default: 512"),
+        (("-n", "--n-gen"), [128], "tokens to generate; default: 128"),
+        (("-d", "--n-depth"), [0], "tokens in the KV cache before; default: 0"),
+        (("-t", "--threads"), None, "default: one per physical core"),
+    ):
+        option(*names, type=_numbers, default=default, metavar="N,N,...", help=meaning)
     option("-r", "--repetitions", type=int, default=5, metavar="N", help="default: 5")
     option("-o", "--output", choices=WRITERS, default="md", help="default: md")
     arguments = parser.parse_args(argv)
@@ -69,9 +72,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         speeds: list[Speed] = []
         for test in tests:
             task = progress.add_task(test.label, total=arguments.repetitions + 1)
-            speeds.append(
-                measure(file, test, arguments.repetitions, on_run=lambda task=task: progress.advance(task))
-            )
+            speeds.append(measure(file, test, arguments.repetitions, on_run=partial(progress.advance, task)))
         records = [record(file, speed) for speed in speeds]
     WRITERS[arguments.output](records)
     for line in limits(speeds):

@@ -128,10 +128,10 @@ def _n_params(file: GGUFFile) -> int:
 def _model_type(file: GGUFFile) -> str:
     """Architecture, size and type of the weights: ``"llama 1.24B Q4_K_M"``."""
     metadata = file.metadata
-    names = {preset.id: preset.name for preset in PRESETS}
-    size = metadata.get("general.size_label") or f"{_n_params(file) / 1e9:.2g}B"
-    type = names.get(metadata.get("general.file_type"), "")
-    return f"{metadata.get('general.architecture')} {size} {type}".strip()
+    type = metadata.get("general.file_type")
+    name = next((preset.name for preset in PRESETS if preset.id == type), "")
+    size = metadata.get("general.size_label") or f"{_n_params(file) / 1e9:.3g}B"
+    return f"{metadata.get('general.architecture')} {size} {name}".strip()
 
 
 def _cpu() -> str:

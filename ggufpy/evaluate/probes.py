@@ -1,4 +1,4 @@
-"""What the machine can do at most: read memory, multiply and add. The yardsticks that speeds are held against.
+"""What the machine can do at most, reading memory or multiplying: the yardsticks for speeds.
 
 A machine that is shared, or hot, is slower at one moment than at another: take turns with what is measured.
 """
@@ -6,6 +6,7 @@ A machine that is shared, or hot, is slower at one moment than at another: take 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from time import perf_counter
 
 from ggufpy._kernels import ffi, lib
@@ -52,12 +53,12 @@ class PeakProbe:
 
     def __init__(self, n_threads: int) -> None:
         self._n_threads = n_threads
-        rates = {kind: _rate(lambda kind=kind: self._run(kind), _SECONDS / 10) for kind in ARITHMETIC}
+        rates = {kind: _rate(partial(self._run, kind), _SECONDS / 10) for kind in ARITHMETIC}
         self.arithmetic = max(rates, key=lambda kind: rates[kind])
 
     def rate(self) -> float:
         """Multiply-adds per second."""
-        return _rate(lambda: self._run(self.arithmetic), _SECONDS)
+        return _rate(partial(self._run, self.arithmetic), _SECONDS)
 
     def _run(self, kind: str) -> int:
         done: int = lib.gg_peak_probe(ARITHMETIC[kind], _PIECES * self._n_threads, self._n_threads)

@@ -1,8 +1,8 @@
 """How fast a model runs, measured as llama-bench does, and how near that comes to what the machine can do.
 
-A generated token needs every weight of its linears once, and the KV cache of the tokens before it: the limit is
-memory. The tokens of a prompt share the weights: the limit is arithmetic. Its multiply-adds are those of the
-linears that were computed, so without attention's, and after the last attention of the last token only.
+A generated token needs every weight of its linears once, and the KV cache of the tokens before it: the limit
+is memory. The tokens of a prompt share the weights: the limit is arithmetic. Its multiply-adds are those of
+the linears that are computed: none of attention, and after the last attention only those of the last token.
 """
 
 from __future__ import annotations

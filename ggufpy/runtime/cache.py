@@ -56,7 +56,7 @@ class KVCache:
     @property
     def token_bytes(self) -> int:
         """Bytes of one position in all layers."""
-        return sum(k[0].nbytes + v[0].nbytes for k, v in self._pools) // PAGE
+        return sum(int(k[0].nbytes + v[0].nbytes) for k, v in self._pools) // PAGE
 
     def describe(self, record: Any, layer: int) -> None:
         """Fill a gg_cache with the pages of `layer`."""
