@@ -20,11 +20,11 @@ from ggufpy.evaluate.speed import SpeedTest, measure, read_bytes
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
 
-LLAMA_BENCH_FIELDS = set(
-    """cpu_info backends model_filename model_type model_size model_n_params n_batch n_ubatch n_threads type_k
-    type_v use_mmap n_prompt n_gen n_depth test_time avg_ns stddev_ns avg_ts stddev_ts samples_ns
-    samples_ts""".split()
-)
+LLAMA_BENCH_FIELDS = {
+    *("cpu_info", "backends", "model_filename", "model_type", "model_size", "model_n_params", "n_batch"),
+    *("n_ubatch", "n_threads", "type_k", "type_v", "use_mmap", "n_prompt", "n_gen", "n_depth", "test_time"),
+    *("avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "samples_ns", "samples_ts"),
+}
 
 
 @pytest.fixture(autouse=True)
