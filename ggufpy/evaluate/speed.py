@@ -108,6 +108,14 @@ def read_bytes(engine: Engine, file: GGUFFile) -> int:
     return sum(file.tensors[name].data.nbytes for name, _ in engine.linears)
 
 
+def multiply_adds(engine: Engine, file: GGUFFile, n_tokens: int) -> int:
+    """Multiply-adds of the linears for a prompt of which the last token's logits are wanted."""
+    return sum(
+        prod(file.tensors[name].shape) * (1 if wanted_only else n_tokens)
+        for name, wanted_only in engine.linears
+    )
+
+
 class _Bench:
     """A test at work; tokens are random, their ids decide nothing."""
 
@@ -142,9 +150,6 @@ def _probe(engine: Engine, file: GGUFFile, test: SpeedTest) -> ReadProbe | PeakP
 def _work(engine: Engine, file: GGUFFile, test: SpeedTest) -> int:
     """Multiply-adds of a prompt, or bytes of generation, for all its tokens."""
     if test.n_prompt:
-        return sum(
-            prod(file.tensors[name].shape) * (1 if wanted_only else test.n_prompt)
-            for name, wanted_only in engine.linears
-        )
+        return multiply_adds(engine, file, test.n_prompt)
     positions = sum(range(test.n_depth + 1, test.n_depth + test.n_gen + 1))
     return test.n_gen * read_bytes(engine, file) + positions * engine.token_bytes
