@@ -12,6 +12,7 @@ from typing import Any
 
 from ggufpy.errors import GgufpyError
 from ggufpy.evaluate.probes import PeakProbe, ReadProbe
+from ggufpy.evaluate.speed import multiply_adds, prompt_arithmetic
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine, Span
 
@@ -124,8 +125,9 @@ class Memory:
 class Peak:
     """A probe that multiplies and adds in registers; name: what it multiplies."""
 
-    def __init__(self, n_threads: int, multiply_adds: int) -> None:
-        self._probe, self._multiply_adds = PeakProbe(n_threads), multiply_adds
+    def __init__(self, engine: Engine, file: GGUFFile, n_tokens: int) -> None:
+        self._probe = PeakProbe(prompt_arithmetic(engine, file), engine.n_threads)
+        self._multiply_adds = multiply_adds(engine, file, n_tokens)
         self.name = f"{self._probe.arithmetic} peak"
 
     def read_prompt(self) -> float:

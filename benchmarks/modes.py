@@ -17,7 +17,6 @@ from contestants import PROMPT, LlamaCpp, Memory, Ours, Peak, Peer
 from turns import Row, Times, rates, ratio, ratios, take_turns
 
 from ggufpy.errors import GgufpyError
-from ggufpy.evaluate.speed import multiply_adds
 from ggufpy.gguf.reader import GGUFFile
 
 T = TypeVar("T")
@@ -42,11 +41,11 @@ def compare_generation(path: Path, args: argparse.Namespace) -> Row:
 
 
 def compare_prompt(path: Path, args: argparse.Namespace) -> Row:
-    """A prompt in batches of 512, beside a probe of the arithmetic that the CPU is fastest with."""
+    """A prompt in batches of 512, beside a probe of the arithmetic that it is read with."""
     tokens = [100 + i % 3000 for i in range(args.tokens)]
     with GGUFFile.open(path) as file:
         ours = Ours(file, args.tokens, args.threads)
-        peak = Peak(args.threads, multiply_adds(ours.engine, file, args.tokens))
+        peak = Peak(ours.engine, file, args.tokens)
         readers = {"ggufpy": ours.read_prompt}
         if args.llama_cpp:
             readers["llama.cpp"] = LlamaCpp(path, args.tokens, args.threads).read_prompt

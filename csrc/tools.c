@@ -12,7 +12,7 @@ size_t gg_type_bytes(int32_t type) { return gg_type(type).bytes; }
 int gg_expand(int32_t type, size_t n, const uint8_t *w, size_t bytes, float *y) {
     const struct gg_type t = gg_type(type);
     if (t.weights == 0 || n % t.weights || n / t.weights != bytes / t.bytes || bytes % t.bytes) return -1;
-    t.expand(n, w, y);
+    gg_expand_weights(&t, n, w, y);
     return 0;
 }
 
@@ -95,9 +95,9 @@ static void run_pieces(void *arg, struct gg_worker *worker) {
     }
 }
 
-uint64_t gg_peak_probe(int arithmetic, size_t pieces, int n_threads) {
-    gg_peak_fn *const loops[] = {gg_k.peak_f32, gg_k.peak_i8, gg_k.peak_bf16};
-    struct peak peak = {.loop = loops[arithmetic], .pieces = pieces};
+uint64_t gg_peak_probe(int operand, size_t pieces, int n_threads) {
+    gg_peak_fn *const loops[] = {[GG_F32] = gg_k.peak_f32, [GG_BF16_PAIRS] = gg_k.peak_bf16, [GG_I8] = gg_k.peak_i8};
+    struct peak peak = {.loop = loops[operand], .pieces = pieces};
     gg_pool_run(n_threads, run_pieces, &peak, NULL);
     return peak.done;
 }

@@ -18,6 +18,7 @@ from ggufpy.commands.bench import main
 from ggufpy.evaluate.probes import ARITHMETIC, PeakProbe, ReadProbe
 from ggufpy.evaluate.speed import SpeedTest, measure, read_bytes
 from ggufpy.gguf.reader import GGUFFile
+from ggufpy.gguf.types import GGMLType
 from ggufpy.runtime.engine import Engine
 
 LLAMA_BENCH_FIELDS = {
@@ -156,8 +157,18 @@ def test_peaks_are_of_instructions_in_use() -> None:
     assert lib.gg_peak_probe(ARITHMETIC["int8"], 2, 2) == 0
     pieces = lib.gg_peak_probe(ARITHMETIC["f32"], 10, 2)
     assert pieces == 10 * lib.gg_peak_probe(ARITHMETIC["f32"], 1, 1) > 0
-    probe = PeakProbe(1)
-    assert probe.arithmetic == "f32" and probe.rate() > 0
+    assert PeakProbe("f32", 1).rate() > 0
+
+
+@pytest.mark.usefixtures("cpu_flags")
+def test_a_prompt_is_held_against_the_operands_it_is_multiplied_in(small: Path) -> None:
+    names = {operand: name for name, operand in ARITHMETIC.items()}
+    with GGUFFile.open(small) as file:
+        for flags in (lib.gg_cpu_flags(), 0):
+            lib.gg_use_cpu_flags(flags)
+            wanted = names[lib.gg_wide_operand(GGMLType.F32)]
+            assert measure(file, SpeedTest(7, 0, 0, 1), 1).arithmetic == wanted
+    assert wanted == "f32"
 
 
 def test_the_probe_reads_every_word_of_its_tensors(small: Path) -> None:

@@ -22,7 +22,7 @@ _MOST_TOKENS = 2**24
 _EPILOG = """
 N,N,... are lists: each number is a test of its own, 0 is none. Beside the speed stands which part of the
 machine's own was used, measured by turns with it: of the memory's, where tokens are generated (weights and KV
-cache), of the fastest multiply-adds', where a prompt is read (linears, without attention).
+cache), of the multiply-adds' that it was done in, where a prompt is read (linears, without attention).
 """
 
 

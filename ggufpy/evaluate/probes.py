@@ -6,14 +6,13 @@ A machine that is shared, or hot, is slower at one moment than at another: take 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from time import perf_counter
 
 from ggufpy._kernels import ffi, lib
 from ggufpy.gguf.reader import TensorInfo
 
-# Operands whose products a CPU may have instructions of their own for.
-ARITHMETIC = {"f32": lib.GG_ARITHMETIC_F32, "int8": lib.GG_ARITHMETIC_I8, "bf16": lib.GG_ARITHMETIC_BF16}
+# Operands that prompts are multiplied in.
+ARITHMETIC = {"f32": lib.GG_F32, "bf16": lib.GG_BF16_PAIRS, "int8": lib.GG_I8}
 
 _SECONDS = 0.2
 _PIECES = 256  # of arithmetic for each thread: some milliseconds
@@ -46,23 +45,19 @@ class ReadProbe:
 
 
 class PeakProbe:
-    """Threads that multiply and add in registers, operands of the kind that the CPU is fastest with.
+    """Threads that multiply and add in registers, by the fastest instructions that GGUFPY_ISA allows.
 
-    arithmetic: that kind, a key of ARITHMETIC; instructions that GGUFPY_ISA rules out do not count.
+    arithmetic: what they multiply, a key of ARITHMETIC for which there are instructions.
     """
 
-    def __init__(self, n_threads: int) -> None:
+    def __init__(self, arithmetic: str, n_threads: int) -> None:
+        self.arithmetic = arithmetic
         self._n_threads = n_threads
-        rates = {kind: _rate(partial(self._run, kind), _SECONDS / 10) for kind in ARITHMETIC}
-        self.arithmetic = max(rates, key=lambda kind: rates[kind])
 
     def rate(self) -> float:
         """Multiply-adds per second."""
-        return _rate(partial(self._run, self.arithmetic), _SECONDS)
-
-    def _run(self, kind: str) -> int:
-        done: int = lib.gg_peak_probe(ARITHMETIC[kind], _PIECES * self._n_threads, self._n_threads)
-        return done
+        operand, pieces = ARITHMETIC[self.arithmetic], _PIECES * self._n_threads
+        return _rate(lambda: lib.gg_peak_probe(operand, pieces, self._n_threads), _SECONDS)
 
 
 def _rate(run: Callable[[], int], least: float) -> float:

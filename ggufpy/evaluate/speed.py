@@ -7,6 +7,7 @@ the linears that are computed: none of attention, and after the last attention o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,8 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from ggufpy.evaluate.probes import PeakProbe, ReadProbe
+from ggufpy._kernels import lib
+from ggufpy.evaluate.probes import ARITHMETIC, PeakProbe, ReadProbe
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.cache import Sequence as Tokens
 from ggufpy.runtime.engine import Engine
@@ -116,6 +118,17 @@ def multiply_adds(engine: Engine, file: GGUFFile, n_tokens: int) -> int:
     )
 
 
+def prompt_arithmetic(engine: Engine, file: GGUFFile) -> str:
+    """What most multiply-adds of a prompt are done in, a key of ARITHMETIC."""
+    names = {operand: name for name, operand in ARITHMETIC.items()}
+    weights = Counter[str]()
+    for name, wanted_only in engine.linears:
+        if not wanted_only:
+            tensor = file.tensors[name]
+            weights[names[lib.gg_wide_operand(tensor.type)]] += prod(tensor.shape)
+    return weights.most_common(1)[0][0]
+
+
 class _Bench:
     """A test at work; tokens are random, their ids decide nothing."""
 
@@ -143,7 +156,7 @@ class _Bench:
 
 def _probe(engine: Engine, file: GGUFFile, test: SpeedTest) -> ReadProbe | PeakProbe:
     if test.n_prompt:
-        return PeakProbe(test.n_threads)
+        return PeakProbe(prompt_arithmetic(engine, file), test.n_threads)
     return ReadProbe((file.tensors[name] for name, _ in engine.linears), test.n_threads)
 
 

@@ -14,6 +14,7 @@ _LEVELS = {
     "avx2": lib.GG_AVX2,
     "avx512": lib.GG_AVX2 | lib.GG_AVX512,
     "bf16": lib.GG_AVX2 | lib.GG_AVX512 | lib.GG_BF16,
+    "amx": lib.GG_AVX2 | lib.GG_AVX512 | lib.GG_BF16 | lib.GG_AMX,
 }
 _CGROUPS = Path("/sys/fs/cgroup")
 
