@@ -5,7 +5,7 @@
 #include "../kernels.h"
 #include "../peak.h"
 
-#if defined(__AMX_BF16__)
+#if defined(__AMX_BF16__) || defined(__AMXBF16__) /* GCC, Clang */
 
 /* Sums are tiles 0 to 3: four chains of 16 cycles cover a latency of 52. The caller's tiles are lost. */
 uint64_t gg_peak_bf16_amx(size_t rounds) {
