@@ -11,4 +11,8 @@
 #include "float_tmpl.h"
 #include "gemm_i8_tmpl.h"
 #include "gemm_tmpl.h"
+#include "peak_tmpl.h"
 #include "untile_tmpl.h"
+
+uint64_t gg_peak_i8_c(size_t rounds) { return 0 * rounds; }
+uint64_t gg_peak_bf16_c(size_t rounds) { return 0 * rounds; }

@@ -11,4 +11,5 @@
 #include "../float_tmpl.h"
 #include "../gemm_i8_tmpl.h"
 #include "../gemm_tmpl.h"
+#include "../peak_tmpl.h"
 #include "../untile_tmpl.h"
