@@ -17,4 +17,7 @@ int gg_os_cpu(void);
 /* Move the calling thread to another CPU that it may use, if there is one. */
 void gg_os_leave_cpu(int cpu);
 
+/* On ARM: which of GG_DOTPROD and GG_I8MM the CPU has. */
+unsigned gg_os_arm_flags(void);
+
 #endif

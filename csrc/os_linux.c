@@ -1,4 +1,4 @@
-/* Linux: futexes. */
+/* Linux: futexes, affinity, the auxiliary vector. */
 
 #define _GNU_SOURCE
 #include <linux/futex.h>
@@ -7,7 +7,12 @@
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
+#include "gg.h"
 #include "os.h"
 
 void gg_os_wait(uint32_t *word, uint32_t value) {
@@ -26,3 +31,10 @@ void gg_os_leave_cpu(int cpu) {
     if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others)) return;
     sched_setaffinity(0, sizeof allowed, &allowed); /* free to move on later */
 }
+
+#if defined(__aarch64__)
+unsigned gg_os_arm_flags(void) {
+    const unsigned dotprod = getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? GG_DOTPROD : 0;
+    return dotprod | (getauxval(AT_HWCAP2) & HWCAP2_I8MM ? GG_I8MM : 0);
+}
+#endif

@@ -4,6 +4,7 @@
 #error "this file is the baseline: compile it without -mavx or -march=native"
 #endif
 
+#define GG_PORTABLE
 #include "dot_tmpl.h"
 #include "expand_tmpl.h"
 #include "float_tmpl.h"

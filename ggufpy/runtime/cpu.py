@@ -9,7 +9,14 @@ from pathlib import Path
 from ggufpy._kernels import lib
 from ggufpy.errors import GgufpyError
 
-_LEVELS = {"c": 0, "avx2": lib.GG_AVX2, "avx512": lib.GG_AVX2 | lib.GG_AVX512}
+_LEVELS = {
+    "c": 0,
+    "avx2": lib.GG_AVX2,
+    "avx512": lib.GG_AVX2 | lib.GG_AVX512,
+    "neon": lib.GG_NEON,
+    "dotprod": lib.GG_NEON | lib.GG_DOTPROD,
+    "i8mm": lib.GG_NEON | lib.GG_DOTPROD | lib.GG_I8MM,
+}
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
