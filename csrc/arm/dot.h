@@ -130,20 +130,25 @@ INLINE void add_tail(size_t left, const uint8_t *w, size_t bytes, const struct g
     *sum_f32 = add_128(*sum_f32, &u, tail.q, tail.d, tail.s, t.group, t.has_offset);
 }
 
+/* sum_f32[c] += half h of the weights at w, times activations from i on. */
+INLINE void add_half(const uint8_t *w, const int h, const int n_x, const struct gg_activation *x, size_t i,
+                     const struct type t, float32x4_t *sum_f32) {
+    struct weights u;
+    t.unpack(w, h, &u);
+    for (int c = 0; c < n_x; c++)
+        sum_f32[c] = add_128(sum_f32[c], &u, x[c].q + i, x[c].d + i / 32, x[c].s + i / 16, t.group, t.has_offset);
+}
+
 /* One row, n_x columns. */
 INLINE void dot_row(size_t n, const uint8_t *w, const int n_x, const struct gg_activation *x, float *y, size_t ldy,
                     const struct type t) {
     float32x4_t sum_f32[4];
     size_t i = 0;
     for (int c = 0; c < n_x; c++) sum_f32[c] = vdupq_n_f32(0.0f);
-    for (; i + t.weights <= n; i += t.weights, w += t.bytes)
-        for (size_t k = 0; k < t.weights; k += 128) {
-            struct weights u;
-            t.unpack(w, (int)(k / 128), &u);
-            for (int c = 0; c < n_x; c++)
-                sum_f32[c] = add_128(sum_f32[c], &u, x[c].q + i + k, x[c].d + (i + k) / 32, x[c].s + (i + k) / 16,
-                                     t.group, t.has_offset);
-        }
+    for (; i + t.weights <= n; i += t.weights, w += t.bytes) {
+        add_half(w, 0, n_x, x, i, t, sum_f32);
+        if (t.weights == 256) add_half(w, 1, n_x, x, i + 128, t, sum_f32);
+    }
     if (t.weights == 128 && i < n)
         for (int c = 0; c < n_x; c++) add_tail(n - i, w, (n - i) * t.bytes / 128, x + c, i, t, sum_f32 + c);
     for (int c = 0; c < n_x; c++) y[(size_t)c * ldy] = vaddvq_f32(sum_f32[c]);
