@@ -3,28 +3,39 @@
 #include "../unpack_grids.h"
 #include "dot.h"
 
-INLINE uint8x16_t two_rows(uint64_t a, uint64_t b) { return vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b))); }
-
-/* w[0] and w[1], negated where a bit of signs is set. */
-INLINE void negate(uint32_t signs, int8x16_t *w) {
-    uint8x16_t mask[2];
-    bit_masks(signs, mask);
-    for (int i = 0; i < 2; i++) w[i] = vsubq_s8(veorq_s8(w[i], as_i8(mask[i])), as_i8(mask[i]));
+INLINE int8x16_t two_rows(uint64_t a, uint64_t b) {
+    return vreinterpretq_s8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
 }
 
-/* Four times eight signs from four times seven, the eighths making their numbers even. */
-INLINE uint32_t even_signs(uint32_t sevens) {
-    const uint32_t x = (sevens & 0x7f) | (sevens << 1 & 0x7f00) | (sevens << 2 & 0x7f0000) | (sevens << 3 & 0x7f000000);
-    uint32_t parity = x ^ x >> 4;
-    parity ^= parity >> 2 & 0x3f3f3f3f;
-    parity ^= parity >> 1;
-    return x | (parity & 0x01010101) << 7;
+/* Byte 2 k of x eight times, then byte 2 k + 1 eight times: what belongs to the rows of weights 16 k to 16 k + 15. */
+INLINE uint8x16_t spread(uint8x16_t x, const int k) {
+    return vqtbl1q_u8(x, vcombine_u8(vdup_n_u8((uint8_t)(2 * k)), vdup_n_u8((uint8_t)(2 * k + 1))));
 }
 
-/* Rows 4 k to 4 k + 3 of a block, 32 weights without signs. */
-#define ROWS(row_of, b, k, w)                                                       \
-    for (int i_ = 0; i_ < 2; i_++)                                                  \
-    (w)[i_] = as_i8(two_rows(row_of(b, 4 * (k) + 2 * i_), row_of(b, 4 * (k) + 2 * i_ + 1)))
+/* Sixteen times eight weights, negated where a bit of signs is set. */
+INLINE void negate(uint8x16_t signs_u8, struct weights *u) {
+    const uint8x16_t bit_u8 = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
+    for (int k = 0; k < 8; k++) {
+        const int8x16_t mask_i8 = as_i8(vtstq_u8(spread(signs_u8, k), bit_u8));
+        u->q[k] = vsubq_s8(veorq_s8(u->q[k], mask_i8), mask_i8);
+    }
+}
+
+/* Seven signs in each byte; the eighth makes their number even. */
+INLINE uint8x16_t even_signs(uint8x16_t sevens_u8) { return vsliq_n_u8(sevens_u8, vcntq_u8(sevens_u8), 7); }
+
+/* Four times seven bits of each integer, as bytes. */
+INLINE uint8x16_t four_sevens(uint32x4_t x_u32) {
+    uint32x4_t y_u32 = vandq_u32(x_u32, vdupq_n_u32(0x7f));
+    y_u32 = vbslq_u32(vdupq_n_u32(0x7f00), vshlq_n_u32(x_u32, 1), y_u32);
+    y_u32 = vbslq_u32(vdupq_n_u32(0x7f0000), vshlq_n_u32(x_u32, 2), y_u32);
+    y_u32 = vbslq_u32(vdupq_n_u32(0x7f000000), vshlq_n_u32(x_u32, 3), y_u32);
+    return vreinterpretq_u8_u32(y_u32);
+}
+
+/* Half h of block b, without signs, from its rows. */
+#define ROWS(row_of, b, h, u) \
+    for (int k_ = 0; k_ < 8; k_++) (u)->q[k_] = two_rows(row_of(b, 16 * (h) + 2 * k_), row_of(b, 16 * (h) + 2 * k_ + 1))
 
 /* Nibbles of two bytes, lowest first. */
 INLINE uint32x4_t four_nibbles(const uint8_t *p) {
@@ -37,34 +48,31 @@ INLINE float32x4_t odd_multiples(uint32x4_t x_u32, float d) {
     return vmulq_n_f32(vcvtq_f32_u32(vorrq_u32(vshlq_n_u32(x_u32, 1), vdupq_n_u32(1))), d);
 }
 
-/* ---- iq1: each weight is an eighth higher or lower than the grid has it; rows are biased by 128 ---- */
+/* ---- iq1: rows are biased by 128, and each is an eighth lower or higher ---- */
 
-INLINE void shift_iq1(uint8x16_t shift_u8, int8x16_t *w) {
-    *w = veorq_s8(as_i8(vaddq_u8(vreinterpretq_u8_s8(*w), shift_u8)), vdupq_n_s8(-128));
+/* Sixteen rows, lower by one where there is a mask, else higher, and without their bias. */
+INLINE void shift_rows(uint8x16_t is_lower, struct weights *u) {
+    const uint8x16_t shift_u8 = vbslq_u8(is_lower, vdupq_n_u8(0x7f), vdupq_n_u8(0x81));
+    for (int k = 0; k < 8; k++) u->q[k] = vaddq_s8(u->q[k], as_i8(spread(shift_u8, k)));
 }
 
 INLINE void unpack_iq1_s(const uint8_t *p, const int h, struct weights *u) {
     const block_iq1_s *b = (const block_iq1_s *)p;
-    for (int j = 0; j < 4; j++) {
-        ROWS(gg_iq1_s_row, b, 4 * h + j, u->q + 2 * j);
-        const uint8x16_t shift_u8 = vdupq_n_u8(b->qh[4 * h + j] & 0x8000 ? 0xff : 1);
-        for (int i = 0; i < 2; i++) shift_iq1(shift_u8, u->q + 2 * j + i);
-    }
-    const uint32x4_t qh_u32 = vmovl_u16(vld1_u16(b->qh + 4 * h));
-    u->scale[0] = odd_multiples(vandq_u32(vshrq_n_u32(qh_u32, 12), vdupq_n_u32(7)), 0.125f * f32(b->d));
+    const uint16x4_t qh_u16 = vld1_u16(b->qh + 4 * h);
+    const int32x4_t qh_i32 = vshll_n_s16(vreinterpret_s16_u16(qh_u16), 16);
+    const uint32x4_t scale_u32 = vandq_u32(vmovl_u16(vshr_n_u16(qh_u16, 12)), vdupq_n_u32(7));
+    ROWS(gg_iq1_s_row, b, h, u);
+    shift_rows(vreinterpretq_u8_u32(vcltzq_s32(qh_i32)), u);
+    u->scale[0] = odd_multiples(scale_u32, 0.125f * f32(b->d));
 }
 
 INLINE void unpack_iq1_m(const uint8_t *p, const int h, struct weights *u) {
     const block_iq1_m *b = (const block_iq1_m *)p;
     const int32_t shift[4] = {0, -3, -6, -9};
-    for (int j = 0; j < 4; j++) {
-        ROWS(gg_iq1_m_row, b, 4 * h + j, u->q + 2 * j);
-        for (int i = 0; i < 2; i++) { /* bits 3 and 7 are of eight weights each */
-            const unsigned qh = b->qh[8 * h + 2 * j + i];
-            const uint8x16_t shift_u8 = vcombine_u8(vdup_n_u8(qh & 8 ? 0xff : 1), vdup_n_u8(qh & 0x80 ? 0xff : 1));
-            shift_iq1(shift_u8, u->q + 2 * j + i);
-        }
-    }
+    const uint8x8_t qh_u8 = vld1_u8(b->qh + 8 * h); /* bits 3 and 7 are of a row each */
+    const uint8x16_t lower_bit = vreinterpretq_u8_u16(vdupq_n_u16(0x8008));
+    ROWS(gg_iq1_m_row, b, h, u);
+    shift_rows(vtstq_u8(vcombine_u8(vzip1_u8(qh_u8, qh_u8), vzip2_u8(qh_u8, qh_u8)), lower_bit), u);
     unsigned d_bits = 0; /* in the high nibbles */
     for (int k = 0; k < 4; k++) d_bits |= (unsigned)(b->scales[k] >> 12) << (4 * k);
     for (int k = 0; k < 2; k++) {
@@ -80,13 +88,11 @@ INLINE uint64_t iq2_xs_row(const block_iq2_xs *b, int r) { return gg_grid_iq2_xs
 
 INLINE void unpack_iq2_xxs(const uint8_t *p, const int h, struct weights *u) {
     const block_iq2_xxs *b = (const block_iq2_xxs *)p;
-    for (int j = 0; j < 4; j++) {
-        ROWS(iq2_xxs_row, b, 4 * h + j, u->q + 2 * j);
-        negate(even_signs(b->qs[4 * h + j].signs), u->q + 2 * j);
-    }
     const uint8_t *qs = (const uint8_t *)(b->qs + 4 * h);
     const uint32x4_t low_u32 = vreinterpretq_u32_u8(vld1q_u8(qs)), high_u32 = vreinterpretq_u32_u8(vld1q_u8(qs + 16));
     const uint32x4_t signs_u32 = vuzp2q_u32(low_u32, high_u32);
+    ROWS(iq2_xxs_row, b, h, u);
+    negate(even_signs(four_sevens(signs_u32)), u);
     u->scale[0] = odd_multiples(vshrq_n_u32(signs_u32, 28), 0.125f * f32(b->d));
 }
 
@@ -97,41 +103,31 @@ INLINE void scales_iq2(const uint8_t *scales, gg_f16 d, struct weights *u) {
 
 INLINE void unpack_iq2_xs(const uint8_t *p, const int h, struct weights *u) {
     const block_iq2_xs *b = (const block_iq2_xs *)p;
-    for (int j = 0; j < 4; j++) {
-        const uint16_t *qs = b->qs + 16 * h + 4 * j;
-        ROWS(iq2_xs_row, b, 4 * h + j, u->q + 2 * j);
-        negate(even_signs((uint32_t)(qs[0] >> 9) | (uint32_t)(qs[1] >> 9) << 7 | (uint32_t)(qs[2] >> 9) << 14 |
-                          (uint32_t)(qs[3] >> 9) << 21),
-               u->q + 2 * j);
-    }
+    const uint8_t *qs = (const uint8_t *)(b->qs + 16 * h);
+    ROWS(iq2_xs_row, b, h, u);
+    negate(even_signs(vshrq_n_u8(vuzp2q_u8(vld1q_u8(qs), vld1q_u8(qs + 16)), 1)), u);
     scales_iq2(b->scales + 4 * h, b->d, u);
 }
 
 INLINE void unpack_iq2_s(const uint8_t *p, const int h, struct weights *u) {
     const block_iq2_s *b = (const block_iq2_s *)p;
-    for (int j = 0; j < 4; j++) {
-        ROWS(gg_iq2_s_row, b, 4 * h + j, u->q + 2 * j);
-        negate(load_u32(b->signs + 16 * h + 4 * j), u->q + 2 * j);
-    }
+    ROWS(gg_iq2_s_row, b, h, u);
+    negate(vld1q_u8(b->signs + 16 * h), u);
     scales_iq2(b->scales + 4 * h, b->d, u);
 }
 
 INLINE void unpack_iq3_xxs(const uint8_t *p, const int h, struct weights *u) {
     const block_iq3_xxs *b = (const block_iq3_xxs *)p;
-    for (int j = 0; j < 4; j++) {
-        ROWS(gg_iq3_xxs_row, b, 4 * h + j, u->q + 2 * j);
-        negate(even_signs(b->signs[4 * h + j]), u->q + 2 * j);
-    }
     const uint32x4_t signs_u32 = vreinterpretq_u32_u8(vld1q_u8((const uint8_t *)(b->signs + 4 * h)));
+    ROWS(gg_iq3_xxs_row, b, h, u);
+    negate(even_signs(four_sevens(signs_u32)), u);
     u->scale[0] = odd_multiples(vshrq_n_u32(signs_u32, 28), 0.25f * f32(b->d));
 }
 
 INLINE void unpack_iq3_s(const uint8_t *p, const int h, struct weights *u) {
     const block_iq3_s *b = (const block_iq3_s *)p;
-    for (int j = 0; j < 4; j++) {
-        ROWS(gg_iq3_s_row, b, 4 * h + j, u->q + 2 * j);
-        negate(load_u32(b->signs + 16 * h + 4 * j), u->q + 2 * j);
-    }
+    ROWS(gg_iq3_s_row, b, h, u);
+    negate(vld1q_u8(b->signs + 16 * h), u);
     u->scale[0] = odd_multiples(four_nibbles(b->scales + 2 * h), f32(b->d));
 }
 
