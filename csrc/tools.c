@@ -12,7 +12,7 @@ size_t gg_type_bytes(int32_t type) { return gg_type(type).bytes; }
 int gg_expand(int32_t type, size_t n, const uint8_t *w, size_t bytes, float *y) {
     const struct gg_type t = gg_type(type);
     if (t.weights == 0 || n % t.weights || n / t.weights != bytes / t.bytes || bytes % t.bytes) return -1;
-    t.expand(n, w, y);
+    gg_expand_weights(&t, n, w, y);
     return 0;
 }
 

@@ -7,4 +7,5 @@
 #include "../dot_tmpl.h"
 #include "../expand_tmpl.h"
 #include "../float_tmpl.h"
+#include "../gemm_i8_tmpl.h"
 #include "../gemm_tmpl.h"
