@@ -9,13 +9,11 @@
 #include "unpack_ternary.h"
 
 #define GG_BLOCK_TYPE(name, id, weights, bytes, ...)                                                     \
-    void GG_NAME(unpack_##name)(size_t n, const uint8_t *w, int8_t *q, float *scale, float *min) {        \
+    void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int8_t *restrict q,                  \
+                                float *restrict scale, float *restrict min) {                            \
         for (size_t i = 0; i < n; i += weights, w += bytes) {                                            \
-            struct gg_unpacked u;                                                                        \
+            struct gg_unpacked u = {scale + i / 16, min + i / 16, q + i, weights / 16};                  \
             gg_unpack_##name(w, &u);                                                                     \
-            memcpy(q + i, u.q, weights);                                                                 \
-            memcpy(scale + i / 16, u.scale, weights / 16 * sizeof *scale);                               \
-            memcpy(min + i / 16, u.min, weights / 16 * sizeof *min);                                     \
         }                                                                                                \
     }
 #include "types.inc"

@@ -22,20 +22,16 @@ static struct gg_linear make_linear(const struct gg_run *run, const gg_op *op) {
     };
 }
 
-typedef size_t step_fn(const struct gg_linear *j, const gg_tensor *w, int n_threads);
-typedef void multiply_fn(const struct gg_linear *j, size_t k, size_t first, size_t n, float *scratch);
-
-/* Multiply the next `step` rows of weights, counted over all outputs; returns 0 when none is left. */
-static int multiply_next(const struct gg_linear *j, struct gg_worker *worker, step_fn *step_of, multiply_fn *multiply,
-                         float *scratch) {
+/* Multiply the next rows of weights, counted over all outputs; returns 0 when none is left. */
+static int multiply_next(const struct gg_linear *j, struct gg_worker *worker, int wide, float *scratch) {
     size_t item = gg_take(worker);
     for (size_t k = 0; k < j->outputs; k++) {
         const gg_tensor *w = &j->op->weight[k];
-        const size_t step = step_of(j, w, worker->n_threads), n_out = (size_t)w->n_out;
+        const size_t step = wide ? GG_WIDE_STEP : gg_narrow_step(w, worker->n_threads), n_out = (size_t)w->n_out;
         const size_t items = (n_out + step - 1) / step;
         if (item < items) {
             const size_t first = item * step;
-            multiply(j, k, first, gg_min(step, n_out - first), scratch);
+            (wide ? gg_wide_multiply : gg_narrow_multiply)(j, k, first, gg_min(step, n_out - first), scratch);
             return 1;
         }
         item -= items;
@@ -45,18 +41,14 @@ static int multiply_next(const struct gg_linear *j, struct gg_worker *worker, st
 
 int gg_linear(const struct gg_run *run, const gg_op *op, struct gg_worker *worker, float *scratch) {
     const struct gg_linear j = make_linear(run, op);
-    const size_t wide = gg_wide_operands(&j), narrow = gg_narrow_operands(&j);
-    for (size_t i; (i = gg_take(worker)) < wide + narrow;)
-        if (i < wide) gg_wide_prepare(&j, i);
-        else gg_narrow_prepare(&j, i - wide);
+    const size_t tiles = gg_n_tiles(&j), rows = gg_n_narrow(&j);
+    for (size_t i; (i = gg_take(worker)) < tiles + rows;)
+        if (i < tiles) gg_wide_prepare(&j, i);
+        else gg_narrow_prepare(&j, i - tiles);
     if (gg_barrier(worker)) return 1;
-
-    if (gg_n_tiles(&j)) {
-        while (multiply_next(&j, worker, gg_wide_step, gg_wide_multiply, scratch)) continue;
-        if (gg_barrier(worker)) return 1;
-    }
-    if (gg_n_narrow(&j)) {
-        while (multiply_next(&j, worker, gg_narrow_step, gg_narrow_multiply, scratch)) continue;
+    for (int wide = 1; wide >= 0; wide--) {
+        if ((wide ? tiles : rows) == 0) continue;
+        while (multiply_next(&j, worker, wide, scratch)) continue;
         if (gg_barrier(worker)) return 1;
     }
     return 0;

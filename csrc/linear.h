@@ -34,24 +34,15 @@ static inline void gg_quantize_activation(const struct gg_linear *j, struct gg_a
     gg_k.quantize(j->n_in, x.x, (int8_t *)x.q, (float *)x.d, (float *)x.s);
 }
 
-/* dst = y[0], y[step], ... (+ add), for outputs first .. first + n of weight k. */
-static inline void gg_add_and_store(const struct gg_linear *j, size_t k, size_t row, size_t first, size_t n,
-                                    const float *y, size_t step) {
-    const float *add = j->op->add >= 0 ? gg_row(j->run, j->op->add, row) + first : NULL;
-    float *dst = gg_row(j->run, j->op->dst[k], row) + first;
-    for (size_t i = 0; i < n; i++) dst[i] = add ? add[i] + y[i * step] : y[i * step];
-}
-
-/* A regime: operands are made of rows, item by item; then weights are multiplied with all of them, `step` at a time. */
-size_t gg_wide_operands(const struct gg_linear *j);
-void gg_wide_prepare(const struct gg_linear *j, size_t item);
-size_t gg_wide_step(const struct gg_linear *j, const gg_tensor *w, int n_threads);
+/* Each regime makes operands of its rows, item by item; then rows first .. first + n of weight k are multiplied with
+ * all of them, a step at a time. */
+enum { GG_WIDE_STEP = 64 };
+void gg_wide_prepare(const struct gg_linear *j, size_t tile);
 void gg_wide_multiply(const struct gg_linear *j, size_t k, size_t first, size_t n, float *scratch);
 size_t gg_wide_scratch(const gg_program *program);
 
-size_t gg_narrow_operands(const struct gg_linear *j);
-void gg_narrow_prepare(const struct gg_linear *j, size_t item);
-size_t gg_narrow_step(const struct gg_linear *j, const gg_tensor *w, int n_threads);
+size_t gg_narrow_step(const gg_tensor *w, int n_threads);
+void gg_narrow_prepare(const struct gg_linear *j, size_t i);
 void gg_narrow_multiply(const struct gg_linear *j, size_t k, size_t first, size_t n, float *scratch);
 size_t gg_narrow_scratch(void);
 

@@ -18,17 +18,14 @@ static int has_blocks(const gg_op *op) {
     return 0;
 }
 
-size_t gg_narrow_operands(const struct gg_linear *j) { return has_blocks(j->op) ? gg_n_narrow(j) : 0; }
-
-void gg_narrow_prepare(const struct gg_linear *j, size_t item) {
-    gg_quantize_activation(j, gg_activation_row(j, j->narrow.first + item));
+void gg_narrow_prepare(const struct gg_linear *j, size_t i) {
+    if (has_blocks(j->op)) gg_quantize_activation(j, gg_activation_row(j, j->narrow.first + i));
 }
 
 /* Small tensors are cut finer, so that all threads finish together. */
-size_t gg_narrow_step(const struct gg_linear *j, const gg_tensor *w, int n_threads) {
+size_t gg_narrow_step(const gg_tensor *w, int n_threads) {
     const size_t share = gg_round_up((size_t)w->n_out, 4 * (size_t)n_threads) / (4 * (size_t)n_threads);
     const size_t rows = gg_min(gg_min(CHUNK_BYTES / w->stride, CHUNK_ROWS), share);
-    (void)j;
     return rows < 1 ? 1 : rows;
 }
 
@@ -42,6 +39,12 @@ static void multiply(const struct gg_linear *j, size_t k, size_t first, size_t n
         for (size_t i = 0; i < n; i++) y[c * CHUNK_ROWS + i] += bias[first + i];
 }
 
+static void store(const struct gg_linear *j, size_t k, size_t row, size_t first, size_t n, const float *y) {
+    const float *add = j->op->add >= 0 ? gg_row(j->run, j->op->add, row) + first : NULL;
+    float *dst = gg_row(j->run, j->op->dst[k], row) + first;
+    for (size_t i = 0; i < n; i++) dst[i] = add ? y[i] + add[i] : y[i];
+}
+
 void gg_narrow_multiply(const struct gg_linear *j, size_t k, size_t first, size_t n, float *scratch) {
     float *y = scratch, *up = y + TOGETHER * CHUNK_ROWS;
     for (size_t row = j->narrow.first, n_x; row < j->narrow.last; row += n_x) {
@@ -51,7 +54,7 @@ void gg_narrow_multiply(const struct gg_linear *j, size_t k, size_t first, size_
         if (j->op->gated) multiply(j, 1, first, n, n_x, x, up);
         for (size_t c = 0; c < n_x; c++) {
             if (j->op->gated) gg_k.silu_mul(n, y + c * CHUNK_ROWS, up + c * CHUNK_ROWS);
-            gg_add_and_store(j, k, row + c, first, n, y + c * CHUNK_ROWS, 1);
+            store(j, k, row + c, first, n, y + c * CHUNK_ROWS);
         }
     }
 }

@@ -17,6 +17,9 @@ int gg_os_cpu(void);
 /* Move the calling thread to another CPU that it may use, if there is one. */
 void gg_os_leave_cpu(int cpu);
 
+/* Ask for the registers of AMX, for all threads of this process; returns 0 if they are refused. */
+int gg_os_request_tiles(void);
+
 /* On ARM: which of GG_DOTPROD and GG_I8MM the CPU has. */
 unsigned gg_os_arm_flags(void);
 

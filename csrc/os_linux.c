@@ -32,6 +32,15 @@ void gg_os_leave_cpu(int cpu) {
     sched_setaffinity(0, sizeof allowed, &allowed); /* free to move on later */
 }
 
+int gg_os_request_tiles(void) {
+#if defined(SYS_arch_prctl)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return 0;
+#endif
+}
+
 #if defined(__aarch64__)
 unsigned gg_os_arm_flags(void) {
     const unsigned dotprod = getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? GG_DOTPROD : 0;

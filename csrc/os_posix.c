@@ -28,6 +28,8 @@ int gg_os_cpu(void) { return -1; }
 
 void gg_os_leave_cpu(int cpu) { (void)cpu; }
 
+int gg_os_request_tiles(void) { return 0; }
+
 #if defined(__APPLE__)
 static unsigned feature(const char *name, unsigned flag) {
     int has = 0;

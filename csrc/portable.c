@@ -5,8 +5,10 @@
 #endif
 
 #define GG_PORTABLE
+#include "bf16_tmpl.h"
 #include "dot_tmpl.h"
 #include "expand_tmpl.h"
 #include "float_tmpl.h"
 #include "gemm_i8_tmpl.h"
 #include "gemm_tmpl.h"
+#include "untile_tmpl.h"

@@ -9,9 +9,10 @@
 #include "blocks.h"
 #include "convert.h"
 
-struct gg_unpacked {
-    float scale[16], min[16];
-    int8_t q[GG_QK_K];
+struct gg_unpacked { /* where the numbers of a block go */
+    float *scale, *min;
+    int8_t *q;
+    size_t groups; /* of 16 */
 };
 
 /* Scale and minimum of a 32-weight block. */
@@ -20,7 +21,7 @@ static inline void gg_set_block(struct gg_unpacked *u, float scale, float min) {
     u->min[0] = u->min[1] = min;
 }
 
-static inline void gg_no_min(struct gg_unpacked *u) { memset(u->min, 0, sizeof u->min); }
+static inline void gg_no_min(struct gg_unpacked *u) { memset(u->min, 0, u->groups * sizeof *u->min); }
 
 static inline void gg_unpack_q8_0(const uint8_t *p, struct gg_unpacked *u) {
     const block_q8_0 *b = (const block_q8_0 *)p;

@@ -2,9 +2,11 @@
  * panel of weight rows is expanded, slice by slice, to the operand that the CPU multiplies fastest, and multiplied with
  * all tiles while it is in L2. */
 
+#include <string.h>
+
 #include "linear.h"
 
-enum { PANEL = 64, /* weight rows at a time */ SLICE = 256 /* columns of them */, LONG_SLICE = 1024 /* bf16 */ };
+enum { PANEL = GG_WIDE_STEP, SLICE = 256 /* columns */, LONG_SLICE = 1024 /* of bf16 */ };
 
 /* A panel as each regime has it; the results of all tiles, [tile][PANEL][GG_LANES], lie behind. */
 union panel {
@@ -34,7 +36,7 @@ size_t gg_packed_bytes(const gg_program *program) {
     return tiles * (size_t)program->max_in * (F32_BYTES + BF16_BYTES + I8_BYTES);
 }
 
-static uint8_t *operand(const struct gg_linear *j, enum gg_operand kind, size_t tile) {
+static uint8_t *operand(const struct gg_linear *j, int kind, size_t tile) {
     const gg_program *p = j->run->program;
     const size_t tiles = gg_round_up((size_t)p->max_rows, GG_LANES) / GG_LANES, n = tiles * (size_t)p->max_in;
     switch (kind) {
@@ -44,11 +46,11 @@ static uint8_t *operand(const struct gg_linear *j, enum gg_operand kind, size_t 
     }
 }
 
-static enum gg_operand operand_of(const struct gg_linear *j, int32_t type) {
+static int operand_of(const struct gg_linear *j, int32_t type) {
     return j->run->program->precision == GG_EXACT ? GG_F32 : gg_wide_operand(type);
 }
 
-static int needs(const struct gg_linear *j, enum gg_operand kind) {
+static int needs(const struct gg_linear *j, int kind) {
     for (int32_t k = 0; k < j->op->n_weights; k++)
         if (operand_of(j, j->op->weight[k].type) == kind) return 1;
     return 0;
@@ -84,12 +86,10 @@ static void pack_i8(const struct gg_linear *j, size_t tile) {
     gg_k.pack_i8(j->n_in, tile_rows(j, tile), x, (struct gg_tile_i8 *)(void *)operand(j, GG_I8, tile));
 }
 
-size_t gg_wide_operands(const struct gg_linear *j) { return gg_n_tiles(j); }
-
-void gg_wide_prepare(const struct gg_linear *j, size_t item) {
-    if (needs(j, GG_F32)) pack_f32(j, item);
-    if (needs(j, GG_BF16_PAIRS)) pack_bf16(j, item);
-    if (needs(j, GG_I8)) pack_i8(j, item);
+void gg_wide_prepare(const struct gg_linear *j, size_t tile) {
+    if (needs(j, GG_F32)) pack_f32(j, tile);
+    if (needs(j, GG_BF16_PAIRS)) pack_bf16(j, tile);
+    if (needs(j, GG_I8)) pack_i8(j, tile);
 }
 
 /* ---- Products: c (+)= rows first .. first + n of a weight, columns i .. i + width, times all tiles ---- */
@@ -144,7 +144,7 @@ static void multiply_i8(const struct slice *s, union panel *panel, float *c) {
 
 static void multiply(const struct gg_linear *j, size_t k, size_t first, size_t n, union panel *panel, float *c) {
     const gg_tensor *w = &j->op->weight[k];
-    const enum gg_operand kind = operand_of(j, w->type);
+    const int kind = operand_of(j, w->type);
     const size_t step = kind == GG_BF16_PAIRS ? LONG_SLICE : SLICE;
     for (size_t i = 0; i < j->n_in; i += step) {
         const struct slice s = {j, w, gg_type(w->type), first, n, i, gg_min(step, j->n_in - i)};
@@ -152,11 +152,6 @@ static void multiply(const struct gg_linear *j, size_t k, size_t first, size_t n
         else if (kind == GG_BF16_PAIRS) multiply_bf16(&s, panel, c);
         else multiply_i8(&s, panel, c);
     }
-}
-
-size_t gg_wide_step(const struct gg_linear *j, const gg_tensor *w, int n_threads) {
-    (void)j, (void)w, (void)n_threads;
-    return PANEL;
 }
 
 /* c of one tile = silu(c + bias) * (up + bias). */

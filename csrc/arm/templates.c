@@ -4,7 +4,10 @@
 #error "this file is for aarch64"
 #endif
 
+#include "../bf16_tmpl.h"
 #include "../dot_tmpl.h"
 #include "../expand_tmpl.h"
 #include "../float_tmpl.h"
+#include "../gemm_i8_tmpl.h"
 #include "../gemm_tmpl.h"
+#include "../untile_tmpl.h"

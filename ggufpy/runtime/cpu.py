@@ -13,6 +13,8 @@ _LEVELS = {
     "c": 0,
     "avx2": lib.GG_AVX2,
     "avx512": lib.GG_AVX2 | lib.GG_AVX512,
+    "bf16": lib.GG_AVX2 | lib.GG_AVX512 | lib.GG_BF16,
+    "amx": lib.GG_AVX2 | lib.GG_AVX512 | lib.GG_BF16 | lib.GG_AMX,
     "neon": lib.GG_NEON,
     "dotprod": lib.GG_NEON | lib.GG_DOTPROD,
     "i8mm": lib.GG_NEON | lib.GG_DOTPROD | lib.GG_I8MM,
