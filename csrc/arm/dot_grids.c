@@ -53,7 +53,7 @@ INLINE float32x4_t odd_multiples(uint32x4_t x_u32, float d) {
 /* Sixteen rows, lower by one where there is a mask, else higher, and without their bias. */
 INLINE void shift_rows(uint8x16_t is_lower, struct weights *u) {
     const uint8x16_t shift_u8 = vbslq_u8(is_lower, vdupq_n_u8(0x7f), vdupq_n_u8(0x81));
-    for (int k = 0; k < 8; k++) u->q[k] = vaddq_s8(u->q[k], as_i8(spread(shift_u8, k)));
+    for (int k = 0; k < 8; k++) u->q[k] = as_i8(vaddq_u8(vreinterpretq_u8_s8(u->q[k]), spread(shift_u8, k)));
 }
 
 INLINE void unpack_iq1_s(const uint8_t *p, const int h, struct weights *u) {
