@@ -5,7 +5,7 @@ MODEL := models/pocket-wiki-7m-chat
 GGUF := build/pocket-wiki-7m-chat.gguf
 BUILD = $(wildcard build/cp*)
 
-.PHONY: run test dev check kernels sanitize fix bench wheel clean
+.PHONY: run test dev check kernels sanitize arm arm-kernels fix bench wheel clean
 
 run: $(GGUF)    ## convert the model in models/ and chat with it
 	$(BIN)/python -m ggufpy.run -m $(GGUF)
@@ -30,6 +30,15 @@ kernels: .venv/dev    ## every kernel variant against its C reference, at guard 
 sanitize: .venv/dev    ## the same under ASan and UBSan
 	test -d build/sanitize || $(BIN)/meson setup build/sanitize -Db_sanitize=address,undefined -Dbuildtype=debugoptimized
 	. $(BIN)/activate && meson test -C build/sanitize --print-errorlogs
+
+arm: .venv/dev    ## kernels for aarch64 under qemu, with and without its extensions, if the cross compiler is there
+	@if command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64; then $(MAKE) arm-kernels; \
+	else echo "make arm: skipped, it needs gcc-aarch64-linux-gnu and qemu-user"; fi
+
+arm-kernels:
+	test -d build/arm || $(BIN)/meson setup build/arm --cross-file tests/aarch64.ini
+	. $(BIN)/activate && meson test -C build/arm --print-errorlogs
+	. $(BIN)/activate && QEMU_CPU=cortex-a53 meson test -C build/arm --print-errorlogs
 
 fix: .venv/dev
 	$(BIN)/ruff check --fix .

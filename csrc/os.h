@@ -20,4 +20,7 @@ void gg_os_leave_cpu(int cpu);
 /* Ask for the registers of AMX, for all threads of this process; returns 0 if they are refused. */
 int gg_os_request_tiles(void);
 
+/* On ARM: which of GG_DOTPROD and GG_I8MM the CPU has. */
+unsigned gg_os_arm_flags(void);
+
 #endif

@@ -1,4 +1,4 @@
-/* Linux: futexes. */
+/* Linux: futexes, affinity, the auxiliary vector. */
 
 #define _GNU_SOURCE
 #include <linux/futex.h>
@@ -7,7 +7,12 @@
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
+#include "gg.h"
 #include "os.h"
 
 void gg_os_wait(uint32_t *word, uint32_t value) {
@@ -35,3 +40,10 @@ int gg_os_request_tiles(void) {
     return 0;
 #endif
 }
+
+#if defined(__aarch64__)
+unsigned gg_os_arm_flags(void) {
+    const unsigned dotprod = getauxval(AT_HWCAP) & HWCAP_ASIMDDP ? GG_DOTPROD : 0;
+    return dotprod | (getauxval(AT_HWCAP2) & HWCAP2_I8MM ? GG_I8MM : 0);
+}
+#endif

@@ -1,7 +1,11 @@
 /* Where there is no futex (macOS): one condition for all words; sleepers look again at every wake. */
 
 #include <pthread.h>
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
+#include "gg.h"
 #include "os.h"
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -25,3 +29,17 @@ int gg_os_cpu(void) { return -1; }
 void gg_os_leave_cpu(int cpu) { (void)cpu; }
 
 int gg_os_request_tiles(void) { return 0; }
+
+#if defined(__APPLE__)
+static unsigned feature(const char *name, unsigned flag) {
+    int has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname(name, &has, &size, NULL, 0) == 0 && has ? flag : 0;
+}
+
+unsigned gg_os_arm_flags(void) {
+    return feature("hw.optional.arm.FEAT_DotProd", GG_DOTPROD) | feature("hw.optional.arm.FEAT_I8MM", GG_I8MM);
+}
+#else
+unsigned gg_os_arm_flags(void) { return 0; }
+#endif

@@ -4,8 +4,9 @@
 #error "this file is the baseline: compile it without -mavx or -march=native"
 #endif
 
-#include "bf16_tmpl.h"
+#define GG_PORTABLE
 #include "attention_tmpl.h"
+#include "bf16_tmpl.h"
 #include "dot_tmpl.h"
 #include "expand_tmpl.h"
 #include "float_tmpl.h"

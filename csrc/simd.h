@@ -1,5 +1,6 @@
 /* Vectors of floats, as wide as the instruction set this file is compiled for. The templates (*_tmpl.h) are written
- * against it and compiled once per ISA; without AVX2 the compiler's own 4-wide vectors serve (SSE2, NEON). */
+ * against it and compiled once per ISA. The compiler's own 4-wide vectors serve where there is nothing better, and for
+ * the references, which say GG_PORTABLE. */
 
 #ifndef GG_SIMD_H
 #define GG_SIMD_H
@@ -11,6 +12,8 @@
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__)
@@ -102,6 +105,50 @@ static inline float v_hmax(vf x) {
     y = _mm_max_ps(y, _mm_movehl_ps(y, y));
     return _mm_cvtss_f32(_mm_max_ss(y, _mm_movehdup_ps(y)));
 }
+
+#elif defined(__aarch64__) && !defined(GG_PORTABLE)
+
+#if defined(__ARM_FEATURE_DOTPROD)
+#define GG_ISA dotprod
+#else
+#define GG_ISA neon
+#endif
+enum { VL = 4 };
+typedef float32x4_t vf;
+static inline vf v_load(const float *p) { return vld1q_f32(p); }
+static inline void v_store(float *p, vf x) { vst1q_f32(p, x); }
+static inline vf v_set1(float x) { return vdupq_n_f32(x); }
+static inline vf v_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
+static inline vf v_max(vf a, vf b) { return vmaxq_f32(a, b); }
+static inline vf v_min(vf a, vf b) { return vminq_f32(a, b); }
+static inline vf v_round(vf x) { return vrndnq_f32(x); }
+static inline vf v_ldexp(vf x, vf n) {
+    return x * vreinterpretq_f32_s32(vshlq_n_s32(vcvtq_s32_f32(vaddq_f32(n, vdupq_n_f32(127.0f))), 23));
+}
+static inline vf v_load_f16(const uint8_t *p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }
+static inline vf v_load_i8(const int8_t *p) {
+    int32_t four;
+    memcpy(&four, p, sizeof four);
+    const int16x8_t x_i16 = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(x_i16)));
+}
+static inline vf v_load_i4(const uint8_t *p, int shift) {
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    const uint16x4_t x_u16 = vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four >> shift & 0x0f0f0f0f))));
+    return vsubq_f32(vcvtq_f32_u32(vmovl_u16(x_u16)), vdupq_n_f32(8.0f));
+}
+static inline void v_store_i8(int8_t *p, vf x) {
+    const int16x4_t x_i16 = vmovn_s32(vcvtnq_s32_f32(x));
+    const uint32_t four = vget_lane_u32(vreinterpret_u32_s8(vmovn_s16(vcombine_s16(x_i16, x_i16))), 0);
+    memcpy(p, &four, sizeof four);
+}
+static inline void v_store_f16(uint8_t *p, vf x) { vst1_u8(p, vreinterpret_u8_f16(vcvt_f16_f32(x))); }
+static inline vf v_load_bf16(const uint8_t *p) {
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(p)), 16));
+}
+static inline float v_sum(vf x) { return vaddvq_f32(x); }
+static inline float v_hmax(vf x) { return vmaxvq_f32(x); }
 
 #else
 

@@ -53,6 +53,17 @@ static inline void v_transpose(vf r[8]) {
     }
 }
 
+#elif defined(__aarch64__) && !defined(GG_PORTABLE)
+
+static inline void v_transpose(vf r[4]) {
+    const float64x2_t a = vreinterpretq_f64_f32(vzip1q_f32(r[0], r[1])), b = vreinterpretq_f64_f32(vzip1q_f32(r[2], r[3]));
+    const float64x2_t c = vreinterpretq_f64_f32(vzip2q_f32(r[0], r[1])), d = vreinterpretq_f64_f32(vzip2q_f32(r[2], r[3]));
+    r[0] = vreinterpretq_f32_f64(vzip1q_f64(a, b));
+    r[1] = vreinterpretq_f32_f64(vzip2q_f64(a, b));
+    r[2] = vreinterpretq_f32_f64(vzip1q_f64(c, d));
+    r[3] = vreinterpretq_f32_f64(vzip2q_f64(c, d));
+}
+
 #else
 
 static inline void v_transpose(vf r[4]) {

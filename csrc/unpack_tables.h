@@ -7,6 +7,8 @@
 
 #if defined(__SSSE3__)
 #include <immintrin.h>
+#elif defined(__aarch64__) && !defined(GG_PORTABLE)
+#include <arm_neon.h>
 #endif
 
 static const int8_t gg_table_iq4[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
@@ -21,6 +23,11 @@ static inline void gg_look_up(const int8_t *table, const uint8_t *qs, int8_t *q)
     const __m128i high_i8 = _mm_shuffle_epi8(table_i8, _mm_and_si128(_mm_srli_epi16(qs_u8, 4), mask_u8));
     _mm_storeu_si128((__m128i *)(void *)q, low_i8);
     _mm_storeu_si128((__m128i *)(void *)(q + 16), high_i8);
+#elif defined(__aarch64__) && !defined(GG_PORTABLE)
+    const int8x16_t table_i8 = vld1q_s8(table);
+    const uint8x16_t qs_u8 = vld1q_u8(qs);
+    vst1q_s8(q, vqtbl1q_s8(table_i8, vandq_u8(qs_u8, vdupq_n_u8(15))));
+    vst1q_s8(q + 16, vqtbl1q_s8(table_i8, vshrq_n_u8(qs_u8, 4)));
 #else
     for (int i = 0; i < 16; i++) {
         q[i] = table[qs[i] & 15];

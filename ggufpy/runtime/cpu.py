@@ -15,6 +15,9 @@ _LEVELS = {
     "avx512": lib.GG_AVX2 | lib.GG_AVX512,
     "bf16": lib.GG_AVX2 | lib.GG_AVX512 | lib.GG_BF16,
     "amx": lib.GG_AVX2 | lib.GG_AVX512 | lib.GG_BF16 | lib.GG_AMX,
+    "neon": lib.GG_NEON,
+    "dotprod": lib.GG_NEON | lib.GG_DOTPROD,
+    "i8mm": lib.GG_NEON | lib.GG_DOTPROD | lib.GG_I8MM,
 }
 _CGROUPS = Path("/sys/fs/cgroup")
 

@@ -1,0 +1,176 @@
+/* What the dot kernels of aarch64 share: 128 weights at a time become bytes and scales, once for up to four columns.
+ *
+ * Compiled for ARMv8.0 (neon), where a dot product of bytes takes three instructions, and with dotprod, where it takes
+ * one. Integer sums are exact, so both give the same bits. */
+
+#ifndef GG_ARM_DOT_H
+#define GG_ARM_DOT_H
+
+#include <arm_neon.h>
+
+#include "../convert.h"
+#include "../kernels.h"
+#include "../simd.h"
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* ---- Loads and lanes ---- */
+
+INLINE float f32(gg_f16 h) {
+    __fp16 x;
+    memcpy(&x, &h, sizeof x);
+    return x;
+}
+
+INLINE uint32_t load_u32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE int8x16_t as_i8(uint8x16_t x) { return vreinterpretq_s8_u8(x); }
+INLINE uint8x16_t low_bits(uint8x16_t x, const int bits) { return vandq_u8(x, vdupq_n_u8((uint8_t)((1 << bits) - 1))); }
+
+/* The intrinsics want literals between 1 and 7. */
+INLINE uint8x16_t shift_right(uint8x16_t x, const int n) { return x >> vdupq_n_u8((uint8_t)n); }
+INLINE uint8x16_t shift_left(uint8x16_t x, const int n) { return x << vdupq_n_u8((uint8_t)n); }
+
+INLINE float32x4_t floats_u8(uint32_t four) {
+    const uint16x8_t x_u16 = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(x_u16)));
+}
+
+/* The f16 at p, p + step, ..., as floats. */
+INLINE float32x4_t four_f16(const uint8_t *p, const size_t step) {
+    const uint64_t low = gg_load_u16(p) | (uint32_t)gg_load_u16(p + step) << 16;
+    const uint64_t high = gg_load_u16(p + 2 * step) | (uint32_t)gg_load_u16(p + 3 * step) << 16;
+    return vcvt_f32_f16(vcreate_f16(low | high << 32));
+}
+
+/* 0xff in byte i where bit i is set; of 32. */
+INLINE void bit_masks(uint32_t bits, uint8x16_t *mask) {
+    const uint8x16_t bytes_u8 = vreinterpretq_u8_u32(vdupq_n_u32(bits));
+    const uint8x16_t bit_u8 = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
+    const uint8x16_t first = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1)), second = vcombine_u8(vdup_n_u8(2), vdup_n_u8(3));
+    mask[0] = vtstq_u8(vqtbl1q_u8(bytes_u8, first), bit_u8);
+    mask[1] = vtstq_u8(vqtbl1q_u8(bytes_u8, second), bit_u8);
+}
+
+/* ---- 128 weights ---- */
+
+/* w = scale * q + offset; scales and offsets of four groups of 32 weights, or of two times four groups of 16. */
+struct weights {
+    int8x16_t q[8];
+    float32x4_t scale[2], offset[2];
+};
+
+/* Half h of the block at p, or, of types with less than 256 weights to a block, the blocks at p. */
+typedef void unpack_fn(const uint8_t *p, const int h, struct weights *u);
+
+struct type {
+    size_t weights, bytes; /* of one call to unpack, or two if weights is 256 */
+    unpack_fn *unpack;
+    int group, has_offset;
+};
+
+INLINE int32x4_t add_products(int32x4_t sum_i32, int8x16_t w_i8, int8x16_t x_i8) {
+#if defined(__ARM_FEATURE_DOTPROD)
+    return vdotq_s32(sum_i32, w_i8, x_i8);
+#else /* two products fit 16 bits: x is never -128 */
+    const int16x8_t low_i16 = vmull_s8(vget_low_s8(w_i8), vget_low_s8(x_i8));
+    return vpadalq_s16(sum_i32, vmlal_high_s8(low_i16, w_i8, x_i8));
+#endif
+}
+
+/* Four sums over groups of 16 * n weights. */
+INLINE float32x4_t group_sums(const int8x16_t *w, const int8_t *x, const int n) {
+    int32x4_t sum[4];
+    for (int g = 0; g < 4; g++) {
+        sum[g] = add_products(vdupq_n_s32(0), w[g * n], vld1q_s8(x + 16 * g * n));
+        if (n == 2) sum[g] = add_products(sum[g], w[g * 2 + 1], vld1q_s8(x + 32 * g + 16));
+    }
+    return vcvtq_f32_s32(vpaddq_s32(vpaddq_s32(sum[0], sum[1]), vpaddq_s32(sum[2], sum[3])));
+}
+
+/* sum_f32 + 128 weights times activations. */
+INLINE float32x4_t add_128(float32x4_t sum_f32, const struct weights *u, const int8_t *q, const float *d, const float *s,
+                           const int group, const int has_offset) {
+    const float32x4_t d_f32 = vld1q_f32(d);
+    if (group == 32) {
+        sum_f32 = vfmaq_f32(sum_f32, group_sums(u->q, q, 2), vmulq_f32(u->scale[0], d_f32));
+        if (!has_offset) return sum_f32;
+        return vfmaq_f32(sum_f32, u->offset[0], vpaddq_f32(vld1q_f32(s), vld1q_f32(s + 4)));
+    }
+    for (int k = 0; k < 2; k++) {
+        const float32x4_t pairs_f32 = k ? vzip2q_f32(d_f32, d_f32) : vzip1q_f32(d_f32, d_f32);
+        sum_f32 = vfmaq_f32(sum_f32, group_sums(u->q + 4 * k, q + 64 * k, 1), vmulq_f32(u->scale[k], pairs_f32));
+        if (has_offset) sum_f32 = vfmaq_f32(sum_f32, u->offset[k], vld1q_f32(s + 4 * k));
+    }
+    return sum_f32;
+}
+
+/* ---- Rows ---- */
+
+/* The last blocks of a row, less than 128 weights, and their activations, with zeros after them. */
+struct tail {
+    uint8_t w[144];
+    int8_t q[128];
+    float d[4], s[8];
+};
+
+INLINE void add_tail(size_t left, const uint8_t *w, size_t bytes, const struct gg_activation *x, size_t i,
+                     const struct type t, float32x4_t *sum_f32) {
+    struct tail tail = {0};
+    struct weights u;
+    memcpy(tail.w, w, bytes);
+    memcpy(tail.q, x->q + i, left);
+    memcpy(tail.d, x->d + i / 32, left / 32 * sizeof *tail.d);
+    memcpy(tail.s, x->s + i / 16, left / 16 * sizeof *tail.s);
+    t.unpack(tail.w, 0, &u);
+    *sum_f32 = add_128(*sum_f32, &u, tail.q, tail.d, tail.s, t.group, t.has_offset);
+}
+
+/* sum_f32[c] += half h of the weights at w, times activations from i on. */
+INLINE void add_half(const uint8_t *w, const int h, const int n_x, const struct gg_activation *x, size_t i,
+                     const struct type t, float32x4_t *sum_f32) {
+    struct weights u;
+    t.unpack(w, h, &u);
+    for (int c = 0; c < n_x; c++)
+        sum_f32[c] = add_128(sum_f32[c], &u, x[c].q + i, x[c].d + i / 32, x[c].s + i / 16, t.group, t.has_offset);
+}
+
+/* One row, n_x columns. */
+INLINE void dot_row(size_t n, const uint8_t *w, const int n_x, const struct gg_activation *x, float *y, size_t ldy,
+                    const struct type t) {
+    float32x4_t sum_f32[4];
+    size_t i = 0;
+    for (int c = 0; c < n_x; c++) sum_f32[c] = vdupq_n_f32(0.0f);
+    for (; i + t.weights <= n; i += t.weights, w += t.bytes) {
+        add_half(w, 0, n_x, x, i, t, sum_f32);
+        if (t.weights == 256) add_half(w, 1, n_x, x, i + 128, t, sum_f32);
+    }
+    if (t.weights == 128 && i < n)
+        for (int c = 0; c < n_x; c++) add_tail(n - i, w, (n - i) * t.bytes / 128, x + c, i, t, sum_f32 + c);
+    for (int c = 0; c < n_x; c++) y[(size_t)c * ldy] = vaddvq_f32(sum_f32[c]);
+}
+
+INLINE void dot(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x, const struct gg_activation *x,
+                float *y, size_t ldy, const struct type t) {
+    for (size_t r = 0; r < rows; r++, w += stride, y++) {
+        size_t c = 0;
+        for (; c + 4 <= n_x; c += 4) dot_row(n, w, 4, x + c, y + c * ldy, ldy, t);
+        if (c + 2 <= n_x) dot_row(n, w, 2, x + c, y + c * ldy, ldy, t), c += 2;
+        if (c < n_x) dot_row(n, w, 1, x + c, y + c * ldy, ldy, t);
+    }
+}
+
+/* gg_dot_<name>_<isa>, from unpack_<name>; weights: of one block. */
+#define DOT(name, weights, group, has_offset)                                                                        \
+    void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,                     \
+                             const struct gg_activation *x, float *y, size_t ldy) {                                  \
+        enum { BLOCKS = weights < 128 ? 128 / weights : 1 };                                                         \
+        const struct type t = {weights * BLOCKS, sizeof(block_##name) * BLOCKS, unpack_##name, group, has_offset};   \
+        dot(n, rows, w, stride, n_x, x, y, ldy, t);                                                                  \
+    }
+
+#endif
