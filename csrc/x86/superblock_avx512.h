@@ -1,0 +1,133 @@
+/* Dot products of 256 weights at a time with AVX-512: what does not depend on the block type.
+ *
+ * A type unpacks 256 weights to unsigned bytes, because dpbusd multiplies unsigned with signed ones. Weights that can be
+ * negative are biased, which the sums of the activations correct, or their signs go to the activations. */
+
+#ifndef GG_X86_SUPERBLOCK_AVX512_H
+#define GG_X86_SUPERBLOCK_AVX512_H
+
+#if !defined(__AVX512VNNI__) || !defined(__AVX512BW__) || !defined(__AVX512VL__)
+#error "compile with -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni"
+#endif
+
+#include "common.h"
+
+struct superblock {
+    __m512i w_u8[4];
+    __mmask64 minus[4]; /* weights whose products are subtracted */
+    __m512 scale_f32;   /* of 16 groups of 16 */
+    __m512 shift_f32;   /* of 16 groups: factors of the sums of their activations */
+};
+typedef void unpack_fn(const uint8_t *p, struct superblock *u);
+
+/* What a type's dot kernel is made of. max: the largest w_u8. bias: what is to be subtracted from each w_u8;
+ * with has_shift shift_f32 counts instead. */
+struct kind {
+    unpack_fn *unpack;
+    size_t bytes, block_weights;
+    int max, bias, has_minus, has_shift;
+};
+
+/* Sums of 16 neighbours: group 4 z + lane of four vectors z goes to place 4 lane + z. Each p is the sum of four products
+ * of at most 127 * max; sums that fit are made of 16 bits. */
+INLINE __m512i sums_of_16(const __m512i p_i32[4], const int max) {
+    const __m512i one_i16 = _mm512_set1_epi16(1);
+    if (4 * 127 * max > INT16_MAX) {
+        const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(p_i32[0], p_i32[1]), _mm512_unpackhi_epi32(p_i32[0], p_i32[1]));
+        const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(p_i32[2], p_i32[3]), _mm512_unpackhi_epi32(p_i32[2], p_i32[3]));
+        return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    }
+    const __m512i a_i32 = _mm512_madd_epi16(_mm512_packs_epi32(p_i32[0], p_i32[1]), one_i16);
+    const __m512i b_i32 = _mm512_madd_epi16(_mm512_packs_epi32(p_i32[2], p_i32[3]), one_i16);
+    if (8 * 127 * max <= INT16_MAX) return _mm512_madd_epi16(_mm512_packs_epi32(a_i32, b_i32), one_i16);
+    const __m512 a_f32 = _mm512_castsi512_ps(a_i32), b_f32 = _mm512_castsi512_ps(b_i32);
+    return _mm512_add_epi32(_mm512_castps_si512(_mm512_shuffle_ps(a_f32, b_f32, _MM_SHUFFLE(2, 0, 2, 0))),
+                            _mm512_castps_si512(_mm512_shuffle_ps(a_f32, b_f32, _MM_SHUFFLE(3, 1, 3, 1))));
+}
+
+struct sums {
+    __m512 products_f32, shifts_f32;
+};
+
+/* Adds the products of a superblock with 256 activations; scale_f32: in the order of sums_of_16. */
+INLINE void add_products(const struct superblock *u, __m512 scale_f32, const int8_t *q, const float *d, const float *s,
+                         const struct kind kind, struct sums *sum) {
+    const __m512i pairs_i32 = _mm512_set_epi32(7, 5, 3, 1, 7, 5, 3, 1, 6, 4, 2, 0, 6, 4, 2, 0);
+    __m512i p_i32[4];
+    for (int z = 0; z < 4; z++) {
+        __m512i x_i8 = _mm512_loadu_si512(q + 64 * z);
+        if (kind.has_minus) x_i8 = _mm512_mask_sub_epi8(x_i8, u->minus[z], _mm512_setzero_si512(), x_i8);
+        p_i32[z] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), u->w_u8[z], x_i8);
+    }
+    const __m512 d_f32 = _mm512_permutexvar_ps(pairs_i32, _mm512_castps256_ps512(_mm256_loadu_ps(d)));
+    const __m512 sum_f32 = _mm512_cvtepi32_ps(sums_of_16(p_i32, kind.max));
+    sum->products_f32 = _mm512_fmadd_ps(sum_f32, _mm512_mul_ps(scale_f32, d_f32), sum->products_f32);
+    if (kind.has_shift)
+        sum->shifts_f32 = _mm512_fmadd_ps(u->shift_f32, _mm512_loadu_ps(s), sum->shifts_f32);
+    else if (kind.bias)
+        sum->shifts_f32 = _mm512_fmadd_ps(u->scale_f32, _mm512_loadu_ps(s), sum->shifts_f32);
+}
+
+INLINE __m512 ordered_scales(const struct superblock *u) {
+    const __m512i order_i32 = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    return _mm512_permutexvar_ps(order_i32, u->scale_f32);
+}
+
+/* The last n < 256 weights of a row, as a superblock of zeros behind them. */
+INLINE void add_rest(size_t n, const uint8_t *w, size_t i, const struct gg_activation *x, const int n_x,
+                     const struct kind kind, struct sums *sum) {
+    uint8_t block[256 / 32 * 20] = {0};
+    struct superblock u;
+    memcpy(block, w, n / kind.block_weights * kind.bytes);
+    kind.unpack(block, &u);
+    const __m512 scale_f32 = ordered_scales(&u);
+    for (int c = 0; c < n_x; c++) {
+        int8_t q[256] = {0};
+        float d[8] = {0}, s[16] = {0};
+        memcpy(q, x[c].q + i, n), memcpy(d, x[c].d + i / 32, n / 8), memcpy(s, x[c].s + i / 16, n / 4);
+        add_products(&u, scale_f32, q, d, s, kind, sum + c);
+    }
+}
+
+/* One row of weights with n_x columns of activations. */
+INLINE void dot_row(size_t n, const uint8_t *w, const struct gg_activation *x, const int n_x, const struct kind kind,
+                    float *y, size_t ldy) {
+    const size_t bytes = 256 / kind.block_weights * kind.bytes;
+    struct sums sum[4];
+    size_t i = 0;
+    for (int c = 0; c < n_x; c++) sum[c] = (struct sums){_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (; i + 256 <= n; i += 256, w += bytes) {
+        struct superblock u;
+        prefetch(w, bytes);
+        kind.unpack(w, &u);
+        const __m512 scale_f32 = ordered_scales(&u);
+        for (int c = 0; c < n_x; c++)
+            add_products(&u, scale_f32, x[c].q + i, x[c].d + i / 32, x[c].s + i / 16, kind, sum + c);
+    }
+    if (kind.block_weights < 256 && i < n) add_rest(n - i, w, i, x, n_x, kind, sum);
+    for (int c = 0; c < n_x; c++) {
+        const __m512 shift_f32 = _mm512_set1_ps(kind.has_shift ? 1.0f : (float)-kind.bias);
+        __m512 sum_f32 = sum[c].products_f32;
+        if (kind.has_shift || kind.bias) sum_f32 = _mm512_fmadd_ps(sum[c].shifts_f32, shift_f32, sum_f32);
+        y[(size_t)c * ldy] = _mm512_reduce_add_ps(sum_f32);
+    }
+}
+
+INLINE void dot_columns(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,
+                        const struct gg_activation *x, float *y, size_t ldy, const struct kind kind) {
+    for (size_t r = 0; r < rows; r++) {
+        size_t c = 0;
+        for (; c + 4 <= n_x; c += 4) dot_row(n, w + r * stride, x + c, 4, kind, y + c * ldy + r, ldy);
+        for (; c + 2 <= n_x; c += 2) dot_row(n, w + r * stride, x + c, 2, kind, y + c * ldy + r, ldy);
+        for (; c < n_x; c++) dot_row(n, w + r * stride, x + c, 1, kind, y + c * ldy + r, ldy);
+    }
+}
+
+#define DOT(name, isa, weights, ...)                                                                            \
+    void gg_dot_##name##_##isa(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,              \
+                               const struct gg_activation *x, float *y, size_t ldy) {                           \
+        const struct kind kind = {unpack_##name, sizeof(block_##name), weights, __VA_ARGS__};                   \
+        dot_columns(n, rows, w, stride, n_x, x, y, ldy, kind);                                                  \
+    }
+
+#endif
