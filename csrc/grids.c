@@ -11,8 +11,8 @@
 #define NIBBLE(row, i) ((uint32_t)((row) >> 4 * (i) & 7) << 8 * (i))
 #define NIBBLES(row) (NIBBLE(row, 0) + NIBBLE(row, 1) + NIBBLE(row, 2) + NIBBLE(row, 3))
 
-/* Codes 0, 1, 2 are -1, 0, 1, here times 8 plus 128. */
-#define T(row) (120 * ONES + 8 * PAIRS(row))
+/* Codes 0, 1, 2 are -1, 0, 1, here times 8 plus 8. */
+#define T(row) (8 * PAIRS(row))
 const uint64_t gg_grid_iq1[2048] = {
     T(0x0000), T(0x0002), T(0x0005), T(0x0008), T(0x000a), T(0x0011), T(0x0015), T(0x0020), T(0x0022), T(0x0028),
     T(0x002a), T(0x0045), T(0x0051), T(0x0054), T(0x0056), T(0x0065), T(0x0080), T(0x0082), T(0x0088), T(0x008a),
@@ -503,3 +503,17 @@ const uint32_t gg_grid_iq3_s[512] = {
     S(0x7335), S(0x7353), S(0x7401), S(0x7405), S(0x7413), S(0x7420), S(0x7450), S(0x7522), S(0x7542), S(0x7602),
     S(0x7631), S(0x7700),
 };
+
+/* Byte i of a row as a code again, at 4 * (i % 2) of byte i / 2. */
+#define CODES(row, i, divisor) \
+    (uint8_t)(((row) >> 16 * (i) & 255) / (divisor) | ((row) >> (16 * (i) + 8) & 255) / (divisor) << 4)
+
+_Alignas(64) uint8_t gg_codes_iq3_xxs[2][256];
+_Alignas(64) uint8_t gg_codes_iq3_s[2][512];
+
+__attribute__((constructor)) static void make_codes(void) {
+    for (int i = 0; i < 2; i++) {
+        for (int r = 0; r < 256; r++) gg_codes_iq3_xxs[i][r] = CODES(gg_grid_iq3_xxs[r], i, 8);
+        for (int r = 0; r < 512; r++) gg_codes_iq3_s[i][r] = CODES(gg_grid_iq3_s[r], i, 2);
+    }
+}

@@ -68,7 +68,7 @@ ONE_SCALE(q2_0, 4)
 /* lower: a bit for each weight that is lower than in the grid, not higher. */
 INLINE __m256i products_iq1(__m256i rows_u8, uint32_t lower, __m256i x_i8) {
     const __m256i shifted_u8 = _mm256_add_epi8(rows_u8, negate(_mm256_set1_epi8(1), lower));
-    return signed_products(_mm256_xor_si256(shifted_u8, _mm256_set1_epi8((char)0x80)), x_i8);
+    return signed_products(_mm256_sub_epi8(shifted_u8, _mm256_set1_epi8(8)), x_i8);
 }
 
 INLINE __m256i products_iq1_s(const block_iq1_s *b, int k, __m256i x_i8) {
@@ -215,6 +215,7 @@ INLINE __m256 add_32(__m256 sum_f32, __m256i products_i32, const float *scale, f
                 y[c * ldy + r] = row_##name(n, (const block_##name *)(w + r * stride), x + c);                  \
     }
 
+#if !defined(__AVX512F__)
 DOT(iq1_s, 256, gg_iq1_s_scales)
 DOT(iq1_m, 256, gg_iq1_m_scales)
 DOT(iq2_xxs, 256, gg_iq2_xxs_scales)
@@ -222,7 +223,6 @@ DOT(iq2_xs, 256, scales_iq2_xs)
 DOT(iq2_s, 256, scales_iq2_s)
 DOT(iq3_xxs, 256, gg_iq3_xxs_scales)
 DOT(iq3_s, 256, gg_iq3_s_scales)
-#if !defined(__AVX512F__)
 DOT(iq4_nl, 32, scales_iq4_nl)
 DOT(iq4_xs, 256, gg_iq4_xs_scales)
 DOT(mxfp4, 32, scales_mxfp4)

@@ -29,7 +29,7 @@ enum { IQ4_BIAS = 127, E2M1_BIAS = 12 };
 
 INLINE void unpack_iq4_nl(const uint8_t *p, struct superblock *u) {
     const __m256i at_i16 = _mm256_set_epi16(63, 63, 54, 54, 45, 45, 36, 36, 27, 27, 18, 18, 9, 9, 0, 0);
-    u->scale_f32 = _mm512_cvtph_ps(words(p, at_i16));
+    set_scales(u, _mm512_cvtph_ps(words(p, at_i16)));
     for (int z = 0; z < 4; z++)
         u->w_u8[z] = look_up(gg_table_iq4, IQ4_BIAS, two_nibbles(p + 36 * z + 2, p + 36 * z + 20));
 }
@@ -43,9 +43,7 @@ INLINE void unpack_iq4_xs(const uint8_t *p, struct superblock *u) {
     const __m256i scale_i32 = _mm256_or_si256(_mm256_and_si256(low_i32, _mm256_set1_epi32(15)),
                                               _mm256_and_si256(high_i32, _mm256_set1_epi32(48)));
     const __m256 biased_f32 = _mm256_cvtepi32_ps(_mm256_sub_epi32(scale_i32, _mm256_set1_epi32(32)));
-    const __m256 scale_f32 = _mm256_mul_ps(biased_f32, _mm256_set1_ps(f32(b->d)));
-    u->scale_f32 = _mm512_permutexvar_ps(_mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0),
-                                         _mm512_castps256_ps512(scale_f32));
+    set_eight_scales(u, _mm256_mul_ps(biased_f32, _mm256_set1_ps(f32(b->d))));
     for (int z = 0; z < 4; z++)
         u->w_u8[z] = look_up(gg_table_iq4, IQ4_BIAS, two_nibbles(b->qs + 32 * z, b->qs + 32 * z + 16));
 }
@@ -57,8 +55,8 @@ INLINE void unpack_mxfp4(const uint8_t *p, struct superblock *u) {
     const __m512i e_i32 = _mm512_cvtepu16_epi32(e_u16), one_i32 = _mm512_set1_epi32(1);
     const __m512i normal_i32 = _mm512_slli_epi32(_mm512_sub_epi32(e_i32, one_i32), 23); /* as gg_half_e8m0 does it */
     const __mmask16 subnormal = _mm512_cmple_epu32_mask(e_i32, one_i32);
-    u->scale_f32 = _mm512_castsi512_ps(
-        _mm512_mask_sllv_epi32(normal_i32, subnormal, _mm512_set1_epi32(0x00200000), e_i32));
+    set_scales(u, _mm512_castsi512_ps(
+        _mm512_mask_sllv_epi32(normal_i32, subnormal, _mm512_set1_epi32(0x00200000), e_i32)));
     for (int z = 0; z < 4; z++)
         u->w_u8[z] = look_up(gg_table_e2m1, E2M1_BIAS, two_nibbles(p + 34 * z + 1, p + 34 * z + 18));
 }
@@ -70,7 +68,7 @@ INLINE void unpack_nvfp4(const uint8_t *p, struct superblock *u) {
         _mm256_cvtepu8_epi16(_mm_set_epi32((int)d[3], (int)d[2], (int)d[1], (int)d[0])), _mm256_set1_epi16(0xff));
     const __mmask16 zero = _mm256_cmpeq_epi16_mask(d_u16, _mm256_set1_epi16(0x7f)); /* as gg_half_ue4m3 does it */
     const __m256i half_u16 = _mm256_slli_epi16(_mm256_and_si256(d_u16, _mm256_set1_epi16(0x7f)), 7);
-    u->scale_f32 = _mm512_maskz_mul_ps((__mmask16)~zero, _mm512_cvtph_ps(half_u16), _mm512_set1_ps(128.0f));
+    set_scales(u, _mm512_maskz_mul_ps((__mmask16)~zero, _mm512_cvtph_ps(half_u16), _mm512_set1_ps(128.0f)));
     const __m512i twice_i64 = _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0), shift_u64 = _mm512_set_epi64(4, 0, 4, 0, 4, 0, 4, 0);
     for (int z = 0; z < 4; z++) { /* 8 low, 8 high of 8 bytes */
         const __m512i q_u8 = _mm512_permutexvar_epi64(twice_i64, _mm512_castsi256_si512(load256(p + 36 * z + 4)));
@@ -84,7 +82,7 @@ INLINE void unpack_nvfp4(const uint8_t *p, struct superblock *u) {
 INLINE void unpack_tq2_0(const uint8_t *p, struct superblock *u) {
     const block_tq2_0 *b = (const block_tq2_0 *)p;
     const __m512i shift_u64 = _mm512_set_epi64(2, 2, 2, 2, 0, 0, 0, 0);
-    u->scale_f32 = _mm512_set1_ps(f32(b->d));
+    set_scales(u, _mm512_set1_ps(f32(b->d)));
     for (int z = 0; z < 4; z++) {
         const __m512i q_u8 = _mm512_srlv_epi64(_mm512_broadcast_i64x4(load256(b->qs + z / 2 * 32)),
                                                _mm512_add_epi64(shift_u64, _mm512_set1_epi64(z % 2 * 4)));
@@ -95,7 +93,7 @@ INLINE void unpack_tq2_0(const uint8_t *p, struct superblock *u) {
 INLINE void unpack_q2_0(const uint8_t *p, struct superblock *u) { /* from each byte, four neighbours */
     const __m512i at_i16 = _mm512_castsi256_si512(
         _mm256_set_epi16(27, 27, 27, 27, 18, 18, 18, 18, 9, 9, 9, 9, 0, 0, 0, 0));
-    u->scale_f32 = _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi16(at_i16, _mm512_loadu_si512(p))));
+    set_scales(u, _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi16(at_i16, _mm512_loadu_si512(p)))));
     for (int z = 0; z < 4; z++) {
         const __m512i q_i32 = _mm512_cvtepu8_epi32(load128(p + 18 * z + 2));
         const __m512i two_i32 = _mm512_or_si512(q_i32, _mm512_slli_epi32(q_i32, 6));
@@ -105,7 +103,7 @@ INLINE void unpack_q2_0(const uint8_t *p, struct superblock *u) { /* from each b
 
 INLINE void unpack_q1_0(const uint8_t *p, struct superblock *u) {
     const __m512 d0_f32 = _mm512_set1_ps(f32(gg_load_u16(p))), d1_f32 = _mm512_set1_ps(f32(gg_load_u16(p + 18)));
-    u->scale_f32 = _mm512_mask_blend_ps(0xff00, d0_f32, d1_f32);
+    set_scales(u, _mm512_mask_blend_ps(0xff00, d0_f32, d1_f32));
     for (int z = 0; z < 4; z++) {
         uint64_t bits;
         memcpy(&bits, p + 18 * (z / 2) + 2 + 8 * (z % 2), sizeof bits);
@@ -113,10 +111,10 @@ INLINE void unpack_q1_0(const uint8_t *p, struct superblock *u) {
     }
 }
 
-DOT(iq4_nl, avx512, 32, 240, IQ4_BIAS, 0, 0)
-DOT(iq4_xs, avx512, 256, 240, IQ4_BIAS, 0, 0)
-DOT(mxfp4, avx512, 32, 24, E2M1_BIAS, 0, 0)
-DOT(nvfp4, avx512, 64, 24, E2M1_BIAS, 0, 0)
-DOT(tq2_0, avx512, 256, 3, 1, 0, 0)
-DOT(q1_0, avx512, 128, 2, 1, 0, 0)
-DOT(q2_0, avx512, 64, 3, 1, 0, 0)
+DOT(iq4_nl, 32, 240, IQ4_BIAS, 0)
+DOT(iq4_xs, 256, 240, IQ4_BIAS, 0)
+DOT(mxfp4, 32, 24, E2M1_BIAS, 0)
+DOT(nvfp4, 64, 24, E2M1_BIAS, 0)
+DOT(tq2_0, 256, 3, 1, 0)
+DOT(q1_0, 128, 2, 1, 0)
+DOT(q2_0, 64, 3, 1, 0)

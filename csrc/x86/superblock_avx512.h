@@ -10,23 +10,44 @@
 #error "compile with -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni"
 #endif
 
+#include "../simd.h"
 #include "common.h"
 
 struct superblock {
     __m512i w_u8[4];
-    __mmask64 minus[4]; /* weights whose products are subtracted */
-    __m512 scale_f32;   /* of 16 groups of 16 */
-    __m512 shift_f32;   /* of 16 groups: factors of the sums of their activations */
+    uint64_t minus[4]; /* bits of weights whose products are subtracted */
+    __m512 scale_f32;  /* of 16 groups of 16, in the order of sums_of_16 */
+    __m512 shift_f32;  /* the same in natural order: each times a sum of 16 activations, times bias, is subtracted */
 };
 typedef void unpack_fn(const uint8_t *p, struct superblock *u);
 
-/* What a type's dot kernel is made of. max: the largest w_u8. bias: what is to be subtracted from each w_u8;
- * with has_shift shift_f32 counts instead. */
+/* What a type's dot kernel is made of. max: the largest w_u8. bias: what is to be subtracted from each w_u8. */
 struct kind {
     unpack_fn *unpack;
     size_t bytes, block_weights;
-    int max, bias, has_minus, has_shift;
+    int max, bias, has_minus;
 };
+
+/* Place i has the sum of group order(i); the order is its own inverse. */
+INLINE __m512i order_i32(void) { return _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15); }
+
+INLINE void set_scales(struct superblock *u, __m512 scale_f32) {
+    u->scale_f32 = _mm512_permutexvar_ps(order_i32(), scale_f32);
+    u->shift_f32 = scale_f32;
+}
+
+/* Of eight numbers for 32 each, 16 for 16 each: in natural order, in the order of sums_of_16. */
+INLINE __m512 twice(__m256 x_f32) {
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), _mm512_castps256_ps512(x_f32));
+}
+INLINE __m512 twice_in_order(__m256 x_f32) {
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7), _mm512_castps256_ps512(x_f32));
+}
+
+INLINE void set_eight_scales(struct superblock *u, __m256 scale_f32) {
+    u->scale_f32 = twice_in_order(scale_f32);
+    u->shift_f32 = twice(scale_f32);
+}
 
 /* Sums of 16 neighbours: group 4 z + lane of four vectors z goes to place 4 lane + z. Each p is the sum of four products
  * of at most 127 * max; sums that fit are made of 16 bits. */
@@ -49,28 +70,19 @@ struct sums {
     __m512 products_f32, shifts_f32;
 };
 
-/* Adds the products of a superblock with 256 activations; scale_f32: in the order of sums_of_16. */
-INLINE void add_products(const struct superblock *u, __m512 scale_f32, const int8_t *q, const float *d, const float *s,
+/* Adds the products of a superblock with 256 activations. */
+INLINE void add_products(const struct superblock *u, const int8_t *q, const float *d, const float *s,
                          const struct kind kind, struct sums *sum) {
-    const __m512i pairs_i32 = _mm512_set_epi32(7, 5, 3, 1, 7, 5, 3, 1, 6, 4, 2, 0, 6, 4, 2, 0);
     __m512i p_i32[4];
     for (int z = 0; z < 4; z++) {
         __m512i x_i8 = _mm512_loadu_si512(q + 64 * z);
         if (kind.has_minus) x_i8 = _mm512_mask_sub_epi8(x_i8, u->minus[z], _mm512_setzero_si512(), x_i8);
         p_i32[z] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), u->w_u8[z], x_i8);
     }
-    const __m512 d_f32 = _mm512_permutexvar_ps(pairs_i32, _mm512_castps256_ps512(_mm256_loadu_ps(d)));
+    const __m512 scale_f32 = _mm512_mul_ps(u->scale_f32, twice_in_order(_mm256_loadu_ps(d)));
     const __m512 sum_f32 = _mm512_cvtepi32_ps(sums_of_16(p_i32, kind.max));
-    sum->products_f32 = _mm512_fmadd_ps(sum_f32, _mm512_mul_ps(scale_f32, d_f32), sum->products_f32);
-    if (kind.has_shift)
-        sum->shifts_f32 = _mm512_fmadd_ps(u->shift_f32, _mm512_loadu_ps(s), sum->shifts_f32);
-    else if (kind.bias)
-        sum->shifts_f32 = _mm512_fmadd_ps(u->scale_f32, _mm512_loadu_ps(s), sum->shifts_f32);
-}
-
-INLINE __m512 ordered_scales(const struct superblock *u) {
-    const __m512i order_i32 = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    return _mm512_permutexvar_ps(order_i32, u->scale_f32);
+    sum->products_f32 = _mm512_fmadd_ps(sum_f32, scale_f32, sum->products_f32);
+    if (kind.bias) sum->shifts_f32 = _mm512_fmadd_ps(u->shift_f32, _mm512_loadu_ps(s), sum->shifts_f32);
 }
 
 /* The last n < 256 weights of a row, as a superblock of zeros behind them. */
@@ -80,12 +92,11 @@ INLINE void add_rest(size_t n, const uint8_t *w, size_t i, const struct gg_activ
     struct superblock u;
     memcpy(block, w, n / kind.block_weights * kind.bytes);
     kind.unpack(block, &u);
-    const __m512 scale_f32 = ordered_scales(&u);
     for (int c = 0; c < n_x; c++) {
         int8_t q[256] = {0};
         float d[8] = {0}, s[16] = {0};
         memcpy(q, x[c].q + i, n), memcpy(d, x[c].d + i / 32, n / 8), memcpy(s, x[c].s + i / 16, n / 4);
-        add_products(&u, scale_f32, q, d, s, kind, sum + c);
+        add_products(&u, q, d, s, kind, sum + c);
     }
 }
 
@@ -100,15 +111,13 @@ INLINE void dot_row(size_t n, const uint8_t *w, const struct gg_activation *x, c
         struct superblock u;
         prefetch(w, bytes);
         kind.unpack(w, &u);
-        const __m512 scale_f32 = ordered_scales(&u);
         for (int c = 0; c < n_x; c++)
-            add_products(&u, scale_f32, x[c].q + i, x[c].d + i / 32, x[c].s + i / 16, kind, sum + c);
+            add_products(&u, x[c].q + i, x[c].d + i / 32, x[c].s + i / 16, kind, sum + c);
     }
     if (kind.block_weights < 256 && i < n) add_rest(n - i, w, i, x, n_x, kind, sum);
     for (int c = 0; c < n_x; c++) {
-        const __m512 shift_f32 = _mm512_set1_ps(kind.has_shift ? 1.0f : (float)-kind.bias);
         __m512 sum_f32 = sum[c].products_f32;
-        if (kind.has_shift || kind.bias) sum_f32 = _mm512_fmadd_ps(sum[c].shifts_f32, shift_f32, sum_f32);
+        if (kind.bias) sum_f32 = _mm512_fmadd_ps(sum[c].shifts_f32, _mm512_set1_ps((float)-kind.bias), sum_f32);
         y[(size_t)c * ldy] = _mm512_reduce_add_ps(sum_f32);
     }
 }
@@ -123,9 +132,9 @@ INLINE void dot_columns(size_t n, size_t rows, const uint8_t *w, size_t stride, 
     }
 }
 
-#define DOT(name, isa, weights, ...)                                                                            \
-    void gg_dot_##name##_##isa(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,              \
-                               const struct gg_activation *x, float *y, size_t ldy) {                           \
+#define DOT(name, weights, ...)                                                                                 \
+    void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,                \
+                             const struct gg_activation *x, float *y, size_t ldy) {                             \
         const struct kind kind = {unpack_##name, sizeof(block_##name), weights, __VA_ARGS__};                   \
         dot_columns(n, rows, w, stride, n_x, x, y, ldy, kind);                                                  \
     }
