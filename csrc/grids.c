@@ -503,17 +503,3 @@ const uint32_t gg_grid_iq3_s[512] = {
     S(0x7335), S(0x7353), S(0x7401), S(0x7405), S(0x7413), S(0x7420), S(0x7450), S(0x7522), S(0x7542), S(0x7602),
     S(0x7631), S(0x7700),
 };
-
-/* Byte i of a row as a code again, at 4 * (i % 2) of byte i / 2. */
-#define CODES(row, i, divisor) \
-    (uint8_t)(((row) >> 16 * (i) & 255) / (divisor) | ((row) >> (16 * (i) + 8) & 255) / (divisor) << 4)
-
-_Alignas(64) uint8_t gg_codes_iq3_xxs[2][256];
-_Alignas(64) uint8_t gg_codes_iq3_s[2][512];
-
-__attribute__((constructor)) static void make_codes(void) {
-    for (int i = 0; i < 2; i++) {
-        for (int r = 0; r < 256; r++) gg_codes_iq3_xxs[i][r] = CODES(gg_grid_iq3_xxs[r], i, 8);
-        for (int r = 0; r < 512; r++) gg_codes_iq3_s[i][r] = CODES(gg_grid_iq3_s[r], i, 2);
-    }
-}

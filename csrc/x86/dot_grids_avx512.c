@@ -1,13 +1,6 @@
 /* AVX-512: dot products of the types whose weights are rows of a grid, with signs or a shift. */
 
-#include "../unpack_grids.h"
-#include "superblock_avx512.h"
-
-INLINE uint64_t load_u64(const void *p) {
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
+#include "grids_avx512.h"
 
 INLINE __m512i join(__m128i a, __m128i b, __m128i c, __m128i d) {
     return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(b, a)), _mm256_set_m128i(d, c), 1);
@@ -42,125 +35,32 @@ INLINE __m512i four_words(__m512i x_u64, const int step) {
                              _mm512_set1_epi64((int64_t)step << 16 | (int64_t)step << 33 | (int64_t)(3 * step) << 48));
 }
 
-/* ---- Signs ---- */
-
-/* Bit 7 of each byte becomes the parity of the others. */
-INLINE __m256i even_signs(__m256i x_u8) {
-#if defined(__GFNI__)
-    return _mm256_gf2p8affine_epi64_epi8(x_u8, _mm256_set1_epi64x(0x010204081020407f), 0);
-#else
-    const __m256i parity_u8 = _mm256_broadcastsi128_si256(
-        _mm_set_epi64x((int64_t)0x0080800080000080, (int64_t)0x8000008000808000));
-    const __m256i low_u8 = low_bits(x_u8, 4), high_u8 = low_bits(_mm256_srli_epi16(x_u8, 4), 3);
-    const __m256i odd_u8 = _mm256_xor_si256(_mm256_shuffle_epi8(parity_u8, low_u8), _mm256_shuffle_epi8(parity_u8, high_u8));
-    return _mm256_or_si256(low_bits(x_u8, 7), odd_u8);
-#endif
-}
-
-/* Bytes of seven bits, from the lowest 28 bits of each 32; their top bits are undefined. */
-INLINE __m256i sevens(__m256i x_u32) {
-#if defined(__AVX512VBMI__)
-    return _mm256_multishift_epi64_epi8(_mm256_set1_epi64x(0x352e2720150e0700), x_u32);
-#else
-    const __m256i first = _mm256_and_si256(x_u32, _mm256_set1_epi32(0x7f));
-    const __m256i second = _mm256_and_si256(_mm256_slli_epi32(x_u32, 1), _mm256_set1_epi32(0x7f00));
-    const __m256i third = _mm256_and_si256(_mm256_slli_epi32(x_u32, 2), _mm256_set1_epi32(0x7f0000));
-    const __m256i fourth = _mm256_and_si256(_mm256_slli_epi32(x_u32, 3), _mm256_set1_epi32(0x7f000000));
-    return _mm256_or_si256(_mm256_or_si256(first, second), _mm256_or_si256(third, fourth));
-#endif
-}
-
-INLINE void set_signs(struct superblock *u, __m256i signs_u8) { _mm256_storeu_si256((void *)u->minus, signs_u8); }
-
-/* ---- Scales: step * (n + 0.5) ---- */
-
-INLINE void set_eight(struct superblock *u, float step, __m256i n_i32) {
-    set_eight_scales(u, _mm256_fmadd_ps(_mm256_cvtepi32_ps(n_i32), _mm256_set1_ps(step), _mm256_set1_ps(0.5f * step)));
-}
-
-/* 16 nibbles of eight bytes. */
-INLINE void set_sixteen(struct superblock *u, float step, const uint8_t *scales) {
-    const __m128i two_u8 = _mm_loadl_epi64((const void *)scales), low_u8 = _mm_set1_epi8(15);
-    const __m128i n_u8 = _mm_and_si128(_mm_unpacklo_epi8(two_u8, _mm_srli_epi16(two_u8, 4)), low_u8);
-    const __m512i n_i32 = _mm512_cvtepu8_epi32(_mm_shuffle_epi8(n_u8, _mm512_cvtepi32_epi8(order_i32())));
-    u->scale_f32 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(n_i32), _mm512_set1_ps(step), _mm512_set1_ps(0.5f * step));
-}
-
 /* ---- Two bits ---- */
 
 INLINE void unpack_iq2_xxs(const uint8_t *p, struct superblock *u) {
     const block_iq2_xxs *b = (const block_iq2_xxs *)p;
-    const __m512i odd_i32 = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 1, 3, 5, 7, 9, 11, 13, 15);
-    const __m256i signs_u32 = _mm512_castsi512_si256(_mm512_permutexvar_epi32(odd_i32, _mm512_loadu_si512(b->qs)));
     for (int z = 0; z < 4; z++) {
         const uint8_t *a = b->qs[2 * z].rows, *c = b->qs[2 * z + 1].rows;
         u->w_u8[z] = join(two_rows(gg_grid_iq2_xxs, a[0], a[1]), two_rows(gg_grid_iq2_xxs, a[2], a[3]),
                           two_rows(gg_grid_iq2_xxs, c[0], c[1]), two_rows(gg_grid_iq2_xxs, c[2], c[3]));
     }
-    set_signs(u, even_signs(sevens(signs_u32)));
-    set_eight(u, 0.25f * f32(b->d), _mm256_srli_epi32(signs_u32, 28));
+    rest_iq2_xxs(b, u);
 }
 
 INLINE void unpack_iq2_xs(const uint8_t *p, struct superblock *u) {
     const block_iq2_xs *b = (const block_iq2_xs *)p;
-    const __m512i q_u16 = _mm512_loadu_si512(b->qs);
-    set_rows(u, gg_grid_iq2_xs, _mm512_and_si512(q_u16, _mm512_set1_epi16(511)));
-    set_signs(u, even_signs(_mm512_cvtepi16_epi8(_mm512_srli_epi16(q_u16, 9))));
-    set_sixteen(u, 0.25f * f32(b->d), b->scales);
+    set_rows(u, gg_grid_iq2_xs, _mm512_and_si512(_mm512_loadu_si512(b->qs), _mm512_set1_epi16(511)));
+    rest_iq2_xs(b, u);
 }
 
 INLINE void unpack_iq2_s(const uint8_t *p, struct superblock *u) {
     const block_iq2_s *b = (const block_iq2_s *)p;
     const __m512i high_u16 = four_words(_mm512_cvtepu8_epi64(_mm_loadl_epi64((const void *)b->qh)), 2);
     set_rows(u, gg_grid_iq2_s, indices(b->qs, high_u16, 3));
-    memcpy(u->minus, b->signs, sizeof u->minus);
-    set_sixteen(u, 0.25f * f32(b->d), b->scales);
+    rest_iq2_s(b, u);
 }
 
 /* ---- Three bits ---- */
-
-#if defined(__AVX512VBMI__)
-
-/* Bytes 0 to 255 of a table; upper: which numbers are above 127. */
-INLINE __m512i look_up(const uint8_t *table, __m512i index_u8, __mmask64 upper) {
-    const __m512i low_u8 = _mm512_permutex2var_epi8(_mm512_load_si512(table), index_u8, _mm512_load_si512(table + 64));
-    const __m512i high_u8 =
-        _mm512_permutex2var_epi8(_mm512_load_si512(table + 128), index_u8, _mm512_load_si512(table + 192));
-    return _mm512_mask_blend_epi8(upper, low_u8, high_u8);
-}
-
-/* Rows of four codes: the first two from low's nibbles, the others from high's. */
-INLINE void set_short_rows(struct superblock *u, __m512i low_u8, __m512i high_u8, uint64_t values) {
-    const __m512i values_u8 = _mm512_set1_epi64((int64_t)values);
-    const __m512i a = _mm512_permutexvar_epi32(order_i32(), low_u8), b = _mm512_permutexvar_epi32(order_i32(), high_u8);
-    const __m512i a4 = _mm512_srli_epi16(a, 4), b4 = _mm512_srli_epi16(b, 4);
-    const __m512i first[2] = {_mm512_unpacklo_epi8(a, a4), _mm512_unpackhi_epi8(a, a4)};
-    const __m512i last[2] = {_mm512_unpacklo_epi8(b, b4), _mm512_unpackhi_epi8(b, b4)};
-    for (int z = 0; z < 4; z++) { /* vpermb takes the six lowest bits: values repeat */
-        const __m512i codes_u8 = z % 2 ? _mm512_unpackhi_epi16(first[z / 2], last[z / 2])
-                                       : _mm512_unpacklo_epi16(first[z / 2], last[z / 2]);
-        u->w_u8[z] = _mm512_permutexvar_epi8(codes_u8, values_u8);
-    }
-}
-
-INLINE void set_iq3_xxs_rows(const block_iq3_xxs *b, struct superblock *u) {
-    const __m512i index_u8 = _mm512_loadu_si512(b->qs);
-    const __mmask64 upper = _mm512_movepi8_mask(index_u8);
-    set_short_rows(u, look_up(gg_codes_iq3_xxs[0], index_u8, upper), look_up(gg_codes_iq3_xxs[1], index_u8, upper),
-                   0x3e342c241c140c04);
-}
-
-INLINE void set_iq3_s_rows(const block_iq3_s *b, struct superblock *u) {
-    const __m512i index_u8 = _mm512_loadu_si512(b->qs);
-    const __mmask64 upper = _mm512_movepi8_mask(index_u8), second = load_u64(b->qh);
-    __m512i codes_u8[2];
-    for (int k = 0; k < 2; k++)
-        codes_u8[k] = _mm512_mask_blend_epi8(second, look_up(gg_codes_iq3_s[k], index_u8, upper),
-                                             look_up(gg_codes_iq3_s[k] + 256, index_u8, upper));
-    set_short_rows(u, codes_u8[0], codes_u8[1], 0x0f0d0b0907050301);
-}
-
-#else
 
 INLINE __m128i four_short_rows(const uint32_t *grid, size_t r0, size_t r1, size_t r2, size_t r3) {
     return _mm_set_epi32((int)grid[r3], (int)grid[r2], (int)grid[r1], (int)grid[r0]);
@@ -194,24 +94,14 @@ INLINE void set_iq3_s_rows(const block_iq3_s *b, struct superblock *u) {
     }
 }
 
-#endif
-
 INLINE void unpack_iq3_xxs(const uint8_t *p, struct superblock *u) {
-    const block_iq3_xxs *b = (const block_iq3_xxs *)p;
-    const __m256i signs_u32 = load256(b->signs);
-    set_iq3_xxs_rows(b, u);
-    set_signs(u, even_signs(sevens(signs_u32)));
-    set_eight(u, 0.5f * f32(b->d), _mm256_srli_epi32(signs_u32, 28));
+    set_iq3_xxs_rows((const block_iq3_xxs *)p, u);
+    rest_iq3_xxs((const block_iq3_xxs *)p, u);
 }
 
 INLINE void unpack_iq3_s(const uint8_t *p, struct superblock *u) {
-    const block_iq3_s *b = (const block_iq3_s *)p;
-    uint32_t scales;
-    memcpy(&scales, b->scales, sizeof scales);
-    const __m256i n_i32 = _mm256_srlv_epi32(_mm256_set1_epi32((int)scales), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
-    set_iq3_s_rows(b, u);
-    memcpy(u->minus, b->signs, sizeof u->minus);
-    set_eight(u, 2.0f * f32(b->d), _mm256_and_si256(n_i32, _mm256_set1_epi32(15)));
+    set_iq3_s_rows((const block_iq3_s *)p, u);
+    rest_iq3_s((const block_iq3_s *)p, u);
 }
 
 /* ---- One bit ---- */
@@ -257,8 +147,6 @@ DOT(iq2_xxs, 256, 43, 0, 1)
 DOT(iq2_xs, 256, 43, 0, 1)
 DOT(iq3_xxs, 256, 62, 0, 1)
 DOT(iq3_s, 256, 15, 0, 1)
-#if !defined(__AVX512VBMI__)
 DOT(iq2_s, 256, 43, 0, 1)
 DOT(iq1_s, 256, 16, 1, 0)
 DOT(iq1_m, 256, 18, 9, 0)
-#endif

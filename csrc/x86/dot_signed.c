@@ -215,7 +215,6 @@ INLINE __m256 add_32(__m256 sum_f32, __m256i products_i32, const float *scale, f
                 y[c * ldy + r] = row_##name(n, (const block_##name *)(w + r * stride), x + c);                  \
     }
 
-#if !defined(__AVX512F__)
 DOT(iq1_s, 256, gg_iq1_s_scales)
 DOT(iq1_m, 256, gg_iq1_m_scales)
 DOT(iq2_xxs, 256, gg_iq2_xxs_scales)
@@ -230,5 +229,4 @@ DOT(nvfp4, 64, scales_nvfp4)
 DOT(tq2_0, 256, scales_tq2_0)
 DOT(q1_0, 128, scales_q1_0)
 DOT(q2_0, 64, scales_q2_0)
-#endif
 DOT(tq1_0, 256, scales_tq1_0)

@@ -20,10 +20,13 @@ struct superblock {
     __m512 shift_f32;  /* the same in natural order: each times a sum of 16 activations, times bias, is subtracted */
 };
 typedef void unpack_fn(const uint8_t *p, struct superblock *u);
+typedef void unpack_pair_fn(const uint8_t *p, const uint8_t *next, struct superblock u[2]);
 
-/* What a type's dot kernel is made of. max: the largest w_u8. bias: what is to be subtracted from each w_u8. */
+/* What a type's dot kernel is made of: one of the unpack functions. max: the largest w_u8. bias: what is to be
+ * subtracted from each w_u8. */
 struct kind {
     unpack_fn *unpack;
+    unpack_pair_fn *unpack_pair;
     size_t bytes, block_weights;
     int max, bias, has_minus;
 };
@@ -107,12 +110,15 @@ INLINE void dot_row(size_t n, const uint8_t *w, const struct gg_activation *x, c
     struct sums sum[4];
     size_t i = 0;
     for (int c = 0; c < n_x; c++) sum[c] = (struct sums){_mm512_setzero_ps(), _mm512_setzero_ps()};
-    for (; i + 256 <= n; i += 256, w += bytes) {
-        struct superblock u;
-        prefetch(w, bytes);
-        kind.unpack(w, &u);
-        for (int c = 0; c < n_x; c++)
-            add_products(&u, x[c].q + i, x[c].d + i / 32, x[c].s + i / 16, kind, sum + c);
+    while (i + 256 <= n) {
+        struct superblock u[2];
+        const int blocks = kind.unpack_pair && i + 512 <= n ? 2 : 1;
+        prefetch(w, kind.unpack_pair ? 2 * bytes : bytes);
+        if (kind.unpack_pair) kind.unpack_pair(w, blocks == 2 ? w + bytes : w, u);
+        else kind.unpack(w, u);
+        for (int k = 0; k < blocks; k++, i += 256, w += bytes)
+            for (int c = 0; c < n_x; c++)
+                add_products(u + k, x[c].q + i, x[c].d + i / 32, x[c].s + i / 16, kind, sum + c);
     }
     if (kind.block_weights < 256 && i < n) add_rest(n - i, w, i, x, n_x, kind, sum);
     for (int c = 0; c < n_x; c++) {
@@ -132,11 +138,13 @@ INLINE void dot_columns(size_t n, size_t rows, const uint8_t *w, size_t stride, 
     }
 }
 
-#define DOT(name, weights, ...)                                                                                 \
+#define DOT_KIND(name, ...)                                                                                     \
     void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,                \
                              const struct gg_activation *x, float *y, size_t ldy) {                             \
-        const struct kind kind = {unpack_##name, sizeof(block_##name), weights, __VA_ARGS__};                   \
+        const struct kind kind = {__VA_ARGS__};                                                                 \
         dot_columns(n, rows, w, stride, n_x, x, y, ldy, kind);                                                  \
     }
+#define DOT(name, weights, ...) DOT_KIND(name, unpack_##name, NULL, sizeof(block_##name), weights, __VA_ARGS__)
+#define DOT_PAIRS(name, ...) DOT_KIND(name, NULL, unpack_##name, sizeof(block_##name), 256, __VA_ARGS__)
 
 #endif

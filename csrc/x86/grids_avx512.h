@@ -1,0 +1,93 @@
+/* AVX-512: signs and scales of the types whose weights are rows of a grid. */
+
+#ifndef GG_X86_GRIDS_AVX512_H
+#define GG_X86_GRIDS_AVX512_H
+
+#include "../unpack_grids.h"
+#include "superblock_avx512.h"
+
+INLINE uint64_t load_u64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* ---- Signs ---- */
+
+/* Bit 7 of each byte becomes the parity of the others. */
+INLINE __m256i even_signs(__m256i x_u8) {
+#if defined(__GFNI__)
+    return _mm256_gf2p8affine_epi64_epi8(x_u8, _mm256_set1_epi64x(0x010204081020407f), 0);
+#else
+    const __m256i parity_u8 = _mm256_broadcastsi128_si256(
+        _mm_set_epi64x((int64_t)0x0080800080000080, (int64_t)0x8000008000808000));
+    const __m256i low_u8 = low_bits(x_u8, 4), high_u8 = low_bits(_mm256_srli_epi16(x_u8, 4), 3);
+    const __m256i odd_u8 = _mm256_xor_si256(_mm256_shuffle_epi8(parity_u8, low_u8), _mm256_shuffle_epi8(parity_u8, high_u8));
+    return _mm256_or_si256(low_bits(x_u8, 7), odd_u8);
+#endif
+}
+
+/* Bytes of seven bits, from the lowest 28 bits of each 32; their top bits are undefined. */
+INLINE __m256i sevens(__m256i x_u32) {
+#if defined(__AVX512VBMI__)
+    return _mm256_multishift_epi64_epi8(_mm256_set1_epi64x(0x352e2720150e0700), x_u32);
+#else
+    const __m256i first = _mm256_and_si256(x_u32, _mm256_set1_epi32(0x7f));
+    const __m256i second = _mm256_and_si256(_mm256_slli_epi32(x_u32, 1), _mm256_set1_epi32(0x7f00));
+    const __m256i third = _mm256_and_si256(_mm256_slli_epi32(x_u32, 2), _mm256_set1_epi32(0x7f0000));
+    const __m256i fourth = _mm256_and_si256(_mm256_slli_epi32(x_u32, 3), _mm256_set1_epi32(0x7f000000));
+    return _mm256_or_si256(_mm256_or_si256(first, second), _mm256_or_si256(third, fourth));
+#endif
+}
+
+INLINE void set_signs(struct superblock *u, __m256i signs_u8) { _mm256_storeu_si256((void *)u->minus, signs_u8); }
+
+/* ---- Scales: step * (n + 0.5) ---- */
+
+INLINE void set_eight(struct superblock *u, float step, __m256i n_i32) {
+    set_eight_scales(u, _mm256_fmadd_ps(_mm256_cvtepi32_ps(n_i32), _mm256_set1_ps(step), _mm256_set1_ps(0.5f * step)));
+}
+
+/* 16 nibbles of eight bytes. */
+INLINE void set_sixteen(struct superblock *u, float step, const uint8_t *scales) {
+    const __m128i two_u8 = _mm_loadl_epi64((const void *)scales), low_u8 = _mm_set1_epi8(15);
+    const __m128i n_u8 = _mm_and_si128(_mm_unpacklo_epi8(two_u8, _mm_srli_epi16(two_u8, 4)), low_u8);
+    const __m512i n_i32 = _mm512_cvtepu8_epi32(_mm_shuffle_epi8(n_u8, _mm512_cvtepi32_epi8(order_i32())));
+    u->scale_f32 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(n_i32), _mm512_set1_ps(step), _mm512_set1_ps(0.5f * step));
+}
+
+/* ---- Types: signs and scales ---- */
+
+INLINE void rest_iq2_xxs(const block_iq2_xxs *b, struct superblock *u) {
+    const __m512i odd_i32 = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 1, 3, 5, 7, 9, 11, 13, 15);
+    const __m256i signs_u32 = _mm512_castsi512_si256(_mm512_permutexvar_epi32(odd_i32, _mm512_loadu_si512(b->qs)));
+    set_signs(u, even_signs(sevens(signs_u32)));
+    set_eight(u, 0.25f * f32(b->d), _mm256_srli_epi32(signs_u32, 28));
+}
+
+INLINE void rest_iq2_xs(const block_iq2_xs *b, struct superblock *u) {
+    set_signs(u, even_signs(_mm512_cvtepi16_epi8(_mm512_srli_epi16(_mm512_loadu_si512(b->qs), 9))));
+    set_sixteen(u, 0.25f * f32(b->d), b->scales);
+}
+
+INLINE void rest_iq2_s(const block_iq2_s *b, struct superblock *u) {
+    memcpy(u->minus, b->signs, sizeof u->minus);
+    set_sixteen(u, 0.25f * f32(b->d), b->scales);
+}
+
+INLINE void rest_iq3_xxs(const block_iq3_xxs *b, struct superblock *u) {
+    const __m256i signs_u32 = load256(b->signs);
+    set_signs(u, even_signs(sevens(signs_u32)));
+    set_eight(u, 0.5f * f32(b->d), _mm256_srli_epi32(signs_u32, 28));
+}
+
+INLINE void rest_iq3_s(const block_iq3_s *b, struct superblock *u) {
+    uint32_t scales;
+    memcpy(&scales, b->scales, sizeof scales);
+    const __m256i shift_u32 = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    const __m256i n_i32 = _mm256_srlv_epi32(_mm256_set1_epi32((int)scales), shift_u32);
+    memcpy(u->minus, b->signs, sizeof u->minus);
+    set_eight(u, 2.0f * f32(b->d), _mm256_and_si256(n_i32, _mm256_set1_epi32(15)));
+}
+
+#endif
