@@ -4,26 +4,17 @@
 
 #include "grids.h"
 
-_Alignas(64) uint8_t gg_codes_iq2_xxs[2][256];
-_Alignas(64) uint8_t gg_codes_iq2_xs[2][512];
-_Alignas(64) uint8_t gg_codes_iq2_s[2][1024];
 _Alignas(64) uint8_t gg_codes_iq3_xxs[2][256];
 _Alignas(64) uint8_t gg_codes_iq3_s[2][512];
 _Alignas(64) uint8_t gg_codes_tq1_0[2][256];
 
-/* `n` bytes of a row divided by `step`, in a byte. */
-static uint8_t code(uint64_t row, int n, unsigned step) {
-    unsigned bits = 0;
-    for (int i = 0; i < n; i++) bits |= (unsigned)(row >> 8 * i & 255) / step << (8 / n * i);
-    return (uint8_t)bits;
-}
-
-static void put_two_bits(const uint64_t *grid, int rows, uint8_t *first, uint8_t *last) {
-    for (int r = 0; r < rows; r++) first[r] = code(grid[r], 4, 17), last[r] = code(grid[r] >> 32, 4, 17);
+/* The two lowest bytes of a row divided by `step`, as nibbles. */
+static uint8_t two_codes(uint32_t row, unsigned step) {
+    return (uint8_t)((row & 255) / step | (row >> 8 & 255) / step << 4);
 }
 
 static void put_nibbles(const uint32_t *grid, int rows, unsigned step, uint8_t *first, uint8_t *last) {
-    for (int r = 0; r < rows; r++) first[r] = code(grid[r], 2, step), last[r] = code(grid[r] >> 16, 2, step);
+    for (int r = 0; r < rows; r++) first[r] = two_codes(grid[r], step), last[r] = two_codes(grid[r] >> 16, step);
 }
 
 static void put_digits(void) {
@@ -35,9 +26,6 @@ static void put_digits(void) {
 }
 
 __attribute__((constructor)) static void make_codes(void) {
-    put_two_bits(gg_grid_iq2_xxs, 256, gg_codes_iq2_xxs[0], gg_codes_iq2_xxs[1]);
-    put_two_bits(gg_grid_iq2_xs, 512, gg_codes_iq2_xs[0], gg_codes_iq2_xs[1]);
-    put_two_bits(gg_grid_iq2_s, 1024, gg_codes_iq2_s[0], gg_codes_iq2_s[1]);
     put_nibbles(gg_grid_iq3_xxs, 256, 8, gg_codes_iq3_xxs[0], gg_codes_iq3_xxs[1]);
     put_nibbles(gg_grid_iq3_s, 512, 2, gg_codes_iq3_s[0], gg_codes_iq3_s[1]);
     put_digits();

@@ -5,11 +5,6 @@
 
 #include <stdint.h>
 
-/* Rows of iq2: codes 0, 1, 2 of 8, 25, 43, two bits each, the first lowest: four in a byte of [0], four in one of [1]. */
-extern _Alignas(64) uint8_t gg_codes_iq2_xxs[2][256];
-extern _Alignas(64) uint8_t gg_codes_iq2_xs[2][512];
-extern _Alignas(64) uint8_t gg_codes_iq2_s[2][1024];
-
 /* Rows of iq3: numbers 0 to 7 of their values, a nibble each: two in a byte of [0], two in one of [1]. */
 extern _Alignas(64) uint8_t gg_codes_iq3_xxs[2][256];
 extern _Alignas(64) uint8_t gg_codes_iq3_s[2][512];

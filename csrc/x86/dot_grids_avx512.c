@@ -2,24 +2,25 @@
 
 #include "grids_avx512.h"
 
-INLINE __m512i join(__m128i a, __m128i b, __m128i c, __m128i d) {
-    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(b, a)), _mm256_set_m128i(d, c), 1);
-}
-
 /* ---- Rows ---- */
 
-INLINE __m128i two_rows(const uint64_t *grid, size_t r0, size_t r1) {
-    const __m128d low = _mm_load_sd((const double *)(const void *)(grid + r0));
-    return _mm_castpd_si128(_mm_loadh_pd(low, (const double *)(const void *)(grid + r1)));
+/* Rows of eight weights by four numbers. A broadcast that loads needs no port for shuffles. */
+INLINE __m256i four_rows(const uint64_t *grid, size_t r0, size_t r1, size_t r2, size_t r3) {
+    __m256i rows_u8 = _mm256_castsi128_si256(_mm_loadl_epi64((const void *)(grid + r0)));
+    rows_u8 = _mm256_mask_broadcastq_epi64(rows_u8, 2, _mm_loadl_epi64((const void *)(grid + r1)));
+    rows_u8 = _mm256_mask_broadcastq_epi64(rows_u8, 4, _mm_loadl_epi64((const void *)(grid + r2)));
+    return _mm256_mask_broadcastq_epi64(rows_u8, 8, _mm_loadl_epi64((const void *)(grid + r3)));
 }
 
-/* Rows of eight weights by 32 numbers. */
-INLINE void set_rows(struct superblock *u, const uint64_t *grid, __m512i index_u16) {
-    _Alignas(64) uint16_t r[32];
-    _mm512_store_si512(r, index_u16);
-    for (int z = 0; z < 4; z++)
-        u->w_u8[z] = join(two_rows(grid, r[8 * z], r[8 * z + 1]), two_rows(grid, r[8 * z + 2], r[8 * z + 3]),
-                          two_rows(grid, r[8 * z + 4], r[8 * z + 5]), two_rows(grid, r[8 * z + 6], r[8 * z + 7]));
+INLINE __m512i join(__m256i low, __m256i high) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+INLINE void set_rows(struct superblock *u, const uint64_t *grid, const uint16_t *r) {
+    for (int z = 0; z < 4; z++, r += 8) {
+        u->w_u8[z] = join(four_rows(grid, r[0], r[1], r[2], r[3]), four_rows(grid, r[4], r[5], r[6], r[7]));
+        __asm__ volatile("" : "+v"(u->w_u8[z])); /* or GCC loads all rows before it puts them together: 32 registers */
+    }
 }
 
 /* Eight low bits from each of 32 bytes, and above them the lowest bits of 32 words, of which mask tells how many. */
@@ -40,77 +41,68 @@ INLINE __m512i four_words(__m512i x_u64, const int step) {
 INLINE void unpack_iq2_xxs(const uint8_t *p, struct superblock *u) {
     const block_iq2_xxs *b = (const block_iq2_xxs *)p;
     for (int z = 0; z < 4; z++) {
-        const uint8_t *a = b->qs[2 * z].rows, *c = b->qs[2 * z + 1].rows;
-        u->w_u8[z] = join(two_rows(gg_grid_iq2_xxs, a[0], a[1]), two_rows(gg_grid_iq2_xxs, a[2], a[3]),
-                          two_rows(gg_grid_iq2_xxs, c[0], c[1]), two_rows(gg_grid_iq2_xxs, c[2], c[3]));
+        const uint8_t *r = b->qs[2 * z].rows, *s = b->qs[2 * z + 1].rows;
+        u->w_u8[z] = join(four_rows(gg_grid_iq2_xxs, r[0], r[1], r[2], r[3]),
+                          four_rows(gg_grid_iq2_xxs, s[0], s[1], s[2], s[3]));
     }
     rest_iq2_xxs(b, u);
 }
 
-INLINE void unpack_iq2_xs(const uint8_t *p, struct superblock *u) {
-    const block_iq2_xs *b = (const block_iq2_xs *)p;
-    set_rows(u, gg_grid_iq2_xs, _mm512_and_si512(_mm512_loadu_si512(b->qs), _mm512_set1_epi16(511)));
-    rest_iq2_xs(b, u);
+INLINE __m512i numbers_iq2_xs(const uint8_t *p) {
+    return _mm512_and_si512(_mm512_loadu_si512(((const block_iq2_xs *)p)->qs), _mm512_set1_epi16(511));
 }
 
-INLINE void unpack_iq2_s(const uint8_t *p, struct superblock *u) {
+INLINE void unpack_iq2_xs(const uint8_t *p, const uint16_t *numbers, struct superblock *u) {
+    set_rows(u, gg_grid_iq2_xs, numbers);
+    rest_iq2_xs((const block_iq2_xs *)p, u);
+}
+
+INLINE __m512i numbers_iq2_s(const uint8_t *p) {
     const block_iq2_s *b = (const block_iq2_s *)p;
-    const __m512i high_u16 = four_words(_mm512_cvtepu8_epi64(_mm_loadl_epi64((const void *)b->qh)), 2);
-    set_rows(u, gg_grid_iq2_s, indices(b->qs, high_u16, 3));
-    rest_iq2_s(b, u);
+    return indices(b->qs, four_words(_mm512_cvtepu8_epi64(_mm_loadl_epi64((const void *)b->qh)), 2), 3);
+}
+
+INLINE void unpack_iq2_s(const uint8_t *p, const uint16_t *numbers, struct superblock *u) {
+    set_rows(u, gg_grid_iq2_s, numbers);
+    rest_iq2_s((const block_iq2_s *)p, u);
 }
 
 /* ---- Three bits ---- */
 
-INLINE __m128i four_short_rows(const uint32_t *grid, size_t r0, size_t r1, size_t r2, size_t r3) {
-    return _mm_set_epi32((int)grid[r3], (int)grid[r2], (int)grid[r1], (int)grid[r0]);
-}
-
-INLINE void set_iq3_xxs_rows(const block_iq3_xxs *b, struct superblock *u) {
-    for (int z = 0; z < 4; z++) {
-        __m128i rows_u8[4];
-        for (int k = 0; k < 4; k++) {
-            const uint8_t *r = b->qs + 16 * z + 4 * k;
-            rows_u8[k] = four_short_rows(gg_grid_iq3_xxs, r[0], r[1], r[2], r[3]);
-        }
-        u->w_u8[z] = join(rows_u8[0], rows_u8[1], rows_u8[2], rows_u8[3]);
-    }
-}
-
-INLINE void set_iq3_s_rows(const block_iq3_s *b, struct superblock *u) {
-    _Alignas(64) uint16_t r[64];
-    for (int half = 0; half < 2; half++) {
-        const __m512i low_u16 = _mm512_cvtepu8_epi16(load256(b->qs + 32 * half));
-        const __mmask32 high = (__mmask32)(load_u64(b->qh) >> (32 * half));
-        _mm512_store_si512(r + 32 * half, _mm512_mask_add_epi16(low_u16, high, low_u16, _mm512_set1_epi16(256)));
-    }
-    for (int z = 0; z < 4; z++) {
-        __m128i rows_u8[4];
-        for (int k = 0; k < 4; k++) {
-            const uint16_t *s = r + 16 * z + 4 * k;
-            rows_u8[k] = four_short_rows(gg_grid_iq3_s, s[0], s[1], s[2], s[3]);
-        }
-        u->w_u8[z] = join(rows_u8[0], rows_u8[1], rows_u8[2], rows_u8[3]);
-    }
+INLINE __m256i eight_short_rows(const uint32_t *grid, const uint8_t *low, uint64_t high) {
+    size_t r[8];
+    for (int i = 0; i < 8; i++) r[i] = low[i] | (high >> i & 1) << 8;
+    const __m128i first = _mm_set_epi32((int)grid[r[3]], (int)grid[r[2]], (int)grid[r[1]], (int)grid[r[0]]);
+    return _mm256_set_m128i(_mm_set_epi32((int)grid[r[7]], (int)grid[r[6]], (int)grid[r[5]], (int)grid[r[4]]), first);
 }
 
 INLINE void unpack_iq3_xxs(const uint8_t *p, struct superblock *u) {
-    set_iq3_xxs_rows((const block_iq3_xxs *)p, u);
-    rest_iq3_xxs((const block_iq3_xxs *)p, u);
+    const block_iq3_xxs *b = (const block_iq3_xxs *)p;
+    for (int z = 0; z < 4; z++)
+        u->w_u8[z] = join(eight_short_rows(gg_grid_iq3_xxs, b->qs + 16 * z, 0),
+                          eight_short_rows(gg_grid_iq3_xxs, b->qs + 16 * z + 8, 0));
+    rest_iq3_xxs(b, u);
 }
 
 INLINE void unpack_iq3_s(const uint8_t *p, struct superblock *u) {
-    set_iq3_s_rows((const block_iq3_s *)p, u);
-    rest_iq3_s((const block_iq3_s *)p, u);
+    const block_iq3_s *b = (const block_iq3_s *)p;
+    for (int z = 0; z < 4; z++)
+        u->w_u8[z] = join(eight_short_rows(gg_grid_iq3_s, b->qs + 16 * z, b->qh[2 * z]),
+                          eight_short_rows(gg_grid_iq3_s, b->qs + 16 * z + 8, b->qh[2 * z + 1]));
+    rest_iq3_s(b, u);
 }
 
 /* ---- One bit ---- */
 
-INLINE void unpack_iq1_s(const uint8_t *p, struct superblock *u) {
+INLINE __m512i numbers_iq1_s(const uint8_t *p) {
     const block_iq1_s *b = (const block_iq1_s *)p;
-    const __m128i qh_u16 = load128(b->qh);
-    set_rows(u, gg_grid_iq1, indices(b->qs, four_words(_mm512_cvtepu16_epi64(qh_u16), 3), 7));
-    const __m256i qh_i32 = _mm256_cvtepi16_epi32(qh_u16); /* the top bit: lower than the grid has it, not higher */
+    return indices(b->qs, four_words(_mm512_cvtepu16_epi64(load128(b->qh)), 3), 7);
+}
+
+INLINE void unpack_iq1_s(const uint8_t *p, const uint16_t *numbers, struct superblock *u) {
+    const block_iq1_s *b = (const block_iq1_s *)p;
+    set_rows(u, gg_grid_iq1, numbers);
+    const __m256i qh_i32 = _mm256_cvtepi16_epi32(load128(b->qh)); /* the top bit: lower than the grid has it, not higher */
     const __m256i n_i32 = _mm256_and_si256(_mm256_srli_epi32(qh_i32, 12), _mm256_set1_epi32(7));
     const float step = 0.25f * f32(b->d);
     const __m256 scale_f32 = _mm256_fmadd_ps(_mm256_cvtepi32_ps(n_i32), _mm256_set1_ps(step), _mm256_set1_ps(0.5f * step));
@@ -124,12 +116,21 @@ INLINE float iq1_m_step(uint64_t scales) { /* its bits are in the high nibbles *
     return 0.25f * f32((gg_f16)d);
 }
 
-INLINE void unpack_iq1_m(const uint8_t *p, struct superblock *u) {
-    const block_iq1_m *b = (const block_iq1_m *)p;
+/* A nibble for each row, in the low bits of bytes: three bits of its number; is it lower than in the grid? */
+INLINE __m256i iq1_m_nibbles(const block_iq1_m *b) {
     const __m128i qh_u8 = load128(b->qh), qh4_u8 = _mm_srli_epi16(qh_u8, 4);
-    const __m256i high_u8 = _mm256_set_m128i(_mm_unpackhi_epi8(qh_u8, qh4_u8), _mm_unpacklo_epi8(qh_u8, qh4_u8));
-    const __mmask32 higher = _mm256_testn_epi8_mask(high_u8, _mm256_set1_epi8(8)); /* than the grid has it, not lower */
-    set_rows(u, gg_grid_iq1, indices(b->qs, _mm512_cvtepu8_epi16(high_u8), 7));
+    return _mm256_set_m128i(_mm_unpackhi_epi8(qh_u8, qh4_u8), _mm_unpacklo_epi8(qh_u8, qh4_u8));
+}
+
+INLINE __m512i numbers_iq1_m(const uint8_t *p) {
+    const block_iq1_m *b = (const block_iq1_m *)p;
+    return indices(b->qs, _mm512_cvtepu8_epi16(iq1_m_nibbles(b)), 7);
+}
+
+INLINE void unpack_iq1_m(const uint8_t *p, const uint16_t *numbers, struct superblock *u) {
+    const block_iq1_m *b = (const block_iq1_m *)p;
+    const __mmask32 higher = _mm256_testn_epi8_mask(iq1_m_nibbles(b), _mm256_set1_epi8(8));
+    set_rows(u, gg_grid_iq1, numbers);
     for (int z = 0; z < 4; z++)
         u->w_u8[z] = _mm512_mask_add_epi64(u->w_u8[z], (__mmask8)(higher >> 8 * z), u->w_u8[z],
                                            _mm512_set1_epi8(2));
@@ -144,9 +145,11 @@ INLINE void unpack_iq1_m(const uint8_t *p, struct superblock *u) {
 }
 
 DOT(iq2_xxs, 256, 43, 0, 1)
-DOT(iq2_xs, 256, 43, 0, 1)
+DOT_ROWS(iq2_xs, 43, 0, 1)
+#if !defined(__AVX512VBMI__)
+DOT_ROWS(iq2_s, 43, 0, 1)
 DOT(iq3_xxs, 256, 62, 0, 1)
 DOT(iq3_s, 256, 15, 0, 1)
-DOT(iq2_s, 256, 43, 0, 1)
-DOT(iq1_s, 256, 16, 1, 0)
-DOT(iq1_m, 256, 18, 9, 0)
+DOT_ROWS(iq1_s, 16, 1, 0)
+DOT_ROWS(iq1_m, 18, 9, 0)
+#endif

@@ -1,6 +1,5 @@
-/* VBMI: dot products of the types whose weights fit a table of codes in registers.
- *
- * Numbers of rows are looked up 64 at a time: one byte of codes each, then another. For iq2 these are two blocks. */
+/* VBMI: dot products of the types whose weights fit a table of codes in registers: 64 bytes of it are looked up
+ * at a time. */
 
 #include "../codes.h"
 #include "grids_avx512.h"
@@ -56,87 +55,6 @@ INLINE void unpack_iq3_s(const uint8_t *p, struct superblock *u) {
     rest_iq3_s((const block_iq3_s *)p, u);
 }
 
-/* ---- iq2 ---- */
-
-/* Bytes 16 l + 2 m and + 1 of 64 are for lane l of vector m: these are rows 8 m + 2 l and + 1. */
-INLINE __m512i row_order_i16(void) {
-    return _mm512_set_epi16(31, 27, 23, 19, 15, 11, 7, 3, 30, 26, 22, 18, 14, 10, 6, 2, 29, 25, 21, 17, 13, 9, 5, 1, 28,
-                            24, 20, 16, 12, 8, 4, 0);
-}
-
-/* Rows of eight codes, four from each byte; in the order above. */
-INLINE void set_long_rows(struct superblock *u, __m512i low_u8, __m512i high_u8) {
-    const __m512i low4_u8 = _mm512_srli_epi16(low_u8, 4), high4_u8 = _mm512_srli_epi16(high_u8, 4);
-    const __m512i first[2] = {_mm512_unpacklo_epi8(low_u8, low4_u8), _mm512_unpackhi_epi8(low_u8, low4_u8)};
-    const __m512i last[2] = {_mm512_unpacklo_epi8(high_u8, high4_u8), _mm512_unpackhi_epi8(high_u8, high4_u8)};
-    const __m512i even_u8 = _mm512_set1_epi32(0x002b1908); /* by bits 0 and 1, and by bits 2 and 3: 8, 25, 43 */
-    const __m512i odd_u8 = _mm512_broadcast_i32x4(_mm_setr_epi32(0x08080808, 0x19191919, 0x2b2b2b2b, 0));
-    for (int j = 0; j < 4; j++) {
-        const __m512i codes_u8 = j % 2 ? _mm512_unpackhi_epi16(first[j / 2], last[j / 2])
-                                       : _mm512_unpacklo_epi16(first[j / 2], last[j / 2]);
-        const __m512i a = _mm512_permutexvar_epi8(codes_u8, even_u8), b = _mm512_permutexvar_epi8(codes_u8, odd_u8);
-        u[j / 2].w_u8[j % 2 * 2] = _mm512_unpacklo_epi8(a, b);
-        u[j / 2].w_u8[j % 2 * 2 + 1] = _mm512_unpackhi_epi8(a, b);
-    }
-}
-
-INLINE __m512i join(const void *low, const void *high) {
-    return _mm512_inserti64x4(_mm512_castsi256_si512(load256(low)), load256(high), 1);
-}
-
-INLINE void unpack_iq2_xxs(const uint8_t *p, const uint8_t *next, struct superblock *u) {
-    const block_iq2_xxs *b[2] = {(const block_iq2_xxs *)p, (const block_iq2_xxs *)next};
-    const __m256i first = _mm512_cvtepi64_epi32(_mm512_loadu_si512(b[0]->qs));
-    const __m256i second = _mm512_cvtepi64_epi32(_mm512_loadu_si512(b[1]->qs));
-    const __m512i index_u8 = _mm512_permutexvar_epi16(
-        row_order_i16(), _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1));
-    const __mmask64 upper = _mm512_movepi8_mask(index_u8);
-    set_long_rows(u, look_up(gg_codes_iq2_xxs[0], index_u8, upper), look_up(gg_codes_iq2_xxs[1], index_u8, upper));
-    for (int k = 0; k < 2; k++) rest_iq2_xxs(b[k], u + k);
-}
-
-INLINE void unpack_iq2_xs(const uint8_t *p, const uint8_t *next, struct superblock *u) {
-    const block_iq2_xs *b[2] = {(const block_iq2_xs *)p, (const block_iq2_xs *)next};
-    const __m512i q_u16[2] = {_mm512_loadu_si512(b[0]->qs), _mm512_loadu_si512(b[1]->qs)};
-    const __m512i low_u8 = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(q_u16[0])),
-                                              _mm512_cvtepi16_epi8(q_u16[1]), 1);
-    const __mmask32 high[2] = {_mm512_test_epi16_mask(q_u16[0], _mm512_set1_epi16(256)),
-                               _mm512_test_epi16_mask(q_u16[1], _mm512_set1_epi16(256))};
-    const __mmask64 upper = _mm512_movepi8_mask(low_u8), second = _mm512_kunpackd(high[1], high[0]);
-    __m512i codes_u8[2];
-    for (int k = 0; k < 2; k++) {
-        const __m512i low = look_up(gg_codes_iq2_xs[k], low_u8, upper);
-        codes_u8[k] = _mm512_permutexvar_epi16(
-            row_order_i16(), _mm512_mask_blend_epi8(second, low, look_up(gg_codes_iq2_xs[k] + 256, low_u8, upper)));
-    }
-    set_long_rows(u, codes_u8[0], codes_u8[1]);
-    for (int k = 0; k < 2; k++) rest_iq2_xs(b[k], u + k);
-}
-
-INLINE void unpack_iq2_s(const uint8_t *p, const uint8_t *next, struct superblock *u) {
-    const block_iq2_s *b[2] = {(const block_iq2_s *)p, (const block_iq2_s *)next};
-    const __m512i low_u8 = join(b[0]->qs, b[1]->qs);
-    const __m128i qh_u8 = _mm_set_epi64x((int64_t)load_u64(b[1]->qh), (int64_t)load_u64(b[0]->qh));
-    const __m512i high_u8 = _mm512_shuffle_epi8( /* byte r / 4 for row r */
-        _mm512_broadcast_i32x4(qh_u8), _mm512_set_epi32(0x0f0f0f0f, 0x0e0e0e0e, 0x0d0d0d0d, 0x0c0c0c0c, 0x0b0b0b0b,
-                                                        0x0a0a0a0a, 0x09090909, 0x08080808, 0x07070707, 0x06060606,
-                                                        0x05050505, 0x04040404, 0x03030303, 0x02020202, 0x01010101, 0));
-    const __mmask64 upper = _mm512_movepi8_mask(low_u8);
-    const __mmask64 second = _mm512_test_epi8_mask(high_u8, _mm512_set1_epi32(0x40100401));
-    const __mmask64 third = _mm512_test_epi8_mask(high_u8, _mm512_set1_epi32((int)0x80200802));
-    __m512i codes_u8[2];
-    for (int k = 0; k < 2; k++) {
-        __m512i half_u8[2];
-        for (int i = 0; i < 2; i++) {
-            const uint8_t *table = gg_codes_iq2_s[k] + 512 * i;
-            half_u8[i] = _mm512_mask_blend_epi8(second, look_up(table, low_u8, upper), look_up(table + 256, low_u8, upper));
-        }
-        codes_u8[k] = _mm512_permutexvar_epi16(row_order_i16(), _mm512_mask_blend_epi8(third, half_u8[0], half_u8[1]));
-    }
-    set_long_rows(u, codes_u8[0], codes_u8[1]);
-    for (int k = 0; k < 2; k++) rest_iq2_s(b[k], u + k);
-}
-
 /* ---- tq1_0 ---- */
 
 /* Digits stay where their codes have them: times 1, 4, 16 or 64, which the scales undo. */
@@ -160,9 +78,6 @@ INLINE void unpack_tq1_0(const uint8_t *p, struct superblock *u) {
     u->scale_f32 = _mm512_mul_ps(u->shift_f32, _mm512_setr_ps(1, b16, 1, 1, 1, b16, 1, 1, a, c, 1, 1, a, c, a, 1));
 }
 
-DOT_PAIRS(iq2_xxs, 43, 0, 1)
-DOT_PAIRS(iq2_xs, 43, 0, 1)
-DOT_PAIRS(iq2_s, 43, 0, 1)
 DOT(iq3_xxs, 256, 62, 0, 1)
 DOT(iq3_s, 256, 15, 0, 1)
 DOT(tq1_0, 256, 128, 1, 0)

@@ -20,13 +20,15 @@ struct superblock {
     __m512 shift_f32;  /* the same in natural order: each times a sum of 16 activations, times bias, is subtracted */
 };
 typedef void unpack_fn(const uint8_t *p, struct superblock *u);
-typedef void unpack_pair_fn(const uint8_t *p, const uint8_t *next, struct superblock u[2]);
+typedef __m512i numbers_fn(const uint8_t *p);
+typedef void unpack_rows_fn(const uint8_t *p, const uint16_t *numbers, struct superblock *u);
 
-/* What a type's dot kernel is made of: one of the unpack functions. max: the largest w_u8. bias: what is to be
- * subtracted from each w_u8. */
+/* What a type's dot kernel is made of: unpack, or numbers, which makes 32 numbers of rows of a grid, and unpack_rows,
+ * which gets them. max: the largest w_u8. bias: what is to be subtracted from each w_u8. */
 struct kind {
     unpack_fn *unpack;
-    unpack_pair_fn *unpack_pair;
+    numbers_fn *numbers;
+    unpack_rows_fn *unpack_rows;
     size_t bytes, block_weights;
     int max, bias, has_minus;
 };
@@ -103,24 +105,28 @@ INLINE void add_rest(size_t n, const uint8_t *w, size_t i, const struct gg_activ
     }
 }
 
+enum { AHEAD = 4 }; /* numbers of rows are stored so many superblocks before they are loaded: no load waits */
+
 /* One row of weights with n_x columns of activations. */
 INLINE void dot_row(size_t n, const uint8_t *w, const struct gg_activation *x, const int n_x, const struct kind kind,
                     float *y, size_t ldy) {
-    const size_t bytes = 256 / kind.block_weights * kind.bytes;
+    const size_t bytes = 256 / kind.block_weights * kind.bytes, superblocks = n / 256;
+    _Alignas(64) uint16_t numbers[AHEAD][32];
     struct sums sum[4];
-    size_t i = 0;
     for (int c = 0; c < n_x; c++) sum[c] = (struct sums){_mm512_setzero_ps(), _mm512_setzero_ps()};
-    while (i + 256 <= n) {
-        struct superblock u[2];
-        const int blocks = kind.unpack_pair && i + 512 <= n ? 2 : 1;
-        prefetch(w, kind.unpack_pair ? 2 * bytes : bytes);
-        if (kind.unpack_pair) kind.unpack_pair(w, blocks == 2 ? w + bytes : w, u);
-        else kind.unpack(w, u);
-        for (int k = 0; k < blocks; k++, i += 256, w += bytes)
-            for (int c = 0; c < n_x; c++)
-                add_products(u + k, x[c].q + i, x[c].d + i / 32, x[c].s + i / 16, kind, sum + c);
+    for (size_t k = 0; kind.numbers && k < AHEAD && k < superblocks; k++)
+        _mm512_store_si512(numbers[k], kind.numbers(w + k * bytes));
+    for (size_t k = 0; k < superblocks; k++, w += bytes) {
+        struct superblock u;
+        prefetch(w, bytes);
+        if (kind.numbers) kind.unpack_rows(w, numbers[k % AHEAD], &u);
+        else kind.unpack(w, &u);
+        for (int c = 0; c < n_x; c++)
+            add_products(&u, x[c].q + 256 * k, x[c].d + 8 * k, x[c].s + 16 * k, kind, sum + c);
+        if (kind.numbers && k + AHEAD < superblocks)
+            _mm512_store_si512(numbers[k % AHEAD], kind.numbers(w + AHEAD * bytes));
     }
-    if (kind.block_weights < 256 && i < n) add_rest(n - i, w, i, x, n_x, kind, sum);
+    if (kind.block_weights < 256 && n % 256) add_rest(n % 256, w, n - n % 256, x, n_x, kind, sum);
     for (int c = 0; c < n_x; c++) {
         __m512 sum_f32 = sum[c].products_f32;
         if (kind.bias) sum_f32 = _mm512_fmadd_ps(sum[c].shifts_f32, _mm512_set1_ps((float)-kind.bias), sum_f32);
@@ -144,7 +150,8 @@ INLINE void dot_columns(size_t n, size_t rows, const uint8_t *w, size_t stride, 
         const struct kind kind = {__VA_ARGS__};                                                                 \
         dot_columns(n, rows, w, stride, n_x, x, y, ldy, kind);                                                  \
     }
-#define DOT(name, weights, ...) DOT_KIND(name, unpack_##name, NULL, sizeof(block_##name), weights, __VA_ARGS__)
-#define DOT_PAIRS(name, ...) DOT_KIND(name, NULL, unpack_##name, sizeof(block_##name), 256, __VA_ARGS__)
+#define DOT(name, weights, ...) DOT_KIND(name, unpack_##name, NULL, NULL, sizeof(block_##name), weights, __VA_ARGS__)
+#define DOT_ROWS(name, ...) \
+    DOT_KIND(name, NULL, numbers_##name, unpack_##name, sizeof(block_##name), 256, __VA_ARGS__)
 
 #endif
