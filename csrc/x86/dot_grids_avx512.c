@@ -2,26 +2,7 @@
 
 #include "grids_avx512.h"
 
-/* ---- Rows ---- */
-
-/* Rows of eight weights by four numbers. A broadcast that loads needs no port for shuffles. */
-INLINE __m256i four_rows(const uint64_t *grid, size_t r0, size_t r1, size_t r2, size_t r3) {
-    __m256i rows_u8 = _mm256_castsi128_si256(_mm_loadl_epi64((const void *)(grid + r0)));
-    rows_u8 = _mm256_mask_broadcastq_epi64(rows_u8, 2, _mm_loadl_epi64((const void *)(grid + r1)));
-    rows_u8 = _mm256_mask_broadcastq_epi64(rows_u8, 4, _mm_loadl_epi64((const void *)(grid + r2)));
-    return _mm256_mask_broadcastq_epi64(rows_u8, 8, _mm_loadl_epi64((const void *)(grid + r3)));
-}
-
-INLINE __m512i join(__m256i low, __m256i high) {
-    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-}
-
-INLINE void set_rows(struct superblock *u, const uint64_t *grid, const uint16_t *r) {
-    for (int z = 0; z < 4; z++, r += 8) {
-        u->w_u8[z] = join(four_rows(grid, r[0], r[1], r[2], r[3]), four_rows(grid, r[4], r[5], r[6], r[7]));
-        __asm__ volatile("" : "+v"(u->w_u8[z])); /* or GCC loads all rows before it puts them together: 32 registers */
-    }
-}
+/* ---- Numbers ---- */
 
 /* Eight low bits from each of 32 bytes, and above them the lowest bits of 32 words, of which mask tells how many. */
 INLINE __m512i indices(const uint8_t *low, __m512i high_u16, const int mask) {
@@ -37,25 +18,6 @@ INLINE __m512i four_words(__m512i x_u64, const int step) {
 }
 
 /* ---- Two bits ---- */
-
-INLINE void unpack_iq2_xxs(const uint8_t *p, struct superblock *u) {
-    const block_iq2_xxs *b = (const block_iq2_xxs *)p;
-    for (int z = 0; z < 4; z++) {
-        const uint8_t *r = b->qs[2 * z].rows, *s = b->qs[2 * z + 1].rows;
-        u->w_u8[z] = join(four_rows(gg_grid_iq2_xxs, r[0], r[1], r[2], r[3]),
-                          four_rows(gg_grid_iq2_xxs, s[0], s[1], s[2], s[3]));
-    }
-    rest_iq2_xxs(b, u);
-}
-
-INLINE __m512i numbers_iq2_xs(const uint8_t *p) {
-    return _mm512_and_si512(_mm512_loadu_si512(((const block_iq2_xs *)p)->qs), _mm512_set1_epi16(511));
-}
-
-INLINE void unpack_iq2_xs(const uint8_t *p, const uint16_t *numbers, struct superblock *u) {
-    set_rows(u, gg_grid_iq2_xs, numbers);
-    rest_iq2_xs((const block_iq2_xs *)p, u);
-}
 
 INLINE __m512i numbers_iq2_s(const uint8_t *p) {
     const block_iq2_s *b = (const block_iq2_s *)p;
@@ -144,12 +106,8 @@ INLINE void unpack_iq1_m(const uint8_t *p, const uint16_t *numbers, struct super
     u->shift_f32 = _mm512_permutexvar_ps(order_i32(), u->scale_f32);
 }
 
-DOT(iq2_xxs, 256, 43, 0, 1)
-DOT_ROWS(iq2_xs, 43, 0, 1)
-#if !defined(__AVX512VBMI__)
 DOT_ROWS(iq2_s, 43, 0, 1)
 DOT(iq3_xxs, 256, 62, 0, 1)
 DOT(iq3_s, 256, 15, 0, 1)
 DOT_ROWS(iq1_s, 16, 1, 0)
 DOT_ROWS(iq1_m, 18, 9, 0)
-#endif

@@ -1,4 +1,4 @@
-/* AVX-512: signs and scales of the types whose weights are rows of a grid. */
+/* AVX-512: rows, signs and scales of the types whose weights are rows of a grid. */
 
 #ifndef GG_X86_GRIDS_AVX512_H
 #define GG_X86_GRIDS_AVX512_H
@@ -10,6 +10,27 @@ INLINE uint64_t load_u64(const void *p) {
     uint64_t v;
     memcpy(&v, p, sizeof v);
     return v;
+}
+
+/* ---- Rows ---- */
+
+/* Rows of eight weights by four numbers. A broadcast that loads needs no port for shuffles. */
+INLINE __m256i four_rows(const uint64_t *grid, size_t r0, size_t r1, size_t r2, size_t r3) {
+    __m256i rows_u8 = _mm256_castsi128_si256(_mm_loadl_epi64((const void *)(grid + r0)));
+    rows_u8 = _mm256_mask_broadcastq_epi64(rows_u8, 2, _mm_loadl_epi64((const void *)(grid + r1)));
+    rows_u8 = _mm256_mask_broadcastq_epi64(rows_u8, 4, _mm_loadl_epi64((const void *)(grid + r2)));
+    return _mm256_mask_broadcastq_epi64(rows_u8, 8, _mm_loadl_epi64((const void *)(grid + r3)));
+}
+
+INLINE __m512i join(__m256i low, __m256i high) {
+    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+}
+
+INLINE void set_rows(struct superblock *u, const uint64_t *grid, const uint16_t *r) {
+    for (int z = 0; z < 4; z++, r += 8) {
+        u->w_u8[z] = join(four_rows(grid, r[0], r[1], r[2], r[3]), four_rows(grid, r[4], r[5], r[6], r[7]));
+        __asm__ volatile("" : "+v"(u->w_u8[z])); /* or GCC loads all rows before it puts them together: 32 registers */
+    }
 }
 
 /* ---- Signs ---- */
