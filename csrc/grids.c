@@ -11,8 +11,8 @@
 #define NIBBLE(row, i) ((uint32_t)((row) >> 4 * (i) & 7) << 8 * (i))
 #define NIBBLES(row) (NIBBLE(row, 0) + NIBBLE(row, 1) + NIBBLE(row, 2) + NIBBLE(row, 3))
 
-/* Codes 0, 1, 2 are -1, 0, 1, here times 8 plus 128. */
-#define T(row) (120 * ONES + 8 * PAIRS(row))
+/* Codes 0, 1, 2 are -1, 0, 1, here times 8 plus 8. */
+#define T(row) (8 * PAIRS(row))
 const uint64_t gg_grid_iq1[2048] = {
     T(0x0000), T(0x0002), T(0x0005), T(0x0008), T(0x000a), T(0x0011), T(0x0015), T(0x0020), T(0x0022), T(0x0028),
     T(0x002a), T(0x0045), T(0x0051), T(0x0054), T(0x0056), T(0x0065), T(0x0080), T(0x0082), T(0x0088), T(0x008a),

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-extern const uint64_t gg_grid_iq1[2048]; /* iq1_s and iq1_m: each byte 128 + 8 * (-1, 0 or 1) */
+extern const uint64_t gg_grid_iq1[2048]; /* iq1_s and iq1_m: each byte 8 + 8 * (-1, 0 or 1) */
 extern const uint64_t gg_grid_iq2_xxs[256];
 extern const uint64_t gg_grid_iq2_xs[512];
 extern const uint64_t gg_grid_iq2_s[1024];

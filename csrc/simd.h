@@ -20,6 +20,8 @@
 
 #if defined(__AVX512BF16__)
 #define GG_ISA bf16
+#elif defined(__AVX512VBMI__)
+#define GG_ISA vbmi
 #else
 #define GG_ISA avx512
 #endif

@@ -22,7 +22,7 @@ static inline unsigned gg_even_signs(unsigned signs) {
 
 /* ---- Rows r of 32, of eight weights without their signs ---- */
 
-/* Those of iq1 are biased by 128, and each is one eighth lower or higher than the grid has it. */
+/* Those of iq1 are biased by 8, and each is one eighth lower or higher than the grid has it. */
 static inline uint64_t gg_iq1_s_row(const block_iq1_s *b, int r) {
     return gg_grid_iq1[b->qs[r] | (b->qh[r / 4] >> (r % 4 * 3) & 7) << 8];
 }
@@ -78,7 +78,7 @@ static inline void gg_iq3_s_scales(const block_iq3_s *b, float *scale) {
 
 static inline void gg_put_iq1_row(uint64_t row, unsigned is_lower, int8_t *q) {
     const uint64_t ones = UINT64_C(0x0101010101010101);
-    row = (is_lower ? row - ones : row + ones) ^ ones << 7;
+    row = (row + (is_lower ? 119 : 121) * ones) ^ ones << 7; /* - 8 and - 1 or + 1: no byte of the sum carries */
     memcpy(q, &row, sizeof row);
 }
 

@@ -6,7 +6,12 @@
 
 #include "linear.h"
 
-enum { PANEL = GG_WIDE_STEP, SLICE = 256 /* columns */, LONG_SLICE = 1024 /* of bf16 */ };
+enum {
+    PANEL = GG_WIDE_STEP,
+    SLICE = 256,                     /* columns */
+    BF16_SLICE = 512,                /* a tile's are 32 KB, as much as L1 holds beside the weights */
+    BF16_STRIDE = BF16_SLICE + 32,   /* rows a power of two apart would share a few sets of L1 */
+};
 
 /* A panel as each regime has it; the results of all tiles, [tile][PANEL][GG_LANES], lie behind. */
 union panel {
@@ -16,8 +21,8 @@ union panel {
         float scale[PANEL * SLICE / 16], min[PANEL * SLICE / 16];
     } i8;
     struct {
-        uint16_t w[PANEL * LONG_SLICE];
-        float row[LONG_SLICE];
+        uint16_t w[PANEL * BF16_STRIDE];
+        float row[BF16_SLICE];
     } bf16;
 };
 
@@ -119,10 +124,10 @@ static void multiply_bf16(const struct slice *s, union panel *panel, float *c) {
     memset(row + s->width, 0, (width - s->width) * sizeof *row);
     for (size_t r = 0; r < s->n; r++) {
         gg_expand_weights(&s->type, s->width, weights(s, r), row);
-        gg_k.store_bf16(width, row, (uint8_t *)(panel->bf16.w + r * LONG_SLICE));
+        gg_k.store_bf16(width, row, (uint8_t *)(panel->bf16.w + r * BF16_STRIDE));
     }
     const uint16_t *b = (const uint16_t *)(const void *)operand(s->j, GG_BF16_PAIRS, 0) + s->i * GG_LANES;
-    gg_k.gemm_bf16(s->n, width, panel->bf16.w, LONG_SLICE, gg_n_tiles(s->j), b, padded(s->j->n_in) * GG_LANES, c,
+    gg_k.gemm_bf16(s->n, width, panel->bf16.w, BF16_STRIDE, gg_n_tiles(s->j), b, padded(s->j->n_in) * GG_LANES, c,
                    PANEL * GG_LANES, s->i > 0);
 }
 
@@ -145,7 +150,7 @@ static void multiply_i8(const struct slice *s, union panel *panel, float *c) {
 static void multiply(const struct gg_linear *j, size_t k, size_t first, size_t n, union panel *panel, float *c) {
     const gg_tensor *w = &j->op->weight[k];
     const int kind = operand_of(j, w->type);
-    const size_t step = kind == GG_BF16_PAIRS ? LONG_SLICE : SLICE;
+    const size_t step = kind == GG_BF16_PAIRS ? BF16_SLICE : SLICE;
     for (size_t i = 0; i < j->n_in; i += step) {
         const struct slice s = {j, w, gg_type(w->type), first, n, i, gg_min(step, j->n_in - i)};
         if (kind == GG_F32) multiply_f32(&s, panel, c);

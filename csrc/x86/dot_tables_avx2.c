@@ -1,54 +1,8 @@
-/* Dot products of the block types without minimum whose weights are looked up or of two bits at most, with quantized
- * activations: 32 weights at a time, for the instruction set that this file's library is compiled for.
- *
- * maddubs and dpbusd multiply unsigned with signed bytes: the signs of the weights go to the activations. */
+/* AVX2: dot products of the types whose weights are nibbles that choose from a table, or of two bits at most. */
 
-#include "../simd.h"
-#include "../unpack_grids.h"
 #include "../unpack_tables.h"
 #include "../unpack_ternary.h"
-#include "common.h"
-
-/* ---- Products of 32 weights with x, summed by four ---- */
-
-INLINE __m256i unsigned_products(__m256i w_u8, __m256i x_i8) {
-#if defined(__AVX512VNNI__) && defined(__AVX512VL__)
-    return _mm256_dpbusd_epi32(_mm256_setzero_si256(), w_u8, x_i8);
-#else
-    return _mm256_madd_epi16(_mm256_maddubs_epi16(w_u8, x_i8), _mm256_set1_epi16(1));
-#endif
-}
-
-INLINE __m256i signed_products(__m256i w_i8, __m256i x_i8) {
-    return unsigned_products(_mm256_abs_epi8(w_i8), _mm256_sign_epi8(x_i8, w_i8));
-}
-
-/* x, negated where a bit of signs is set. */
-INLINE __m256i negate(__m256i x_i8, uint32_t signs) {
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-    return _mm256_mask_sub_epi8(x_i8, signs, _mm256_setzero_si256(), x_i8);
-#else
-    const __m256i mask_u8 = bit_mask(signs);
-    return _mm256_sub_epi8(_mm256_xor_si256(x_i8, mask_u8), mask_u8);
-#endif
-}
-
-INLINE uint32_t load_u32(const uint8_t *p) {
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-/* Four times eight signs from four times seven. */
-INLINE uint32_t even_signs(uint32_t sevens) {
-    uint32_t signs = 0;
-    for (int r = 0; r < 4; r++) signs |= gg_even_signs(sevens >> (7 * r)) << (8 * r);
-    return signs;
-}
-
-INLINE __m256i four_rows(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
-    return _mm256_set_epi64x((int64_t)d, (int64_t)c, (int64_t)b, (int64_t)a);
-}
+#include "signed_avx2.h"
 
 /* ---- Types: scales of a block's groups of 16, products of weights 32 k to 32 k + 31 with x ---- */
 
@@ -62,55 +16,6 @@ ONE_SCALE(tq1_0, 16)
 ONE_SCALE(tq2_0, 16)
 ONE_SCALE(q1_0, 8)
 ONE_SCALE(q2_0, 4)
-
-#define ROWS(row_of, b, k) four_rows(row_of(b, 4 * k), row_of(b, 4 * k + 1), row_of(b, 4 * k + 2), row_of(b, 4 * k + 3))
-
-/* lower: a bit for each weight that is lower than in the grid, not higher. */
-INLINE __m256i products_iq1(__m256i rows_u8, uint32_t lower, __m256i x_i8) {
-    const __m256i shifted_u8 = _mm256_add_epi8(rows_u8, negate(_mm256_set1_epi8(1), lower));
-    return signed_products(_mm256_xor_si256(shifted_u8, _mm256_set1_epi8((char)0x80)), x_i8);
-}
-
-INLINE __m256i products_iq1_s(const block_iq1_s *b, int k, __m256i x_i8) {
-    return products_iq1(ROWS(gg_iq1_s_row, b, k), 0u - (b->qh[k] >> 15), x_i8);
-}
-
-INLINE __m256i products_iq1_m(const block_iq1_m *b, int k, __m256i x_i8) {
-    const uint32_t low = b->qh[2 * k], high = b->qh[2 * k + 1]; /* bits 3 and 7 are of eight weights each */
-    const uint32_t bits = (low >> 3 & 1) | (low >> 7) << 8 | (high >> 3 & 1) << 16 | (high >> 7) << 24;
-    return products_iq1(ROWS(gg_iq1_m_row, b, k), bits * 0xff, x_i8);
-}
-
-INLINE __m256i products_iq2_xxs(const block_iq2_xxs *b, int k, __m256i x_i8) {
-    const uint8_t *rows = b->qs[k].rows;
-    const __m256i w_u8 = four_rows(gg_grid_iq2_xxs[rows[0]], gg_grid_iq2_xxs[rows[1]], gg_grid_iq2_xxs[rows[2]],
-                                   gg_grid_iq2_xxs[rows[3]]);
-    return unsigned_products(w_u8, negate(x_i8, even_signs(b->qs[k].signs)));
-}
-
-INLINE uint64_t iq2_xs_row(const block_iq2_xs *b, int r) { return gg_grid_iq2_xs[b->qs[r] & 511]; }
-
-INLINE void scales_iq2_xs(const block_iq2_xs *b, float *scale) { gg_iq2_scales(b->d, b->scales, scale); }
-
-INLINE __m256i products_iq2_xs(const block_iq2_xs *b, int k, __m256i x_i8) {
-    uint32_t signs = 0;
-    for (int r = 0; r < 4; r++) signs |= gg_even_signs(b->qs[4 * k + r] >> 9) << (8 * r);
-    return unsigned_products(ROWS(iq2_xs_row, b, k), negate(x_i8, signs));
-}
-
-INLINE void scales_iq2_s(const block_iq2_s *b, float *scale) { gg_iq2_scales(b->d, b->scales, scale); }
-
-INLINE __m256i products_iq2_s(const block_iq2_s *b, int k, __m256i x_i8) {
-    return unsigned_products(ROWS(gg_iq2_s_row, b, k), negate(x_i8, load_u32(b->signs + 4 * k)));
-}
-
-INLINE __m256i products_iq3_xxs(const block_iq3_xxs *b, int k, __m256i x_i8) {
-    return unsigned_products(ROWS(gg_iq3_xxs_row, b, k), negate(x_i8, even_signs(b->signs[k])));
-}
-
-INLINE __m256i products_iq3_s(const block_iq3_s *b, int k, __m256i x_i8) {
-    return unsigned_products(ROWS(gg_iq3_s_row, b, k), negate(x_i8, load_u32(b->signs + 4 * k)));
-}
 
 INLINE __m256i look_up(const int8_t *table, __m256i nibbles_u8) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load128(table)), nibbles_u8);
@@ -177,7 +82,7 @@ INLINE __m256i products_tq1_0(const block_tq1_0 *b, int k, __m256i x_i8) {
 }
 
 INLINE __m256i products_q1_0(const block_q1_0 *b, int k, __m256i x_i8) {
-    return unsigned_products(_mm256_set1_epi8(1), negate(x_i8, ~load_u32(b->qs + 4 * k)));
+    return _mm256_maddubs_epi16(_mm256_set1_epi8(1), negate(x_i8, ~load_u32(b->qs + 4 * k)));
 }
 
 INLINE __m256i products_q2_0(const block_q2_0 *b, int k, __m256i x_i8) { /* from each of 8 bytes, four neighbours */
@@ -190,7 +95,8 @@ INLINE __m256i products_q2_0(const block_q2_0 *b, int k, __m256i x_i8) { /* from
 /* ---- Rows ---- */
 
 /* sum += products * scale * d, with a scale for each 16 weights. */
-INLINE __m256 add_32(__m256 sum_f32, __m256i products_i32, const float *scale, float d) {
+INLINE __m256 add_blocks(__m256 sum_f32, __m256i products_i16, const float *scale, float d) {
+    const __m256i products_i32 = _mm256_madd_epi16(products_i16, _mm256_set1_epi16(1));
     const __m256 scale_f32 = _mm256_set_m128(_mm_set1_ps(scale[1] * d), _mm_set1_ps(scale[0] * d));
     return _mm256_fmadd_ps(_mm256_cvtepi32_ps(products_i32), scale_f32, sum_f32);
 }
@@ -203,25 +109,13 @@ INLINE __m256 add_32(__m256 sum_f32, __m256i products_i32, const float *scale, f
             if (i % 256 == 0) prefetch((const uint8_t *)b, 256 / weights * sizeof *b);                          \
             scales(b, scale);                                                                                   \
             for (int k = 0; k < weights / 32; k++)                                                              \
-                sum_f32[k % 2] = add_32(sum_f32[k % 2], products_##name(b, k, load256(x->q + i + 32 * k)),      \
+                sum_f32[k % 2] = add_blocks(sum_f32[k % 2], products_##name(b, k, load256(x->q + i + 32 * k)),      \
                                         scale + 2 * k, x->d[i / 32 + (size_t)k]);                               \
         }                                                                                                       \
         return sum8(_mm256_add_ps(sum_f32[0], sum_f32[1]));                                                     \
-    }                                                                                                           \
-    void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,                \
-                             const struct gg_activation *x, float *y, size_t ldy) {                             \
-        for (size_t r = 0; r < rows; r++)                                                                       \
-            for (size_t c = 0; c < n_x; c++)                                                                    \
-                y[c * ldy + r] = row_##name(n, (const block_##name *)(w + r * stride), x + c);                  \
-    }
+    }\
+    DOT_KERNEL(name)
 
-DOT(iq1_s, 256, gg_iq1_s_scales)
-DOT(iq1_m, 256, gg_iq1_m_scales)
-DOT(iq2_xxs, 256, gg_iq2_xxs_scales)
-DOT(iq2_xs, 256, scales_iq2_xs)
-DOT(iq2_s, 256, scales_iq2_s)
-DOT(iq3_xxs, 256, gg_iq3_xxs_scales)
-DOT(iq3_s, 256, gg_iq3_s_scales)
 DOT(iq4_nl, 32, scales_iq4_nl)
 DOT(iq4_xs, 256, gg_iq4_xs_scales)
 DOT(mxfp4, 32, scales_mxfp4)
