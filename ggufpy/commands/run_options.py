@@ -46,6 +46,12 @@ def run_parser() -> argparse.ArgumentParser:
     limit("-c", "--ctx-size", type=int, metavar="N", help=context)
     limit("-t", "--threads", type=int, metavar="N", help="default: one per physical core")
     cache_options(limit)
+    memory = parser.add_argument_group("memory").add_argument
+    memory(
+        "--mlock", action="store_true", help="keep the weights in memory: the system may not page them out"
+    )
+    huge = "ask for huge pages for the weights, as they are read from the disk"
+    memory("--huge-pages", action="store_true", help=huge)
     draw = parser.add_argument_group(
         "sampling", "default: what the file says, else the number here"
     ).add_argument
