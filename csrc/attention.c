@@ -17,7 +17,7 @@
 #include "program.h"
 
 enum {
-    CHUNK = 256,
+    CHUNK = 512,
     PAGES = CHUNK / GG_LANES,
     TILE_QUERIES = 48,
     SHARE = 4, /* pieces of work per thread, at least, where that is possible */
@@ -61,12 +61,12 @@ size_t gg_attention_scratch(const gg_program *program, const gg_op *op) {
     return queries * ((size_t)op->head_dim + CHUNK + 2 * state_floats(op));
 }
 
-size_t gg_partial_floats(const gg_program *program, size_t n_ctx) {
+size_t gg_partial_floats(const gg_program *program, size_t n) {
     size_t floats = 0;
     for (int32_t i = 0; i < program->n_ops; i++) {
         const gg_op *op = &program->ops[i];
         if (op->kind != GG_OP_ATTENTION) continue;
-        const size_t needed = (size_t)op->n_head * n_chunks(n_ctx) * state_floats(op);
+        const size_t needed = (size_t)op->n_head * n_chunks(n) * state_floats(op);
         if (needed > floats) floats = needed;
     }
     return floats;
