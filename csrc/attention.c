@@ -1,9 +1,9 @@
 /* The attention op over the paged KV cache.
  *
  * A tile is some adjacent rows of a sequence; the query heads of its rows that share a KV head are the rows of two
- * products with that head's pages. Positions are taken in chunks of CHUNK: each has a softmax of its own, whose maximum,
- * sum and output, its state, is merged with those of the chunks before. So a chunk's state depends neither on the tile nor
- * on who computes it, and the work can be divided at will:
+ * products with that head's pages. Positions are taken in chunks of CHUNK: each has a softmax of its own, whose
+ * maximum, sum and output, its state, are merged with those of the chunks before. So a chunk's state depends neither on
+ * the tile nor on who computes it, and the work can be divided at will:
  *
  *   rows    piece of work                why
  *   many    a KV head of a tile          its pages stay in the cache for the tile's queries
@@ -76,7 +76,8 @@ size_t gg_partial_floats(const gg_program *program, size_t n) {
 static struct tile make_tile(const struct gg_run *run, const gg_op *op, size_t i, size_t head, size_t heads,
                              float *scratch) {
     const int32_t *place = run->program->tiles + 2 * i;
-    struct tile t = {.row = (size_t)place[0], .rows = (size_t)place[1], .head = head, .heads = heads, .group = group(op)};
+    struct tile t = {.row = (size_t)place[0], .rows = (size_t)place[1], .head = head, .heads = heads};
+    t.group = group(op);
     t.queries = t.rows * t.group;
     t.end = (size_t)run->batch->position[t.row + t.rows - 1] + 1;
     t.q = scratch;
