@@ -1,48 +1,54 @@
-"""Those whose speed is compared: our engine, llama.cpp, and a probe that only reads the same memory."""
+"""Those whose speed is compared: our engine, llama.cpp, and probes of what the machine can do at most."""
 
 from __future__ import annotations
 
-import mmap
+import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
-import numpy as np
-
-from ggufpy._kernels import ffi, lib
+from ggufpy.errors import GgufpyError
+from ggufpy.evaluate.probes import PeakProbe, ReadProbe
+from ggufpy.evaluate.speed import multiply_adds, prompt_arithmetic
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.runtime.engine import Engine
-from ggufpy.runtime.sampler import Sampler, SamplingParams
+from ggufpy.runtime.engine import Engine, Span
 
 HERE = Path(__file__).resolve().parent
 PROMPT = tuple(range(100, 108))
 
 
 class Ours:
-    """ggufpy's engine."""
+    """ggufpy's engine; kv: type of its KV cache."""
 
-    def __init__(self, file: GGUFFile, n_ctx: int, n_threads: int) -> None:
-        self._engine = Engine.load(file, n_ctx=n_ctx, n_threads=n_threads)
+    def __init__(
+        self, file: GGUFFile, n_ctx: int, n_threads: int, *, n_seq: int = 1, kv: str = "f16"
+    ) -> None:
+        types: dict[str, Any] = {} if kv == "f16" else {"type_k": kv, "type_v": kv}  # f16 is the default
+        self.engine = Engine.load(file, n_ctx=n_ctx, n_threads=n_threads, n_seq=n_seq, **types)
 
-    def generate(self, n_tokens: int) -> float:
-        """Seconds for `n_tokens` one by one, after a prompt that is not timed."""
-        sampler = Sampler(SamplingParams(temp=0.0))
-        sequence = self._engine.new_sequence()
-        self._engine.eval(sequence, list(PROMPT))
+    def generate(self, n_tokens: int, n_sequences: int = 1) -> float:
+        """Seconds for `n_tokens` one by one in each sequence, after prompts that are not timed."""
+        sequences = [self.engine.new_sequence() for _ in range(n_sequences)]
+        for sequence in sequences:
+            self.engine.eval(sequence, PROMPT)
         start = perf_counter()
-        for _ in range(n_tokens):
-            token = self._engine.sample(sampler)
-            self._engine.eval(sequence, [token], generating=True)
+        for i in range(n_tokens):
+            self.engine.eval_batch(
+                [Span(sequence, [100 + i % 3000], generating=True) for sequence in sequences]
+            )
         seconds = perf_counter() - start
-        sequence.close()
+        for sequence in sequences:
+            sequence.close()
         return seconds
 
     def read_prompt(self, tokens: Sequence[int]) -> float:
         """Seconds for `tokens` in one batch, with the logits of the last."""
-        sequence = self._engine.new_sequence()
+        sequence = self.engine.new_sequence()
         start = perf_counter()
-        self._engine.eval(sequence, list(tokens))
+        self.engine.eval(sequence, tokens)
         seconds = perf_counter() - start
         sequence.close()
         return seconds
@@ -60,10 +66,10 @@ class LlamaCpp:
     def generate(self, n_tokens: int) -> float:
         """Seconds for `n_tokens` one by one, after a prompt that is not timed."""
         self._oracle.clear()
-        logits = self._oracle.decode(PROMPT)
+        self._oracle.decode(PROMPT)
         start = perf_counter()
-        for _ in range(n_tokens):
-            logits = self._oracle.decode([int(logits.argmax())])
+        for i in range(n_tokens):
+            self._oracle.decode([100 + i % 3000])
         return perf_counter() - start
 
     def read_prompt(self, tokens: Sequence[int]) -> float:
@@ -74,21 +80,56 @@ class LlamaCpp:
         return perf_counter() - start
 
 
-class Probe:
-    """Threads that read the last `n_bytes` of a mapped file, once per token."""
+class Peer:
+    """A llama-bench binary, started for each measurement."""
 
-    def __init__(self, path: Path, n_bytes: int, n_threads: int) -> None:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._data = np.frombuffer(mapped, np.uint8)[-n_bytes:]
-        self._n_threads = n_threads
-        self.sum = 0
+    def __init__(self, binary: Path, path: Path, n_threads: int) -> None:
+        self._binary = binary
+        self._command = [str(binary), "-m", str(path), "-t", str(n_threads), "-r", "1", "-o", "json"]
 
     def generate(self, n_tokens: int) -> float:
-        """Seconds for `n_tokens` passes; `sum` is then that of all words read, modulo 2**64."""
-        pointer = ffi.from_buffer("uint8_t[]", self._data)
+        """Seconds for `n_tokens`, one by one."""
+        return self._seconds("-p", "0", "-n", str(n_tokens))
+
+    def read_prompt(self, tokens: Sequence[int]) -> float:
+        """Seconds for as many tokens in one batch."""
+        return self._seconds("-p", str(len(tokens)), "-n", "0")
+
+    def _seconds(self, *options: str) -> float:
+        done = subprocess.run([*self._command, *options], capture_output=True, text=True)
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise GgufpyError(f"{self._binary}: exit status {done.returncode}: {last:.200}")
+        try:
+            [result] = json.loads(done.stdout)
+            return float(result["avg_ns"]) / 1e9
+        except (ValueError, TypeError, KeyError):
+            raise GgufpyError(f"{self._binary}: printed no result of one test as llama-bench does") from None
+
+
+class Memory:
+    """A probe that reads the weights that a token needs, from the same mapping, with as many threads."""
+
+    def __init__(self, engine: Engine, file: GGUFFile) -> None:
+        self._probe = ReadProbe((file.tensors[name] for name, _ in engine.linears), engine.n_threads)
+        self.n_bytes = self._probe.read()
+
+    def generate(self, n_tokens: int) -> float:
+        """Seconds for as many passes."""
         start = perf_counter()
-        sums = [lib.gg_read_probe(pointer, self._data.nbytes, self._n_threads) for _ in range(n_tokens)]
-        seconds = perf_counter() - start
-        self.sum = sum(sums) % 2**64
-        return seconds
+        for _ in range(n_tokens):
+            self._probe.read()
+        return perf_counter() - start
+
+
+class Peak:
+    """A probe that multiplies and adds in registers; name: what it multiplies."""
+
+    def __init__(self, engine: Engine, file: GGUFFile, n_tokens: int) -> None:
+        self._probe = PeakProbe(prompt_arithmetic(engine, file), engine.n_threads)
+        self._multiply_adds = multiply_adds(engine, file, n_tokens)
+        self.name = f"{self._probe.arithmetic} peak"
+
+    def read_prompt(self) -> float:
+        """Seconds that the prompt's multiply-adds take."""
+        return self._multiply_adds / self._probe.rate()

@@ -2,8 +2,7 @@
 
     python benchmarks/random_model.py --shape 1B --type q8_0 OUT.gguf
 
-Blocks are random bytes whose scales are then set, so that weights have a deviation of about 0.02 and
-logits stay finite. The same seed gives the same file.
+The same seed gives the same file. The vocabulary is as large as the shape's, too.
 """
 
 from __future__ import annotations
@@ -16,19 +15,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from random_blocks import FILE_TYPES, Fill, fill_of, set_norm
+from random_vocabulary import random_vocabulary
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from ggufpy.commands.console import run_command
-from ggufpy.convert.vocab import read_vocabulary
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.gguf.writer import write_gguf
-
-ROOT = Path(__file__).resolve().parent.parent
-# Its vocabulary, padded with tokens that no text becomes.
-CHECKPOINT = ROOT / "models" / "pocket-wiki-7m-chat"
 
 
 @dataclass(frozen=True)
@@ -54,39 +50,7 @@ SHAPES = {
 }
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """How random bytes become blocks.
-
-    file_type: general.file_type of a file of this type. scales: offset of each f16 scale in the block, and
-    its size for weights with a deviation of 1; that of a minimum brings their mean to zero.
-    """
-
-    file_type: int
-    scales: tuple[tuple[int, float], ...]
-
-
-# Sizes from the variance of uniform quants and scales, e.g. q4_0: quants -8..7 deviate by 4.61.
-BLOCKS = {
-    GGMLType.Q4_0: Blocks(2, ((0, 1 / 4.61),)),
-    GGMLType.Q4_1: Blocks(3, ((0, 1 / 4.61), (2, -7.5 / 4.61))),
-    GGMLType.Q8_0: Blocks(7, ((0, 1 / 73.9),)),
-    GGMLType.Q5_0: Blocks(8, ((0, 1 / 9.23),)),
-    GGMLType.Q5_1: Blocks(9, ((0, 1 / 9.23), (2, -15.5 / 9.23))),
-    GGMLType.Q2_K: Blocks(10, ((80, 1 / 13.9), (82, 1.5 / 13.9))),
-    GGMLType.Q3_K: Blocks(11, ((108, 1 / 43.3),)),
-    GGMLType.Q4_K: Blocks(14, ((0, 1 / 258), (2, 7.5 / 258))),
-    GGMLType.Q5_K: Blocks(16, ((0, 1 / 527), (2, 15.5 / 527))),
-    GGMLType.Q6_K: Blocks(18, ((208, 1 / 1366),)),
-}
-# Word, file type, bits that stay random (sign and mantissa), and the exponent that makes 2**-6 of it.
-FLOATS: dict[GGMLType, tuple[str, int, int, int]] = {
-    GGMLType.F32: ("<u4", 0, 0x807FFFFF, 121 << 23),
-    GGMLType.F16: ("<u2", 1, 0x83FF, 9 << 10),
-    GGMLType.BF16: ("<u2", 32, 0x807F, 121 << 7),
-}
-DEVIATION = 0.02
-TYPES = {kind.name.lower(): kind for kind in (*FLOATS, *BLOCKS)}
+TYPES = {kind.name.lower(): kind for kind in FILE_TYPES}
 
 
 def random_model(path: Path, shape: Shape, kind: GGMLType, seed: int = 0) -> None:
@@ -122,13 +86,10 @@ def random_tensors(shape: Shape, kind: GGMLType, seed: int) -> list[TensorSource
 
 
 def _tensor(name: str, size: tuple[int, ...], kind: GGMLType, seed: tuple[int, int]) -> TensorSource:
-    fill = _set_floats(kind) if kind in FLOATS else _set_scales(kind)
+    fill = fill_of(kind)
     if len(size) == 1:
-        kind, fill = GGMLType.F32, _set_norm
+        kind, fill = GGMLType.F32, set_norm
     return TensorSource(name, size, kind, _reader(kind.row_bytes(size[-1]), seed, fill))
-
-
-Fill = Callable[[NDArray[np.uint8]], None]
 
 
 def _reader(row_bytes: int, seed: tuple[int, int], fill: Fill) -> Callable[[int, int], NDArray[np.uint8]]:
@@ -145,43 +106,11 @@ def _reader(row_bytes: int, seed: tuple[int, int], fill: Fill) -> Callable[[int,
     return read
 
 
-def _set_norm(rows: NDArray[np.uint8]) -> None:
-    """Norm weights between 0.5 and 1."""
-    bits = rows.view("<u4")
-    bits &= 0x007FFFFF
-    bits |= 126 << 23
-
-
-def _set_floats(kind: GGMLType) -> Fill:
-    """Weights of either sign between 2**-6 and 2**-5."""
-    word, _, keep, exponent = FLOATS[kind]
-
-    def fill(rows: NDArray[np.uint8]) -> None:
-        bits = rows.view(word)
-        bits &= keep
-        bits |= exponent
-
-    return fill
-
-
-def _set_scales(kind: GGMLType) -> Fill:
-    """Scales of the size in BLOCKS, but for their five lowest bits, which stay random."""
-
-    def fill(rows: NDArray[np.uint8]) -> None:
-        blocks = rows.reshape(-1, kind.block_bytes)
-        for offset, size in BLOCKS[kind].scales:
-            high, low = divmod(int(np.float16(size * DEVIATION).view(np.uint16)), 256)
-            blocks[:, offset + 1] = high
-            blocks[:, offset] = low & ~31 | blocks[:, offset] & 31
-
-    return fill
-
-
 def _metadata(shape: Shape, kind: GGMLType) -> dict[str, Value | Typed]:
     return {
         "general.architecture": "llama",
         "general.name": "random weights",
-        "general.file_type": FLOATS[kind][1] if kind in FLOATS else BLOCKS[kind].file_type,
+        "general.file_type": FILE_TYPES[kind],
         "general.quantization_version": 2,
         "llama.block_count": shape.layers,
         "llama.context_length": shape.context,
@@ -195,7 +124,7 @@ def _metadata(shape: Shape, kind: GGMLType) -> dict[str, Value | Typed]:
         "llama.rope.dimension_count": shape.head_dim,
         "llama.rope.freq_base": shape.rope_base,
         "llama.vocab_size": shape.vocab,
-        **read_vocabulary(CHECKPOINT, {"vocab_size": shape.vocab}),
+        **random_vocabulary(shape.vocab),
     }
 
 

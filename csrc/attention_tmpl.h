@@ -152,13 +152,6 @@ void GG_NAME(store_f16)(size_t n, const float *x, uint8_t *y) {
     }
 }
 
-void GG_NAME(store_bf16)(size_t n, const float *x, uint8_t *y) {
-    for (size_t i = 0; i < n; i++) {
-        const uint16_t h = gg_f32_to_bf16(x[i]);
-        memcpy(y + 2 * i, &h, sizeof h);
-    }
-}
-
 INLINE float largest(const float *x) { /* magnitude of 32 */
     vf max_f32 = v_set1(0.0f);
     for (int i = 0; i < 32; i += VL) max_f32 = v_max(max_f32, v_abs(v_load(x + i)));

@@ -40,7 +40,7 @@ typedef struct GG_PACKED { uint8_t qs[64]; gg_f16 d; } block_tq2_0;
 typedef struct GG_PACKED { gg_f16 d; uint8_t qs[16]; } block_q1_0;
 typedef struct GG_PACKED { gg_f16 d; uint8_t qs[16]; } block_q2_0;
 
-#define GG_BLOCK_TYPE(name, id, weights, bytes) static_assert(sizeof(block_##name) == (bytes), #name);
+#define GG_BLOCK_TYPE(name, id, weights, bytes, ...) static_assert(sizeof(block_##name) == (bytes), #name);
 #include "types.inc"
 
 #endif

@@ -39,10 +39,11 @@ static inline gg_f16 gg_f32_to_f16(float x) {
 
 static inline float gg_bf16_to_f32(uint16_t h) { return gg_bits_f32((uint32_t)h << 16); }
 
-/* Rounds to nearest, ties to even. */
+/* Rounds to nearest, ties to even; subnormals become zeros, as the CPUs' own conversion has it. */
 static inline uint16_t gg_f32_to_bf16(float x) {
-    const uint32_t bits = gg_f32_bits(x);
-    if ((bits & 0x7fffffff) > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40); /* NaN stays one */
+    const uint32_t bits = gg_f32_bits(x), magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000) return (uint16_t)(bits >> 16 | 0x40);
+    if (magnitude < 0x00800000) return (uint16_t)(bits >> 16 & 0x8000);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 

@@ -1,4 +1,5 @@
-/* Blocks to floats; contract in kernels.h. The loops of unpack.h are written for the compiler to vectorize. */
+/* Blocks to integers, integers to floats; contracts in kernels.h. The loops of unpack.h are written for the compiler to
+ * vectorize. */
 
 #include "kernels.h"
 #include "simd.h"
@@ -7,20 +8,20 @@
 #include "unpack_tables.h"
 #include "unpack_ternary.h"
 
-static inline void expand(size_t n, const struct gg_unpacked *u, float *y) {
-    for (size_t i = 0; i < n; i += VL)
-        v_store(y + i, v_set1(u->scale[i / 16]) * v_load_i8(u->q + i) - v_set1(u->min[i / 16]));
-}
-
-#define GG_BLOCK_TYPE(name, id, weights, bytes)                         \
-    void GG_NAME(expand_##name)(size_t n, const uint8_t *w, float *y) { \
-        for (size_t i = 0; i < n; i += weights, w += bytes) {           \
-            struct gg_unpacked u;                                       \
-            gg_unpack_##name(w, &u);                                    \
-            expand(weights, &u, y + i);                                 \
-        }                                                               \
+#define GG_BLOCK_TYPE(name, id, weights, bytes, ...)                                                     \
+    void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int8_t *restrict q,                  \
+                                float *restrict scale, float *restrict min) {                            \
+        for (size_t i = 0; i < n; i += weights, w += bytes) {                                            \
+            struct gg_unpacked u = {scale + i / 16, min + i / 16, q + i, weights / 16};                  \
+            gg_unpack_##name(w, &u);                                                                     \
+        }                                                                                                \
     }
 #include "types.inc"
+
+void GG_NAME(dequantize)(size_t n, const int8_t *q, const float *scale, const float *min, float *y) {
+    for (size_t i = 0; i < n; i += VL)
+        v_store(y + i, v_set1(scale[i / 16]) * v_load_i8(q + i) - v_set1(min[i / 16]));
+}
 
 void GG_NAME(expand_f32)(size_t n, const uint8_t *w, float *y) { memcpy(y, w, n * sizeof *y); }
 

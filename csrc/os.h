@@ -17,4 +17,7 @@ int gg_os_cpu(void);
 /* Move the calling thread to another CPU that it may use, if there is one. */
 void gg_os_leave_cpu(int cpu);
 
+/* Ask for the registers of AMX, for all threads of this process; returns 0 if they are refused. */
+int gg_os_request_tiles(void);
+
 #endif

@@ -26,3 +26,12 @@ void gg_os_leave_cpu(int cpu) {
     if (CPU_COUNT(&others) == 0 || sched_setaffinity(0, sizeof others, &others)) return;
     sched_setaffinity(0, sizeof allowed, &allowed); /* free to move on later */
 }
+
+int gg_os_request_tiles(void) {
+#if defined(SYS_arch_prctl)
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+    return 0;
+#endif
+}

@@ -23,3 +23,5 @@ void gg_os_wake(uint32_t *word) {
 int gg_os_cpu(void) { return -1; }
 
 void gg_os_leave_cpu(int cpu) { (void)cpu; }
+
+int gg_os_request_tiles(void) { return 0; }

@@ -9,8 +9,9 @@
 
 static void embed(const struct gg_run *run, const gg_op *op, size_t row) {
     const gg_tensor *w = &op->weight[0];
-    gg_type(w->type).expand((size_t)w->n_in, w->data + (size_t)run->batch->token[row] * w->stride,
-                            gg_row(run, op->dst[0], row));
+    const struct gg_type type = gg_type(w->type);
+    gg_expand_weights(&type, (size_t)w->n_in, w->data + (size_t)run->batch->token[row] * w->stride,
+                      gg_row(run, op->dst[0], row));
 }
 
 static void rope_table(const struct gg_run *run, const gg_op *op, size_t row) {

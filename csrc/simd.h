@@ -15,7 +15,11 @@
 
 #if defined(__AVX512F__)
 
+#if defined(__AVX512BF16__)
+#define GG_ISA bf16
+#else
 #define GG_ISA avx512
+#endif
 enum { VL = 16 };
 typedef __m512 vf;
 static inline vf v_load(const float *p) { return _mm512_loadu_ps(p); }

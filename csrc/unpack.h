@@ -9,9 +9,10 @@
 #include "blocks.h"
 #include "convert.h"
 
-struct gg_unpacked {
-    float scale[16], min[16];
-    int8_t q[GG_QK_K];
+struct gg_unpacked { /* where the numbers of a block go */
+    float *scale, *min;
+    int8_t *q;
+    size_t groups; /* of 16 */
 };
 
 /* Scale and minimum of a 32-weight block. */
@@ -20,7 +21,7 @@ static inline void gg_set_block(struct gg_unpacked *u, float scale, float min) {
     u->min[0] = u->min[1] = min;
 }
 
-static inline void gg_no_min(struct gg_unpacked *u) { memset(u->min, 0, sizeof u->min); }
+static inline void gg_no_min(struct gg_unpacked *u) { memset(u->min, 0, u->groups * sizeof *u->min); }
 
 static inline void gg_unpack_q8_0(const uint8_t *p, struct gg_unpacked *u) {
     const block_q8_0 *b = (const block_q8_0 *)p;
@@ -55,11 +56,22 @@ static inline void gg_or_fifth_bits(const uint8_t *qh, int8_t *q) {
     }
 }
 
+/* q[i] -= bias, for 32 q in [0, 128): each byte borrows from its own top bit only. */
+static inline void gg_subtract(unsigned bias, int8_t *q) {
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    for (int i = 0; i < 4; i++) {
+        uint64_t eight;
+        memcpy(&eight, q + 8 * i, sizeof eight);
+        eight = ((eight | ones << 7) - bias * ones) ^ ones << 7;
+        memcpy(q + 8 * i, &eight, sizeof eight);
+    }
+}
+
 static inline void gg_unpack_q4_0(const uint8_t *p, struct gg_unpacked *u) {
     const block_q4_0 *b = (const block_q4_0 *)p;
-    const float d = gg_f16_to_f32(b->d);
-    gg_set_block(u, d, 8.0f * d); /* exact: d * (q - 8) has at most 15 bits */
+    gg_set_block(u, gg_f16_to_f32(b->d), 0.0f);
     gg_unpack_16_bytes(b->qs, u->q);
+    gg_subtract(8, u->q);
 }
 
 static inline void gg_unpack_q4_1(const uint8_t *p, struct gg_unpacked *u) {
@@ -70,10 +82,10 @@ static inline void gg_unpack_q4_1(const uint8_t *p, struct gg_unpacked *u) {
 
 static inline void gg_unpack_q5_0(const uint8_t *p, struct gg_unpacked *u) {
     const block_q5_0 *b = (const block_q5_0 *)p;
-    const float d = gg_f16_to_f32(b->d);
-    gg_set_block(u, d, 16.0f * d); /* exact, as for q4_0 */
+    gg_set_block(u, gg_f16_to_f32(b->d), 0.0f);
     gg_unpack_16_bytes(b->qs, u->q);
     gg_or_fifth_bits(b->qh, u->q);
+    gg_subtract(16, u->q);
 }
 
 static inline void gg_unpack_q5_1(const uint8_t *p, struct gg_unpacked *u) {

@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
+    "bench": "measure how fast a model runs, and how near the machine's limits that is",
     "convert": "turn a Hugging Face checkpoint into a GGUF file",
     "inspect": "print the metadata and the tensors of a GGUF file",
     "perplexity": "measure how well a model predicts a text",

@@ -102,7 +102,7 @@ def test_random_model_equals_llama_cpp(
     engine = load(path)
     assert nmse(prompt_logits(engine, TOKENS), want) < 1e-9
     assert nmse(generated_logits(engine, TOKENS), want) < 1e-9
-    assert nmse(prompt_logits(load(path, "fast"), TOKENS), want) < 1e-5
+    assert nmse(prompt_logits(load(path, "fast"), TOKENS), want) < 2e-4
 
 
 def test_early_tokens_matter(model: Path) -> None:
@@ -144,8 +144,9 @@ def test_block_types(tmp_path: Path, type: GGMLType) -> None:
     quantized, floats = write_quantized(tmp_path, type)
     exact = prompt_logits(load(floats), TOKENS)
     assert nmse(prompt_logits(load(quantized), TOKENS), exact) < 1e-10
-    assert nmse(prompt_logits(load(quantized, "fast"), TOKENS), exact) < 1e-5
+    prompt = prompt_logits(load(quantized, "fast"), TOKENS)
     generated = generated_logits(load(quantized, "fast"), TOKENS)
+    assert nmse(prompt, exact) < 2e-3
     assert nmse(generated, exact) < 2e-3
     np.testing.assert_array_equal(prompt_logits(load(quantized, "int8"), TOKENS), generated)
 
@@ -212,6 +213,15 @@ def test_fork_and_truncate(model: Path, length: int) -> None:
     second.truncate(length)
     engine.eval(second, TOKENS[length : length + 5])
     np.testing.assert_array_equal(engine.logits()[-1], want)
+
+
+@needs_oracle
+@pytest.mark.parametrize("type", ["q4_0", "q4_1", "q5_K", "q6_K", "q8_0", "iq2_xs", "iq4_nl"])
+def test_prompts_at_every_level(tmp_path: Path, type: str, cpu_flags: int) -> None:
+    quantized, floats = write_quantized(tmp_path, GGMLType.named(type))
+    exact = prompt_logits(load(floats), TOKENS)
+    assert nmse(prompt_logits(load(quantized, "fast"), TOKENS), exact) < 2e-3
+    assert nmse(prompt_logits(load(floats, "fast"), TOKENS), exact) < 1e-3
 
 
 def test_isa_levels_agree(model: Path, cpu_flags: int) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from oracle import Oracle, dequantize, needs_oracle
-from random_model import DEVIATION, TYPES, Shape, random_model, random_tensors
+from random_blocks import DEVIATION
+from random_model import TYPES, Shape, random_model, random_tensors
 
 from ggufpy.gguf.reader import GGUFFile
 

@@ -4,8 +4,12 @@
 #error "compile this file with -mavx2 -mfma -mf16c, and the AVX-512 flags for gg_*_avx512"
 #endif
 
+#include "../bf16_tmpl.h"
 #include "../attention_tmpl.h"
 #include "../dot_tmpl.h"
 #include "../expand_tmpl.h"
 #include "../float_tmpl.h"
+#include "../gemm_i8_tmpl.h"
 #include "../gemm_tmpl.h"
+#include "../peak_tmpl.h"
+#include "../untile_tmpl.h"

@@ -62,6 +62,11 @@ class KVCache:
             (ffi.from_buffer("uint8_t[]", k), ffi.from_buffer("uint8_t[]", v)) for k, v in self._pools
         ]
 
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one position in all layers."""
+        return sum(int(k[0].nbytes + v[0].nbytes) for k, v in self._pools) // PAGE
+
     def describe(self, record: Any, layer: int) -> None:
         """Fill a gg_cache with the pages of `layer`."""
         (k, v), (k_pointer, v_pointer) = self._pools[layer], self._pointers[layer]

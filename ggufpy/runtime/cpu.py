@@ -9,7 +9,13 @@ from pathlib import Path
 from ggufpy._kernels import lib
 from ggufpy.errors import GgufpyError
 
-_LEVELS = {"c": 0, "avx2": lib.GG_AVX2, "avx512": lib.GG_AVX2 | lib.GG_AVX512}
+_LEVELS = {
+    "c": 0,
+    "avx2": lib.GG_AVX2,
+    "avx512": lib.GG_AVX2 | lib.GG_AVX512,
+    "bf16": lib.GG_AVX2 | lib.GG_AVX512 | lib.GG_BF16,
+    "amx": lib.GG_AVX2 | lib.GG_AVX512 | lib.GG_BF16 | lib.GG_AMX,
+}
 _CGROUPS = Path("/sys/fs/cgroup")
 
 

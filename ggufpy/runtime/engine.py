@@ -69,8 +69,10 @@ class Engine:
             if isinstance(node, Attention)
         ]
         self._cache = KVCache(layers, n_seq * -(-self.n_ctx // PAGE), *cache_types)
+        plan = make_plan(graph, output)
+        self.linears = tuple(plan.linears())
         self._program = Program(
-            make_plan(graph, output),
+            plan,
             file.tensors,
             self._cache,
             max_rows=self.n_batch,
@@ -118,6 +120,11 @@ class Engine:
         default = GGMLType.F32 if precision == "exact" else GGMLType.F16
         types = cache_type(type_k, default), cache_type(type_v, default)
         return cls(file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision, types)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of the KV cache that one token takes."""
+        return self._cache.token_bytes
 
     def new_sequence(self) -> Sequence:
         """An empty sequence; close it to give its pages back."""

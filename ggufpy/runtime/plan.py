@@ -97,6 +97,12 @@ class Plan:
     arena_width: int
     output: Value
 
+    def linears(self) -> Iterable[tuple[str, bool]]:
+        """The tensor of each linear, and whether it is for rows whose logits are wanted only."""
+        for step in self.steps:
+            if isinstance(step, LinearStep):
+                yield from ((linear.tensor, step.out_rows) for linear in step.linears)
+
 
 def make_plan(graph: Graph, output: Node) -> Plan:
     """Plan the traced `graph`, whose result is `output`."""

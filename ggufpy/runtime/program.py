@@ -60,7 +60,7 @@ class Program:
         self.record.ops, self.record.n_ops = self._ops, len(plan.steps)
         self.record.precision = PRECISIONS[precision]
         self.record.max_rows, self.record.buffers = max_rows, self._table
-        arena = np.empty(plan.arena_width * max_rows, np.float32)
+        arena = _aligned(4 * plan.arena_width * max_rows).view(np.float32)
         self.record.arena = self._pointer("float[]", arena)
         self._allocate_operands(plan, max_rows, n_threads)
         self.record.partial_floats = lib.gg_partial_floats(self.record, cache.n_positions)
@@ -77,7 +77,7 @@ class Program:
         widest = -(-max(inputs) // 32) * 32
         record = self.record
         record.max_in = widest
-        record.packed = self._floats(-(-max_rows // 32) * 32 * widest)
+        record.packed = self._pointer("uint8_t[]", _aligned(lib.gg_packed_bytes(record)))
         record.quantized = self._pointer("int8_t[]", np.empty(max_rows * widest, np.int8))
         record.quantized_scale = self._floats(max_rows * widest // 32)
         record.quantized_sum = self._floats(max_rows * widest // 16)
@@ -93,7 +93,7 @@ class Program:
         return pointer
 
     def _floats(self, n: int) -> Any:
-        return self._pointer("float[]", np.empty(n, np.float32))
+        return self._pointer("float[]", _aligned(4 * n).view(np.float32))
 
     def _values(self, name: str) -> NDArray[np.float32]:
         """A small tensor as floats."""
@@ -180,6 +180,13 @@ class Program:
         op.head_dim, op.value_dim = node.key_length, node.value_length
         op.temperature_scale, op.temperature_length = node.temperature_scale, node.temperature_length
         self._cache.describe(op.cache, node.layer)
+
+
+def _aligned(n_bytes: int) -> NDArray[np.uint8]:
+    """Memory that begins at a cache line: vectors that cross lines are read twice."""
+    memory = np.empty(n_bytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + n_bytes]
 
 
 def _indices(values: Sequence[int]) -> list[int]:
