@@ -76,7 +76,6 @@ class Engine:
             file.tensors,
             self._cache,
             max_rows=self.n_batch,
-            n_ctx=self.n_ctx,
             n_threads=n_threads,
             precision=precision,
         )
