@@ -10,7 +10,6 @@ struct weights {
     __m512i q_u8[4];
     __m512 scale_f32, min_f32;
 };
-typedef void unpack_fn(const uint8_t *p, struct weights *u);
 
 INLINE __m512i lanes(void) { return _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0); }
 INLINE __m512i half_lanes(void) { return _mm512_srli_epi32(lanes(), 1); }
