@@ -1,4 +1,4 @@
-/* Rows of block types by columns of activations: the part of the dot kernels that does not depend on the instruction set.
+/* Rows of block types by columns of activations: what the dot kernels of all instruction sets share.
  *
  * The file that includes this defines what it is made of, with the width of the instruction set:
  *   struct weights         256 unpacked weights
@@ -17,9 +17,9 @@
 #include "common.h"
 
 enum {
-    UNIT = 256,      /* weights that are unpacked together */
-    SUMMED = 8,      /* units that are summed in a vector: the order of additions is the same for any n_x */
-    MAX_COLUMNS = 8, /* that share what is unpacked */
+    UNIT = 256, /* weights that are unpacked together */
+    SUMMED = 8, /* units that are summed in a vector: the order of additions is the same for any n_x */
+    MAX_COLUMNS = 8,                 /* that share what is unpacked */
     BUFFERED = MAX_COLUMNS * SUMMED, /* units of activations: they stay in L1 */
 };
 
@@ -81,6 +81,7 @@ INLINE void dot_slice(size_t n, size_t rows, const uint8_t *w, size_t stride, si
     }
 }
 
+/* gg_dot_fn for n_x <= columns. */
 INLINE void dot(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x, const struct gg_activation *x,
                 float *y, size_t ldy, const size_t columns, unpack_fn *unpack, const struct type t) {
     const size_t slice = BUFFERED / columns * UNIT;

@@ -270,7 +270,8 @@ INLINE void transpose(__m512i q[4]) {
 
 INLINE void unpack_q6_K(const uint8_t *p, struct weights *u) {
     const block_q6_K *b = (const block_q6_K *)p;
-    const __m512i to_bit_4[2] = {_mm512_set_epi64(2, 2, 2, 2, 4, 4, 4, 4), _mm512_set_epi64(-2, -2, -2, -2, 0, 0, 0, 0)};
+    const __m512i to_bit_4[2] = {_mm512_set_epi64(2, 2, 2, 2, 4, 4, 4, 4),
+                                 _mm512_set_epi64(-2, -2, -2, -2, 0, 0, 0, 0)};
     for (int k = 0; k < 4; k++) {
         const __m512i ql_u8 = load512(b->ql + k / 2 * 64);
         const __m512i high_u8 =
