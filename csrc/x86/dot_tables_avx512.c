@@ -20,7 +20,7 @@ INLINE __m512i two_nibbles(const uint8_t *qs0, const uint8_t *qs1) {
     return _mm512_srlv_epi64(both_u8, _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0));
 }
 
-/* Each of the 16-bit words at words i, i, i + step, i + step, ... of the 128 bytes at p. */
+/* 16-bit words of the 128 bytes at p. */
 INLINE __m256i words(const uint8_t *p, __m256i index_i16) {
     return _mm512_castsi512_si256(_mm512_permutex2var_epi16(
         _mm512_loadu_si512(p), _mm512_castsi256_si512(index_i16), _mm512_loadu_si512(p + 64)));
@@ -39,8 +39,9 @@ INLINE void unpack_iq4_xs(const uint8_t *p, struct superblock *u) {
     const block_iq4_xs *b = (const block_iq4_xs *)p;
     uint32_t low;
     memcpy(&low, b->scales_l, sizeof low);
-    const __m256i low_i32 = _mm256_srlv_epi32(_mm256_set1_epi32((int)low), _mm256_set_epi32(28, 24, 20, 16, 12, 8, 4, 0));
-    const __m256i high_i32 = _mm256_srlv_epi32(_mm256_set1_epi32(b->scales_h << 4), _mm256_set_epi32(14, 12, 10, 8, 6, 4, 2, 0));
+    const __m256i two_k_i32 = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+    const __m256i low_i32 = _mm256_srlv_epi32(_mm256_set1_epi32((int)low), _mm256_add_epi32(two_k_i32, two_k_i32));
+    const __m256i high_i32 = _mm256_srlv_epi32(_mm256_set1_epi32(b->scales_h << 4), two_k_i32);
     const __m256i scale_i32 = _mm256_or_si256(_mm256_and_si256(low_i32, _mm256_set1_epi32(15)),
                                               _mm256_and_si256(high_i32, _mm256_set1_epi32(48)));
     const __m256 biased_f32 = _mm256_cvtepi32_ps(_mm256_sub_epi32(scale_i32, _mm256_set1_epi32(32)));
@@ -70,7 +71,8 @@ INLINE void unpack_nvfp4(const uint8_t *p, struct superblock *u) {
     const __mmask16 zero = _mm256_cmpeq_epi16_mask(d_u16, _mm256_set1_epi16(0x7f)); /* as gg_half_ue4m3 does it */
     const __m256i half_u16 = _mm256_slli_epi16(_mm256_and_si256(d_u16, _mm256_set1_epi16(0x7f)), 7);
     set_scales(u, _mm512_maskz_mul_ps((__mmask16)~zero, _mm512_cvtph_ps(half_u16), _mm512_set1_ps(128.0f)));
-    const __m512i twice_i64 = _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0), shift_u64 = _mm512_set_epi64(4, 0, 4, 0, 4, 0, 4, 0);
+    const __m512i twice_i64 = _mm512_set_epi64(3, 3, 2, 2, 1, 1, 0, 0);
+    const __m512i shift_u64 = _mm512_set_epi64(4, 0, 4, 0, 4, 0, 4, 0);
     for (int z = 0; z < 4; z++) { /* 8 low, 8 high of 8 bytes */
         const __m512i q_u8 = _mm512_permutexvar_epi64(twice_i64, _mm512_castsi256_si512(load256(p + 36 * z + 4)));
         u->w_u8[z] = look_up(gg_table_e2m1, E2M1_BIAS, _mm512_srlv_epi64(q_u8, shift_u64));

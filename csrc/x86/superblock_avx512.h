@@ -1,6 +1,6 @@
 /* Dot products of 256 weights at a time with AVX-512: what does not depend on the block type.
  *
- * A type unpacks 256 weights to unsigned bytes, because dpbusd multiplies unsigned with signed ones. Weights that can be
+ * A type unpacks 256 weights to unsigned bytes, as dpbusd multiplies unsigned with signed ones. Weights that can be
  * negative are biased, which the sums of the activations correct, or their signs go to the activations. */
 
 #ifndef GG_X86_SUPERBLOCK_AVX512_H
@@ -43,10 +43,12 @@ INLINE void set_scales(struct superblock *u, __m512 scale_f32) {
 
 /* Of eight numbers for 32 each, 16 for 16 each: in natural order, in the order of sums_of_16. */
 INLINE __m512 twice(__m256 x_f32) {
-    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), _mm512_castps256_ps512(x_f32));
+    const __m512i index_i32 = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return _mm512_permutexvar_ps(index_i32, _mm512_castps256_ps512(x_f32));
 }
 INLINE __m512 twice_in_order(__m256 x_f32) {
-    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7), _mm512_castps256_ps512(x_f32));
+    const __m512i index_i32 = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7);
+    return _mm512_permutexvar_ps(index_i32, _mm512_castps256_ps512(x_f32));
 }
 
 INLINE void set_eight_scales(struct superblock *u, __m256 scale_f32) {
@@ -59,9 +61,12 @@ INLINE void set_eight_scales(struct superblock *u, __m256 scale_f32) {
 INLINE __m512i sums_of_16(const __m512i p_i32[4], const int max) {
     const __m512i one_i16 = _mm512_set1_epi16(1);
     if (4 * 127 * max > INT16_MAX) {
-        const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(p_i32[0], p_i32[1]), _mm512_unpackhi_epi32(p_i32[0], p_i32[1]));
-        const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(p_i32[2], p_i32[3]), _mm512_unpackhi_epi32(p_i32[2], p_i32[3]));
-        return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        __m512i two_i32[2];
+        for (int k = 0; k < 2; k++)
+            two_i32[k] = _mm512_add_epi32(_mm512_unpacklo_epi32(p_i32[2 * k], p_i32[2 * k + 1]),
+                                          _mm512_unpackhi_epi32(p_i32[2 * k], p_i32[2 * k + 1]));
+        return _mm512_add_epi32(_mm512_unpacklo_epi64(two_i32[0], two_i32[1]),
+                                _mm512_unpackhi_epi64(two_i32[0], two_i32[1]));
     }
     const __m512i a_i32 = _mm512_madd_epi16(_mm512_packs_epi32(p_i32[0], p_i32[1]), one_i16);
     const __m512i b_i32 = _mm512_madd_epi16(_mm512_packs_epi32(p_i32[2], p_i32[3]), one_i16);
