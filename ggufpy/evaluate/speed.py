@@ -26,12 +26,17 @@ from ggufpy.runtime.engine import Engine
 
 @dataclass(frozen=True, slots=True)
 class SpeedTest:
-    """A prompt of n_prompt tokens or n_gen generated ones, after n_depth tokens that are not timed."""
+    """A prompt of n_prompt tokens or n_gen generated ones, after n_depth tokens that are not timed.
+
+    type_k, type_v: of the KV cache.
+    """
 
     n_prompt: int
     n_gen: int
     n_depth: int
     n_threads: int
+    type_k: str = "f16"
+    type_v: str = "f16"
 
     @property
     def n_tokens(self) -> int:
@@ -91,7 +96,9 @@ def measure(
     on_run is told after each run. Raises as `Engine.load` does.
     """
     n_ctx = test.n_depth + test.n_tokens
-    engine = Engine.load(file, n_ctx=n_ctx, n_threads=test.n_threads)
+    engine = Engine.load(
+        file, n_ctx=n_ctx, n_threads=test.n_threads, type_k=test.type_k, type_v=test.type_v
+    )
     bench = _Bench(engine, test)
     probe = _probe(engine, file, test)
     time = datetime.now(UTC)
