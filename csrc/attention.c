@@ -1,9 +1,9 @@
 /* The attention op over the paged KV cache.
  *
  * A tile is some adjacent rows of a sequence; the query heads of its rows that share a KV head are the rows of two
- * products with that head's pages. Positions are taken in chunks of CHUNK: each has a softmax of its own, whose maximum,
- * sum and output, its state, is merged with those of the chunks before. So a chunk's state depends neither on the tile nor
- * on who computes it, and the work can be divided at will:
+ * products with that head's pages. Positions are taken in chunks of CHUNK: each has a softmax of its own, whose
+ * maximum, sum and output, its state, are merged with those of the chunks before. So a chunk's state depends neither on
+ * the tile nor on who computes it, and the work can be divided at will:
  *
  *   rows    piece of work                why
  *   many    a KV head of a tile          its pages stay in the cache for the tile's queries
@@ -17,7 +17,7 @@
 #include "program.h"
 
 enum {
-    CHUNK = 256,
+    CHUNK = 512,
     PAGES = CHUNK / GG_LANES,
     TILE_QUERIES = 48,
     SHARE = 4, /* pieces of work per thread, at least, where that is possible */
@@ -61,12 +61,12 @@ size_t gg_attention_scratch(const gg_program *program, const gg_op *op) {
     return queries * ((size_t)op->head_dim + CHUNK + 2 * state_floats(op));
 }
 
-size_t gg_partial_floats(const gg_program *program, size_t n_ctx) {
+size_t gg_partial_floats(const gg_program *program, size_t n) {
     size_t floats = 0;
     for (int32_t i = 0; i < program->n_ops; i++) {
         const gg_op *op = &program->ops[i];
         if (op->kind != GG_OP_ATTENTION) continue;
-        const size_t needed = (size_t)op->n_head * n_chunks(n_ctx) * state_floats(op);
+        const size_t needed = (size_t)op->n_head * n_chunks(n) * state_floats(op);
         if (needed > floats) floats = needed;
     }
     return floats;
@@ -76,7 +76,8 @@ size_t gg_partial_floats(const gg_program *program, size_t n_ctx) {
 static struct tile make_tile(const struct gg_run *run, const gg_op *op, size_t i, size_t head, size_t heads,
                              float *scratch) {
     const int32_t *place = run->program->tiles + 2 * i;
-    struct tile t = {.row = (size_t)place[0], .rows = (size_t)place[1], .head = head, .heads = heads, .group = group(op)};
+    struct tile t = {.row = (size_t)place[0], .rows = (size_t)place[1], .head = head, .heads = heads};
+    t.group = group(op);
     t.queries = t.rows * t.group;
     t.end = (size_t)run->batch->position[t.row + t.rows - 1] + 1;
     t.q = scratch;

@@ -10,7 +10,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-enum { DELTAS = 2 * GG_LANES }; /* bytes of scales before the values of a panel of a block type */
+enum { DELTAS = GG_DELTA * GG_LANES }; /* bytes of scales before the values of a panel of a block type */
 
 /* Values column .. column + VL of row l of a panel. */
 typedef vf load_fn(const uint8_t *panel, size_t l, size_t column);

@@ -1,4 +1,4 @@
-/* The grids and the bytes of tq1_0 in few bits, for kernels that look up 64 bytes at a time. Made when the library is loaded. */
+/* Grids and bytes of tq1_0 in few bits, for kernels that look up 64 bytes at a time. Made when the library is loaded. */
 
 #ifndef GG_CODES_H
 #define GG_CODES_H

@@ -55,16 +55,44 @@ static void sift_down(gg_candidate *heap, size_t n, size_t i) { /* the worst can
     }
 }
 
+static void make_heap(gg_candidate *c, size_t n) {
+    for (size_t i = n / 2; i-- > 0;) sift_down(c, n, i);
+}
+
+static void enter(gg_candidate *heap, size_t n, gg_candidate x) {
+    if (by_falling_logit(&x, &heap[0]) < 0) heap[0] = x, sift_down(heap, n, 0);
+}
+
 /* The k best, sorted. */
 static size_t top_k(gg_candidate *c, size_t n, size_t k) {
     if (k < n) {
-        for (size_t i = k; i-- > 0;) sift_down(c, k, i);
-        for (size_t i = k; i < n; i++)
-            if (by_falling_logit(&c[i], &c[0]) < 0) c[0] = c[i], sift_down(c, k, 0);
+        make_heap(c, k);
+        for (size_t i = k; i < n; i++) enter(c, k, c[i]);
         n = k;
     }
     qsort(c, n, sizeof *c, by_falling_logit);
     return n;
+}
+
+static gg_candidate candidate(const float *logits, size_t i) { return (gg_candidate){logits[i], 0.0f, (int32_t)i}; }
+
+static int any_above(const float *x, size_t n, float least) { /* for the compiler to vectorize */
+    int any = 0;
+    for (size_t i = 0; i < n; i++) any |= x[i] > least;
+    return any;
+}
+
+/* The k best of a vocabulary, sorted, k < n: nearly all logits are only compared, some at a time. */
+static size_t best(const float *logits, size_t n, size_t k, gg_candidate *c) {
+    enum { STEP = 64 };
+    for (size_t i = 0; i < k; i++) c[i] = candidate(logits, i);
+    make_heap(c, k);
+    for (size_t first = k, step; first < n; first += step) {
+        step = n - first < STEP ? n - first : STEP;
+        if (!any_above(logits + first, step, c[0].logit)) continue;
+        for (size_t i = first; i < first + step; i++) enter(c, k, candidate(logits, i));
+    }
+    return top_k(c, k, k);
 }
 
 static float best_logit(const gg_candidate *c, size_t n) {
@@ -111,13 +139,6 @@ static void penalize(gg_candidate *c, const gg_sampling *s, const int32_t *histo
     }
 }
 
-static int32_t most_likely(const gg_candidate *c, size_t n) {
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (c[i].logit > c[best].logit) best = i;
-    return c[best].token;
-}
-
 static int32_t draw(gg_candidate *c, size_t n, float temperature, gg_rng *rng) {
     const double target = softmax(c, n, temperature) * next_unit(rng);
     double reached = 0.0;
@@ -128,11 +149,19 @@ static int32_t draw(gg_candidate *c, size_t n, float temperature, gg_rng *rng) {
 
 int32_t gg_sample(const float *logits, size_t n_vocab, const gg_sampling *sampling, const int32_t *history,
                   size_t n_history, gg_rng *rng, gg_candidate *c) {
-    for (size_t i = 0; i < n_vocab; i++) c[i] = (gg_candidate){logits[i], 0.0f, (int32_t)i};
-    penalize(c, sampling, history, n_history);
-    if (sampling->temperature <= 0.0f) return most_likely(c, n_vocab);
+    const int greedy = sampling->temperature <= 0.0f;
+    const int penalizes =
+        sampling->repeat_penalty != 1.0f || sampling->frequency_penalty != 0.0f || sampling->presence_penalty != 0.0f;
+    const size_t k = greedy ? 1 : sampling->top_k > 0 ? (size_t)sampling->top_k : n_vocab;
     size_t n = n_vocab;
-    if (sampling->top_k > 0) n = top_k(c, n, (size_t)sampling->top_k);
+    if (k < n && !penalizes) {
+        n = best(logits, n, k, c);
+    } else {
+        for (size_t i = 0; i < n; i++) c[i] = candidate(logits, i);
+        if (penalizes) penalize(c, sampling, history, n_history);
+        if (greedy || sampling->top_k > 0) n = top_k(c, n, k);
+    }
+    if (greedy) return c[0].token;
     if (sampling->top_p < 1.0f) n = top_p(c, sampling->top_k > 0 ? n : top_k(c, n, n), sampling->top_p);
     if (sampling->min_p > 0.0f) n = min_p(c, n, sampling->min_p);
     return draw(c, n, sampling->temperature, rng);

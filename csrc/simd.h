@@ -110,7 +110,9 @@ static inline float v_hmax(vf x) {
 
 #elif defined(__aarch64__) && !defined(GG_PORTABLE)
 
-#if defined(__ARM_FEATURE_DOTPROD)
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define GG_ISA i8mm
+#elif defined(__ARM_FEATURE_DOTPROD)
 #define GG_ISA dotprod
 #else
 #define GG_ISA neon

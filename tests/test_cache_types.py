@@ -25,7 +25,7 @@ __all__ = ["cpu_flags"]
 
 NAMES = [type.label for type in CACHE_TYPES]
 HEAD = WIDTH // HEADS
-LONG = [int(t) for t in np.random.default_rng(1).integers(0, random_llama.VOCAB, 1100)]
+LONG = [int(t) for t in np.random.default_rng(1).integers(0, random_llama.VOCAB, 2200)]
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +148,8 @@ def test_long_texts_are_the_same_as_prompt_or_generated(model: Path, n_threads: 
 
 
 def test_neighbours_do_not_change_a_bit(model: Path) -> None:
-    engine = load(model, "q8_0", n_seq=3)
-    lengths = (300, 700, 1000)
+    engine = load(model, "q8_0", n_seq=4)
+    lengths = (300, 700, 1100, 1500)
     sequences = [engine.new_sequence() for _ in lengths]
     alone = []
     for sequence, length in zip(sequences, lengths, strict=True):

@@ -6,55 +6,8 @@
 #ifndef GG_ARM_DOT_H
 #define GG_ARM_DOT_H
 
-#include <arm_neon.h>
-
-#include "../convert.h"
-#include "../kernels.h"
 #include "../simd.h"
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* ---- Loads and lanes ---- */
-
-INLINE float f32(gg_f16 h) {
-    __fp16 x;
-    memcpy(&x, &h, sizeof x);
-    return x;
-}
-
-INLINE uint32_t load_u32(const void *p) {
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-INLINE int8x16_t as_i8(uint8x16_t x) { return vreinterpretq_s8_u8(x); }
-INLINE uint8x16_t low_bits(uint8x16_t x, const int bits) { return vandq_u8(x, vdupq_n_u8((uint8_t)((1 << bits) - 1))); }
-
-/* The intrinsics want literals between 1 and 7. */
-INLINE uint8x16_t shift_right(uint8x16_t x, const int n) { return x >> vdupq_n_u8((uint8_t)n); }
-INLINE uint8x16_t shift_left(uint8x16_t x, const int n) { return x << vdupq_n_u8((uint8_t)n); }
-
-INLINE float32x4_t floats_u8(uint32_t four) {
-    const uint16x8_t x_u16 = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
-    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(x_u16)));
-}
-
-/* The f16 at p, p + step, ..., as floats. */
-INLINE float32x4_t four_f16(const uint8_t *p, const size_t step) {
-    const uint64_t low = gg_load_u16(p) | (uint32_t)gg_load_u16(p + step) << 16;
-    const uint64_t high = gg_load_u16(p + 2 * step) | (uint32_t)gg_load_u16(p + 3 * step) << 16;
-    return vcvt_f32_f16(vcreate_f16(low | high << 32));
-}
-
-/* 0xff in byte i where bit i is set; of 32. */
-INLINE void bit_masks(uint32_t bits, uint8x16_t *mask) {
-    const uint8x16_t bytes_u8 = vreinterpretq_u8_u32(vdupq_n_u32(bits));
-    const uint8x16_t bit_u8 = vreinterpretq_u8_u64(vdupq_n_u64(UINT64_C(0x8040201008040201)));
-    const uint8x16_t first = vcombine_u8(vdup_n_u8(0), vdup_n_u8(1)), second = vcombine_u8(vdup_n_u8(2), vdup_n_u8(3));
-    mask[0] = vtstq_u8(vqtbl1q_u8(bytes_u8, first), bit_u8);
-    mask[1] = vtstq_u8(vqtbl1q_u8(bytes_u8, second), bit_u8);
-}
+#include "common.h"
 
 /* ---- 128 weights ---- */
 
@@ -118,16 +71,21 @@ struct tail {
     float d[4], s[8];
 };
 
-INLINE void add_tail(size_t left, const uint8_t *w, size_t bytes, const struct gg_activation *x, size_t i,
-                     const struct type t, float32x4_t *sum_f32) {
-    struct tail tail = {0};
+INLINE void load_tail(const struct gg_activation *x, size_t i, size_t left, struct tail *t) {
+    *t = (struct tail){0};
+    memcpy(t->q, x->q + i, left);
+    memcpy(t->d, x->d + i / 32, left / 32 * sizeof *t->d);
+    memcpy(t->s, x->s + i / 16, left / 16 * sizeof *t->s);
+}
+
+INLINE float32x4_t add_tail(float32x4_t sum_f32, size_t left, const uint8_t *w, size_t bytes,
+                            const struct gg_activation *x, size_t i, const struct type t) {
+    struct tail tail;
     struct weights u;
+    load_tail(x, i, left, &tail);
     memcpy(tail.w, w, bytes);
-    memcpy(tail.q, x->q + i, left);
-    memcpy(tail.d, x->d + i / 32, left / 32 * sizeof *tail.d);
-    memcpy(tail.s, x->s + i / 16, left / 16 * sizeof *tail.s);
     t.unpack(tail.w, 0, &u);
-    *sum_f32 = add_128(*sum_f32, &u, tail.q, tail.d, tail.s, t.group, t.has_offset);
+    return add_128(sum_f32, &u, tail.q, tail.d, tail.s, t.group, t.has_offset);
 }
 
 /* sum_f32[c] += half h of the weights at w, times activations from i on. */
@@ -150,12 +108,24 @@ INLINE void dot_row(size_t n, const uint8_t *w, const int n_x, const struct gg_a
         if (t.weights == 256) add_half(w, 1, n_x, x, i + 128, t, sum_f32);
     }
     if (t.weights == 128 && i < n)
-        for (int c = 0; c < n_x; c++) add_tail(n - i, w, (n - i) * t.bytes / 128, x + c, i, t, sum_f32 + c);
+        for (int c = 0; c < n_x; c++) sum_f32[c] = add_tail(sum_f32[c], n - i, w, (n - i) * t.bytes / 128, x + c, i, t);
     for (int c = 0; c < n_x; c++) y[(size_t)c * ldy] = vaddvq_f32(sum_f32[c]);
 }
 
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#include "dot_pairs.h"
+#else
+INLINE size_t dot_pairs(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,
+                        const struct gg_activation *x, float *y, size_t ldy, const struct type t) {
+    (void)n, (void)rows, (void)w, (void)stride, (void)n_x, (void)x, (void)y, (void)ldy, (void)t;
+    return 0;
+}
+#endif
+
 INLINE void dot(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x, const struct gg_activation *x,
                 float *y, size_t ldy, const struct type t) {
+    const size_t done = dot_pairs(n, rows, w, stride, n_x, x, y, ldy, t);
+    n_x -= done, x += done, y += done * ldy;
     for (size_t r = 0; r < rows; r++, w += stride, y++) {
         size_t c = 0;
         for (; c + 4 <= n_x; c += 4) dot_row(n, w, 4, x + c, y + c * ldy, ldy, t);

@@ -7,7 +7,7 @@
 #error "compile this file with -march=armv8.2-a+dotprod"
 #endif
 
-#include "dot.h"
+#include "common.h"
 
 enum { V = 2 /* vectors of lanes */, ROWS = 4 };
 

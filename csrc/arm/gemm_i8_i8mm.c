@@ -7,7 +7,7 @@
 #error "compile this file with -march=armv8.2-a+dotprod+i8mm"
 #endif
 
-#include "dot.h"
+#include "common.h"
 
 enum { SLICE = 256 /* inputs at a time */, PAIRS = GG_LANES / 2, V = 4 /* pairs of lanes */, R = 2 /* pairs of rows */ };
 

@@ -42,7 +42,8 @@ INLINE struct scales scales_iq1_m(const block_iq1_m *b) {
     uint64_t q;
     memcpy(&q, b->scales, sizeof q);
     const uint64_t d = (q >> 12 & 15) | (q >> 24 & 0xf0) | (q >> 36 & 0xf00) | (q >> 48 & 0xf000);
-    const __m256i twice_u8 = _mm256_setr_epi64x(0x0302030201000100, 0x0706070605040504, 0x0302030201000100, 0x0706070605040504);
+    const __m256i twice_u8 =
+        _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0706070605040504, 0x0302030201000100));
     const __m256i words_u16 = _mm256_shuffle_epi8(_mm256_set1_epi64x((int64_t)(q & 0x7fff7fff7fff7fff) << 1), twice_u8);
     const __m256i power_u16 = _mm256_setr_epi32(0x02008000, 0x02008000, 0x02008000, 0x02008000, /* >> 1 and 7 */
                                                 0x00401000, 0x00401000, 0x00401000, 0x00401000); /* >> 4 and 10 */
@@ -126,7 +127,8 @@ INLINE void store_numbers(const uint8_t *low, __m256i high0_u16, __m256i high1_u
 
 /* Each of four 16-bit words four times, times 512, 512 >> step, 512 >> 2 * step, 512 >> 3 * step, halved. */
 INLINE __m256i shifted_words(const __m256i words_u64, const int step) {
-    const __m256i four_u8 = _mm256_setr_epi64x(0x0100010001000100, 0x0908090809080908, 0x0100010001000100, 0x0908090809080908);
+    const __m256i four_u8 =
+        _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0908090809080908, 0x0100010001000100));
     const int64_t power = 512 | 512LL >> step << 16 | 512LL >> 2 * step << 32 | 512LL >> 3 * step << 48;
     return _mm256_srli_epi16(
         _mm256_mullo_epi16(_mm256_shuffle_epi8(words_u64, four_u8), _mm256_set1_epi64x(power)), 1);
@@ -147,7 +149,8 @@ INLINE void numbers_iq1_m(const block_iq1_m *b, uint16_t *r) {
 
 INLINE void numbers_iq2_xxs(const block_iq2_xxs *b, uint16_t *r) {
     const __m256 low_f32 = _mm256_castsi256_ps(load256(b->qs)), high_f32 = _mm256_castsi256_ps(load256(b->qs + 4));
-    const __m256i rows_u8 = _mm256_permute4x64_epi64(_mm256_castps_si256(_mm256_shuffle_ps(low_f32, high_f32, 0x88)), 0xd8);
+    const __m256 both_f32 = _mm256_shuffle_ps(low_f32, high_f32, 0x88);
+    const __m256i rows_u8 = _mm256_permute4x64_epi64(_mm256_castps_si256(both_f32), 0xd8);
     _mm256_store_si256((void *)r, _mm256_cvtepu8_epi16(_mm256_castsi256_si128(rows_u8)));
     _mm256_store_si256((void *)(r + 16), _mm256_cvtepu8_epi16(_mm256_extracti128_si256(rows_u8, 1)));
 }
@@ -216,7 +219,8 @@ enum { AHEAD = 4 }; /* numbers are stored so many superblocks before they are lo
 
 /* Eight steps are too many for GCC to unroll by itself. */
 #define STEP(sum, products, grid, n_rows, k)                                                                    \
-    sum = add_products(sum, products(grid, r + n_rows / 8 * k, signs[k], load256(q + 32 * k)), scales.even_odd_i16, k, d);
+    sum = add_products(sum, products(grid, r + n_rows / 8 * k, signs[k], load256(q + 32 * k)),                  \
+                       scales.even_odd_i16, k, d);
 
 #define DOT(name, products, grid, n_rows)                                                                       \
     INLINE float row_##name(size_t n, const block_##name *b, const struct gg_activation *x) {                   \

@@ -31,27 +31,17 @@ INLINE void unpack_iq2_s(const uint8_t *p, const uint16_t *numbers, struct super
 
 /* ---- Three bits ---- */
 
-INLINE __m256i eight_short_rows(const uint32_t *grid, const uint8_t *low, uint64_t high) {
-    size_t r[8];
-    for (int i = 0; i < 8; i++) r[i] = low[i] | (high >> i & 1) << 8;
-    const __m128i first = _mm_set_epi32((int)grid[r[3]], (int)grid[r[2]], (int)grid[r[1]], (int)grid[r[0]]);
-    return _mm256_set_m128i(_mm_set_epi32((int)grid[r[7]], (int)grid[r[6]], (int)grid[r[5]], (int)grid[r[4]]), first);
+INLINE __m256i eight_short_rows(const uint8_t *r) {
+    const uint32_t *grid = gg_grid_iq3_xxs;
+    return _mm256_setr_epi32((int)grid[r[0]], (int)grid[r[1]], (int)grid[r[2]], (int)grid[r[3]], (int)grid[r[4]],
+                             (int)grid[r[5]], (int)grid[r[6]], (int)grid[r[7]]);
 }
 
-INLINE void unpack_iq3_xxs(const uint8_t *p, struct superblock *u) {
+INLINE void unpack_iq3_xxs(const uint8_t *p, struct superblock *u) { /* for iq3_s, AVX2 does better */
     const block_iq3_xxs *b = (const block_iq3_xxs *)p;
     for (int z = 0; z < 4; z++)
-        u->w_u8[z] = join(eight_short_rows(gg_grid_iq3_xxs, b->qs + 16 * z, 0),
-                          eight_short_rows(gg_grid_iq3_xxs, b->qs + 16 * z + 8, 0));
+        u->w_u8[z] = join(eight_short_rows(b->qs + 16 * z), eight_short_rows(b->qs + 16 * z + 8));
     rest_iq3_xxs(b, u);
-}
-
-INLINE void unpack_iq3_s(const uint8_t *p, struct superblock *u) {
-    const block_iq3_s *b = (const block_iq3_s *)p;
-    for (int z = 0; z < 4; z++)
-        u->w_u8[z] = join(eight_short_rows(gg_grid_iq3_s, b->qs + 16 * z, b->qh[2 * z]),
-                          eight_short_rows(gg_grid_iq3_s, b->qs + 16 * z + 8, b->qh[2 * z + 1]));
-    rest_iq3_s(b, u);
 }
 
 /* ---- One bit ---- */
@@ -64,10 +54,11 @@ INLINE __m512i numbers_iq1_s(const uint8_t *p) {
 INLINE void unpack_iq1_s(const uint8_t *p, const uint16_t *numbers, struct superblock *u) {
     const block_iq1_s *b = (const block_iq1_s *)p;
     set_rows(u, gg_grid_iq1, numbers);
-    const __m256i qh_i32 = _mm256_cvtepi16_epi32(load128(b->qh)); /* the top bit: lower than the grid has it, not higher */
+    const __m256i qh_i32 = _mm256_cvtepi16_epi32(load128(b->qh)); /* the top bit: is it lower than in the grid? */
     const __m256i n_i32 = _mm256_and_si256(_mm256_srli_epi32(qh_i32, 12), _mm256_set1_epi32(7));
     const float step = 0.25f * f32(b->d);
-    const __m256 scale_f32 = _mm256_fmadd_ps(_mm256_cvtepi32_ps(n_i32), _mm256_set1_ps(step), _mm256_set1_ps(0.5f * step));
+    const __m256 scale_f32 =
+        _mm256_fmadd_ps(_mm256_cvtepi32_ps(n_i32), _mm256_set1_ps(step), _mm256_set1_ps(0.5f * step));
     const __m256 shift_f32 = _mm256_blendv_ps(_mm256_set1_ps(7.0f), _mm256_set1_ps(9.0f), _mm256_castsi256_ps(qh_i32));
     u->scale_f32 = twice_in_order(scale_f32);
     u->shift_f32 = twice(_mm256_mul_ps(scale_f32, shift_f32));
@@ -99,7 +90,8 @@ INLINE void unpack_iq1_m(const uint8_t *p, const uint16_t *numbers, struct super
     const uint64_t scales = load_u64(b->scales);
     const __m256i word_u8 = _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0706050403020100, 0x0706050403020100));
     const __m256i shift_u16 = _mm256_set_epi64x(0x0009000900090009, 0x0006000600060006, 0x0003000300030003, 0);
-    const __m256i n_u16 = _mm256_srlv_epi16(_mm256_shuffle_epi8(_mm256_set1_epi64x((int64_t)scales), word_u8), shift_u16);
+    const __m256i words_u16 = _mm256_shuffle_epi8(_mm256_set1_epi64x((int64_t)scales), word_u8);
+    const __m256i n_u16 = _mm256_srlv_epi16(words_u16, shift_u16);
     const __m512i n_i32 = _mm512_cvtepu16_epi32(_mm256_and_si256(n_u16, _mm256_set1_epi16(7)));
     const float step = iq1_m_step(scales);
     u->scale_f32 = _mm512_fmadd_ps(_mm512_cvtepi32_ps(n_i32), _mm512_set1_ps(step), _mm512_set1_ps(0.5f * step));
@@ -108,6 +100,5 @@ INLINE void unpack_iq1_m(const uint8_t *p, const uint16_t *numbers, struct super
 
 DOT_ROWS(iq2_s, 43, 0, 1)
 DOT(iq3_xxs, 256, 62, 0, 1)
-DOT(iq3_s, 256, 15, 0, 1)
 DOT_ROWS(iq1_s, 16, 1, 0)
 DOT_ROWS(iq1_m, 18, 9, 0)

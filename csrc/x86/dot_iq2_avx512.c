@@ -1,4 +1,4 @@
-/* AVX-512, without and with VBMI: dot products of the iq2 types whose signs are even in number, seven bits for eight. */
+/* AVX-512, without and with VBMI: dot products of the iq2 types that store seven signs of eight. */
 
 #include "grids_avx512.h"
 

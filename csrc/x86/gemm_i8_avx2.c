@@ -143,7 +143,8 @@ INLINE void multiply(const int group, const int depth, size_t m, size_t k, struc
         const size_t rows = m - i < PANEL ? m - i : PANEL;
         for (size_t l = 0; l < k; l += SLICE)
             multiply_slice(group, depth, rows, l, k - l < SLICE ? k - l : SLICE, &a, b, c);
-        a.q += rows * a.ld, a.scale += rows * a.ld / 16, a.min += a.min ? rows * a.ld / 16 : 0;
+        a.q += rows * a.ld, a.scale += rows * a.ld / 16;
+        if (a.min) a.min += rows * a.ld / 16;
         c += rows * GG_LANES;
     }
 }

@@ -87,7 +87,8 @@ INLINE void multiply(const int group, const int has_min, size_t m, size_t k, str
         if (rows == ROWS) multiply_rows(ROWS, group, has_min, k, &a, b, c, accumulate);
         else if (rows == 4) multiply_rows(4, group, has_min, k, &a, b, c, accumulate);
         else multiply_rows(1, group, has_min, k, &a, b, c, accumulate);
-        a.q += rows * a.ld, a.scale += rows * a.ld / 16, a.min += has_min ? rows * a.ld / 16 : 0;
+        a.q += rows * a.ld, a.scale += rows * a.ld / 16;
+        if (has_min) a.min += rows * a.ld / 16;
         c += rows * GG_LANES;
     }
 }

@@ -13,7 +13,8 @@ INLINE __m256i even_signs(__m256i x_u8) {
     const __m256i parity_u8 = _mm256_broadcastsi128_si256(
         _mm_set_epi64x((int64_t)0x0080800080000080, (int64_t)0x8000008000808000));
     const __m256i low_u8 = low_bits(x_u8, 4), high_u8 = low_bits(_mm256_srli_epi16(x_u8, 4), 3);
-    const __m256i odd_u8 = _mm256_xor_si256(_mm256_shuffle_epi8(parity_u8, low_u8), _mm256_shuffle_epi8(parity_u8, high_u8));
+    const __m256i odd_u8 =
+        _mm256_xor_si256(_mm256_shuffle_epi8(parity_u8, low_u8), _mm256_shuffle_epi8(parity_u8, high_u8));
     return _mm256_or_si256(low_bits(x_u8, 7), odd_u8);
 #endif
 }

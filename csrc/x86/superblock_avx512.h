@@ -1,6 +1,6 @@
 /* Dot products of 256 weights at a time with AVX-512: what does not depend on the block type.
  *
- * A type unpacks 256 weights to unsigned bytes, because dpbusd multiplies unsigned with signed ones. Weights that can be
+ * A type unpacks 256 weights to unsigned bytes, as dpbusd multiplies unsigned with signed ones. Weights that can be
  * negative are biased, which the sums of the activations correct, or their signs go to the activations. */
 
 #ifndef GG_X86_SUPERBLOCK_AVX512_H
@@ -43,10 +43,12 @@ INLINE void set_scales(struct superblock *u, __m512 scale_f32) {
 
 /* Of eight numbers for 32 each, 16 for 16 each: in natural order, in the order of sums_of_16. */
 INLINE __m512 twice(__m256 x_f32) {
-    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), _mm512_castps256_ps512(x_f32));
+    const __m512i index_i32 = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return _mm512_permutexvar_ps(index_i32, _mm512_castps256_ps512(x_f32));
 }
 INLINE __m512 twice_in_order(__m256 x_f32) {
-    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7), _mm512_castps256_ps512(x_f32));
+    const __m512i index_i32 = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7);
+    return _mm512_permutexvar_ps(index_i32, _mm512_castps256_ps512(x_f32));
 }
 
 INLINE void set_eight_scales(struct superblock *u, __m256 scale_f32) {
@@ -59,9 +61,12 @@ INLINE void set_eight_scales(struct superblock *u, __m256 scale_f32) {
 INLINE __m512i sums_of_16(const __m512i p_i32[4], const int max) {
     const __m512i one_i16 = _mm512_set1_epi16(1);
     if (4 * 127 * max > INT16_MAX) {
-        const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(p_i32[0], p_i32[1]), _mm512_unpackhi_epi32(p_i32[0], p_i32[1]));
-        const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(p_i32[2], p_i32[3]), _mm512_unpackhi_epi32(p_i32[2], p_i32[3]));
-        return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        __m512i two_i32[2];
+        for (int k = 0; k < 2; k++)
+            two_i32[k] = _mm512_add_epi32(_mm512_unpacklo_epi32(p_i32[2 * k], p_i32[2 * k + 1]),
+                                          _mm512_unpackhi_epi32(p_i32[2 * k], p_i32[2 * k + 1]));
+        return _mm512_add_epi32(_mm512_unpacklo_epi64(two_i32[0], two_i32[1]),
+                                _mm512_unpackhi_epi64(two_i32[0], two_i32[1]));
     }
     const __m512i a_i32 = _mm512_madd_epi16(_mm512_packs_epi32(p_i32[0], p_i32[1]), one_i16);
     const __m512i b_i32 = _mm512_madd_epi16(_mm512_packs_epi32(p_i32[2], p_i32[3]), one_i16);
@@ -90,29 +95,50 @@ INLINE void add_products(const struct superblock *u, const int8_t *q, const floa
     if (kind.bias) sum->shifts_f32 = _mm512_fmadd_ps(u->shift_f32, _mm512_loadu_ps(s), sum->shifts_f32);
 }
 
-/* The last n < 256 weights of a row, as a superblock of zeros behind them. */
-INLINE void add_rest(size_t n, const uint8_t *w, size_t i, const struct gg_activation *x, const int n_x,
-                     const struct kind kind, struct sums *sum) {
-    uint8_t block[256 / 32 * 20] = {0};
-    struct superblock u;
-    memcpy(block, w, n / kind.block_weights * kind.bytes);
-    kind.unpack(block, &u);
-    for (int c = 0; c < n_x; c++) {
-        int8_t q[256] = {0};
-        float d[8] = {0}, s[16] = {0};
-        memcpy(q, x[c].q + i, n), memcpy(d, x[c].d + i / 32, n / 8), memcpy(s, x[c].s + i / 16, n / 4);
-        add_products(&u, q, d, s, kind, sum + c);
+/* n bytes and then zeros: `room` bytes, a multiple of 64. */
+INLINE void copy_padded(void *to, const size_t room, const void *from, size_t n) {
+    for (size_t i = 0; i < room; i += 64) {
+        const __mmask64 wanted = n >= i + 64 ? ~(__mmask64)0 : n > i ? ((__mmask64)1 << (n - i)) - 1 : 0;
+        _mm512_store_si512((uint8_t *)to + i, _mm512_maskz_loadu_epi8(wanted, (const uint8_t *)from + i));
     }
 }
 
-enum { AHEAD = 4 }; /* numbers of rows are stored so many superblocks before they are loaded: no load waits */
+/* The last n < 256 weights of a row as a superblock with zeros behind them, and their activations. */
+struct rest {
+    _Alignas(64) uint8_t block[192];
+    _Alignas(64) int8_t q[4][256];
+    _Alignas(64) float d[4][16], s[4][16];
+};
+
+INLINE void copy_rest(size_t n, const uint8_t *w, size_t i, const struct gg_activation *x, const int n_x,
+                      const struct kind kind, struct rest *rest) {
+    copy_padded(rest->block, sizeof rest->block, w, n / kind.block_weights * kind.bytes);
+    for (int c = 0; c < n_x; c++) {
+        copy_padded(rest->q[c], sizeof rest->q[c], x[c].q + i, n);
+        copy_padded(rest->d[c], sizeof rest->d[c], x[c].d + i / 32, n / 8);
+        copy_padded(rest->s[c], sizeof rest->s[c], x[c].s + i / 16, n / 4);
+    }
+}
+
+INLINE void add_rest(const struct rest *rest, const int n_x, const struct kind kind, struct sums *sum) {
+    struct superblock u;
+    kind.unpack(rest->block, &u);
+    for (int c = 0; c < n_x; c++) add_products(&u, rest->q[c], rest->d[c], rest->s[c], kind, sum + c);
+}
+
+/* What is stored to be loaded in other sizes waits in memory for a while, or the loads would wait: numbers of rows for
+ * so many superblocks, the rest of a row till the end. */
+enum { AHEAD = 4 };
 
 /* One row of weights with n_x columns of activations. */
 INLINE void dot_row(size_t n, const uint8_t *w, const struct gg_activation *x, const int n_x, const struct kind kind,
                     float *y, size_t ldy) {
     const size_t bytes = 256 / kind.block_weights * kind.bytes, superblocks = n / 256;
+    const int has_rest = kind.block_weights < 256 && n % 256;
     _Alignas(64) uint16_t numbers[AHEAD][32];
+    struct rest rest;
     struct sums sum[4];
+    if (has_rest) copy_rest(n % 256, w + superblocks * bytes, n - n % 256, x, n_x, kind, &rest);
     for (int c = 0; c < n_x; c++) sum[c] = (struct sums){_mm512_setzero_ps(), _mm512_setzero_ps()};
     for (size_t k = 0; kind.numbers && k < AHEAD && k < superblocks; k++)
         _mm512_store_si512(numbers[k], kind.numbers(w + k * bytes));
@@ -126,7 +152,7 @@ INLINE void dot_row(size_t n, const uint8_t *w, const struct gg_activation *x, c
         if (kind.numbers && k + AHEAD < superblocks)
             _mm512_store_si512(numbers[k % AHEAD], kind.numbers(w + AHEAD * bytes));
     }
-    if (kind.block_weights < 256 && n % 256) add_rest(n % 256, w, n - n % 256, x, n_x, kind, sum);
+    if (has_rest) add_rest(&rest, n_x, kind, sum);
     for (int c = 0; c < n_x; c++) {
         __m512 sum_f32 = sum[c].products_f32;
         if (kind.bias) sum_f32 = _mm512_fmadd_ps(sum[c].shifts_f32, _mm512_set1_ps((float)-kind.bias), sum_f32);

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ggufpy.commands.bench_output import WRITERS, limits, record
 from ggufpy.commands.console import run_command
-from ggufpy.commands.run_options import MOST_THREADS
+from ggufpy.commands.run_options import MOST_THREADS, cache_options
 from ggufpy.evaluate.speed import Speed, SpeedTest, measure
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         (("-t", "--threads"), None, "default: one per physical core"),
     ):
         option(*names, type=_numbers, default=default, metavar="N,N,...", help=meaning)
+    cache_options(option)
     option("-r", "--repetitions", type=int, default=5, metavar="N", help="default: 5")
     option("-o", "--output", choices=WRITERS, default="md", help="default: md")
     arguments = parser.parse_args(argv)
@@ -82,12 +83,13 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 def _tests(arguments: argparse.Namespace) -> Iterator[SpeedTest]:
     """In llama-bench's order."""
+    types = (arguments.cache_type_k or "f16", arguments.cache_type_v or "f16")
     for n_threads in arguments.threads or [default_threads()]:
         for n_depth in arguments.n_depth:
             for n_prompt in filter(None, arguments.n_prompt):
-                yield SpeedTest(n_prompt, 0, n_depth, n_threads)
+                yield SpeedTest(n_prompt, 0, n_depth, n_threads, *types)
             for n_gen in filter(None, arguments.n_gen):
-                yield SpeedTest(0, n_gen, n_depth, n_threads)
+                yield SpeedTest(0, n_gen, n_depth, n_threads, *types)
 
 
 def _progress() -> Progress:

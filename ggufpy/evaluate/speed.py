@@ -21,17 +21,22 @@ from ggufpy._kernels import lib
 from ggufpy.evaluate.probes import ARITHMETIC, PeakProbe, ReadProbe
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.cache import Sequence as Tokens
-from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.engine import FEW_TOKENS, Engine
 
 
 @dataclass(frozen=True, slots=True)
 class SpeedTest:
-    """A prompt of n_prompt tokens or n_gen generated ones, after n_depth tokens that are not timed."""
+    """A prompt of n_prompt tokens or n_gen generated ones, after n_depth tokens that are not timed.
+
+    type_k, type_v: of the KV cache.
+    """
 
     n_prompt: int
     n_gen: int
     n_depth: int
     n_threads: int
+    type_k: str = "f16"
+    type_v: str = "f16"
 
     @property
     def n_tokens(self) -> int:
@@ -91,7 +96,9 @@ def measure(
     on_run is told after each run. Raises as `Engine.load` does.
     """
     n_ctx = test.n_depth + test.n_tokens
-    engine = Engine.load(file, n_ctx=n_ctx, n_threads=test.n_threads)
+    engine = Engine.load(
+        file, n_ctx=n_ctx, n_threads=test.n_threads, type_k=test.type_k, type_v=test.type_v
+    )
     bench = _Bench(engine, test)
     probe = _probe(engine, file, test)
     time = datetime.now(UTC)
@@ -143,7 +150,8 @@ class _Bench:
         """Nanoseconds of the tokens that count."""
         start = perf_counter_ns()
         if self._test.n_prompt:
-            self._engine.eval(self._sequence, self._tokens(self._test.n_prompt))
+            n_prompt = self._test.n_prompt
+            self._engine.eval(self._sequence, self._tokens(n_prompt), generating=n_prompt < FEW_TOKENS)
         for token in self._tokens(self._test.n_gen):
             self._engine.eval(self._sequence, [token], generating=True)
         nanoseconds = perf_counter_ns() - start

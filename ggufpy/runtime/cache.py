@@ -48,6 +48,7 @@ class KVCache:
     def __init__(self, layers: list[LayerShape], n_pages: int, type_k: GGMLType, type_v: GGMLType) -> None:
         self._type_k, self._type_v = type_k, type_v
         self._n_pages = n_pages
+        self.n_positions = n_pages * PAGE
         self._n_used = 0  # pages that were taken at least once; those beyond have no memory yet
         self._free: list[int] = []
         self._references = Counter[int]()

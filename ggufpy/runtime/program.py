@@ -45,7 +45,6 @@ class Program:
         cache: KVCache,
         *,
         max_rows: int,
-        n_ctx: int,
         n_threads: int,
         precision: str,
     ) -> None:
@@ -64,7 +63,7 @@ class Program:
         arena = _aligned(4 * plan.arena_width * max_rows).view(np.float32)
         self.record.arena = self._pointer("float[]", arena)
         self._allocate_operands(plan, max_rows, n_threads)
-        self.record.partial_floats = lib.gg_partial_floats(self.record, n_ctx)
+        self.record.partial_floats = lib.gg_partial_floats(self.record, cache.n_positions)
         self.record.partials = self._floats(self.record.partial_floats)
         start = plan.output.offset * max_rows
         self.logits: NDArray[np.float32] = arena[start : start + max_rows * plan.output.width].reshape(
