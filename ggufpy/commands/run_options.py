@@ -48,7 +48,7 @@ def run_parser() -> argparse.ArgumentParser:
     cache_options(limit)
     memory = parser.add_argument_group("memory").add_argument
     memory(
-        "--mlock", action="store_true", help="keep the weights in memory: the system may not page them out"
+        "--mlock", action="store_true", help="keep the system from paging the weights out"
     )
     huge = "ask for huge pages for the weights, as they are read from the disk"
     memory("--huge-pages", action="store_true", help=huge)
