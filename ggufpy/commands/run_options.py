@@ -47,9 +47,7 @@ def run_parser() -> argparse.ArgumentParser:
     limit("-t", "--threads", type=int, metavar="N", help="default: one per physical core")
     cache_options(limit)
     memory = parser.add_argument_group("memory").add_argument
-    memory(
-        "--mlock", action="store_true", help="keep the system from paging the weights out"
-    )
+    memory("--mlock", action="store_true", help="keep the system from paging the weights out")
     huge = "ask for huge pages for the weights, as they are read from the disk"
     memory("--huge-pages", action="store_true", help=huge)
     draw = parser.add_argument_group(
