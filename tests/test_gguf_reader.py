@@ -81,7 +81,7 @@ def test_strings_that_are_not_decoded(tmp_path: Path) -> None:
     assert isinstance(words, list) and strings is not None
     assert list(strings) == words == strings[:] and len(strings) == 4
     assert (strings[-1], strings[1:3], strings.index("a")) == (words[-1], words[1:3], 0)
-    assert list(Strings.of(words)) == words
+    assert list(Strings.of(strings)) == words
     with pytest.raises(IndexError):
         strings[4]
 
