@@ -55,7 +55,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ARCHS)
 @pytest.mark.parametrize("precision, limit", [("exact", 3e-6), ("fast", 2e-4)])
-def test_logits_of_conformance_files(shared: Path, name: str, precision: str, limit: float) -> None:
+def test_logits_of_conformance_files(
+    shared: Path, name: str, precision: str, limit: float, cpu_flags: int
+) -> None:
     # The stored logits come from llama.cpp with an f16 cache and f16 sums in its attention: they differ by
     # 1.7e-6 to 2.7e-6 from llama.cpp's own in f32, to which the next test holds us at 1e-9.
     reference = np.load(shared / "conformance/archs/logits.npz")
