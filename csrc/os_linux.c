@@ -45,9 +45,9 @@ int gg_os_request_tiles(void) {
 
 int gg_lock_memory(const uint8_t *p, size_t bytes) { return mlock(p, bytes) ? errno : 0; }
 
-int gg_advise_huge_pages(const uint8_t *p, size_t bytes) {
+void gg_advise_huge_pages(const uint8_t *p, size_t bytes) {
     const size_t before = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE); /* advice takes whole pages */
-    return madvise((void *)(uintptr_t)(p - before), before + bytes, MADV_HUGEPAGE) ? errno : 0;
+    madvise((void *)(uintptr_t)(p - before), before + bytes, MADV_HUGEPAGE);
 }
 
 #if defined(__aarch64__)

@@ -38,10 +38,7 @@ int gg_lock_memory(const uint8_t *p, size_t bytes) {
     return mlock(p - before, before + bytes) ? errno : 0;
 }
 
-int gg_advise_huge_pages(const uint8_t *p, size_t bytes) {
-    (void)p, (void)bytes;
-    return ENOTSUP;
-}
+void gg_advise_huge_pages(const uint8_t *p, size_t bytes) { (void)p, (void)bytes; }
 
 #if defined(__APPLE__)
 static unsigned feature(const char *name, unsigned flag) {

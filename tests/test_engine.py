@@ -1,6 +1,7 @@
 """The engine against llama.cpp, against itself in other company, and at its limits."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ __all__ = ["cpu_flags"]
 ARCHS = ["llama", "llama-plain", "llama-tied", "llama-linear", "llama-yarn", "llama-llama3", "mistral3"]
 
 
-def load(path: Path, precision: str = "exact", n_threads: int = 2, **options: int) -> Engine:
+def load(path: Path, precision: str = "exact", n_threads: int = 2, **options: Any) -> Engine:
     return Engine.load(GGUFFile.open(path), precision=precision, n_threads=n_threads, **options)
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import random_llama
 from random_llama import VOCAB
 
 from ggufpy.commands import run
-from ggufpy.errors import GgufpyError
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.runtime import loading
+from ggufpy.runtime.engine import Engine
 from ggufpy.runtime.llama import Llama
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and drops a capability")
@@ -82,16 +80,20 @@ def test_a_limit_on_locked_memory_is_one_line(path: Path) -> None:
 
 def test_memory_options(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["-m", str(path), "-no-cnv", "-p", "a", "-n", "3", "--temp", "0"]
-    assert run.main(command) == 0
-    plain = capsys.readouterr().out
-    assert run.main([*command, "--mlock"]) == 0
-    assert capsys.readouterr().out == plain
-    if sys.platform == "linux":
-        assert run.main([*command, "--huge-pages"]) == 0
-        assert capsys.readouterr().out == plain
+    texts = []
+    for options in ([], ["--mlock"], ["--no-huge-pages"]):
+        assert run.main([*command, *options]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] == texts[2]
 
 
-def test_a_system_without_huge_pages_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "lib", SimpleNamespace(gg_advise_huge_pages=lambda *_: errno.EINVAL))
-    with GGUFFile.open(path) as file, pytest.raises(GgufpyError, match=r"has no huge pages .*; do without"):
-        loading.advise_huge_pages(file)
+@linux
+@pytest.mark.parametrize("huge", [True, False])
+def test_huge_pages_are_asked_for(path: Path, tmp_path: Path, huge: bool) -> None:
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(path.read_bytes())
+    with GGUFFile.open(copy) as file:
+        Engine.load(file, n_ctx=32, n_threads=1, huge_pages=huge)
+        mappings = Path("/proc/self/smaps").read_text().split("VmFlags:")
+        weights = [flags.split("\n")[0] for before, flags in pairwise(mappings) if str(copy) in before]
+    assert any(" hg" in flags for flags in weights) is huge

@@ -48,8 +48,8 @@ def run_parser() -> argparse.ArgumentParser:
     cache_options(limit)
     memory = parser.add_argument_group("memory").add_argument
     memory("--mlock", action="store_true", help="keep the system from paging the weights out")
-    huge = "ask for huge pages for the weights, as they are read from the disk"
-    memory("--huge-pages", action="store_true", help=huge)
+    huge = "ask for huge pages for weights that are yet to be read from the disk; default: yes"
+    memory("--huge-pages", action=argparse.BooleanOptionalAction, default=True, help=huge)
     draw = parser.add_argument_group(
         "sampling", "default: what the file says, else the number here"
     ).add_argument

@@ -22,6 +22,7 @@ from ggufpy.graph.trace import Attention
 from ggufpy.runtime.background import run_interruptibly
 from ggufpy.runtime.cache import PAGE, KVCache, LayerShape, Sequence, cache_type
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
+from ggufpy.runtime.loading import advise_huge_pages
 from ggufpy.runtime.plan import make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
 from ggufpy.runtime.sampler import Sampler
@@ -102,12 +103,14 @@ class Engine:
         precision: str = "fast",
         type_k: str | int | None = None,
         type_v: str | int | None = None,
+        huge_pages: bool = True,
     ) -> Engine:
         """Make the model in `file` ready to run; its weights are used where they lie.
 
         n_ctx: positions per sequence, None for the model's own; n_seq: sequences that the cache has room for;
         n_batch: rows computed together; precision: "fast", "exact" or "int8"; type_k, type_v: what the KV
-        cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or ggml's number, None for f16 (f32 if exact).
+        cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or ggml's number, None for f16 (f32 if exact);
+        huge_pages: ask for them for weights that the system has yet to read from the disk.
         Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
         """
         if precision not in PRECISIONS:
@@ -122,6 +125,8 @@ class Engine:
                 raise GgufpyError(f"{name} is {value}, must be at least 1")
         default = GGMLType.F32 if precision == "exact" else GGMLType.F16
         types = cache_type(type_k, default), cache_type(type_v, default)
+        if huge_pages:
+            advise_huge_pages(file)
         return cls(file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision, types)
 
     @property

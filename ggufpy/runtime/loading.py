@@ -53,11 +53,6 @@ def _lock_limit() -> str:
 
 
 def advise_huge_pages(file: GGUFFile) -> None:
-    """Ask for huge pages for the weights: for those that the system has yet to read from the disk.
-
-    Raises GgufpyError if the system knows of no such pages.
-    """
+    """Ask for huge pages for those weights that the system has yet to read from the disk."""
     for info in file.tensors.values():
-        if error := lib.gg_advise_huge_pages(ffi.from_buffer("uint8_t[]", info.data), info.data.nbytes):
-            problem = f"this system has no huge pages for mapped files ({os.strerror(error)})"
-            raise GgufpyError(f"{file.path}: {problem}; do without them")
+        lib.gg_advise_huge_pages(ffi.from_buffer("uint8_t[]", info.data), info.data.nbytes)

@@ -62,8 +62,6 @@ class LowLevel:
         self._tokenizer = load_tokenizer(self._file.metadata)
         self._pool: TranscriptPool | None = None
         if not vocab_only:
-            if use_mlock:
-                lock_weights(self._file)
             engine = Engine.load(
                 self._file,
                 n_ctx=n_ctx or None,
@@ -75,6 +73,8 @@ class LowLevel:
                 type_v=type_v,
             )
             check_vocabulary(self._file, self._tokenizer, engine)
+            if use_mlock:
+                lock_weights(self._file)
             self._pool = TranscriptPool(engine, keep_logits=logits_all, room_for=_SEQUENCES)
         self.set_seed(seed)
 
