@@ -8,7 +8,7 @@
 #include "unpack_tables.h"
 #include "unpack_ternary.h"
 
-#define GG_BLOCK_TYPE(name, id, weights, bytes, ...)                                                     \
+#define UNPACK_TMPL(name, weights, bytes)                                                     \
     void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int8_t *restrict q,                  \
                                 float *restrict scale, float *restrict min) {                            \
         for (size_t i = 0; i < n; i += weights, w += bytes) {                                            \
@@ -16,7 +16,26 @@
             gg_unpack_##name(w, &u);                                                                     \
         }                                                                                                \
     }
+#if !defined(__AVX2__)
+#define GG_BLOCK_TYPE(name, id, weights, bytes, ...) UNPACK_TMPL(name, weights, bytes)
 #include "types.inc"
+#else
+UNPACK_TMPL(iq1_s, 256, 50)
+UNPACK_TMPL(iq1_m, 256, 56)
+UNPACK_TMPL(iq2_xxs, 256, 66)
+UNPACK_TMPL(iq2_xs, 256, 74)
+UNPACK_TMPL(iq2_s, 256, 82)
+UNPACK_TMPL(iq3_xxs, 256, 98)
+UNPACK_TMPL(iq3_s, 256, 110)
+UNPACK_TMPL(iq4_nl, 32, 18)
+UNPACK_TMPL(iq4_xs, 256, 136)
+UNPACK_TMPL(mxfp4, 32, 17)
+UNPACK_TMPL(nvfp4, 64, 36)
+UNPACK_TMPL(tq1_0, 256, 54)
+UNPACK_TMPL(tq2_0, 256, 66)
+UNPACK_TMPL(q1_0, 128, 18)
+UNPACK_TMPL(q2_0, 64, 18)
+#endif
 
 void GG_NAME(dequantize)(size_t n, const int8_t *q, const float *scale, const float *min, float *y) {
     for (size_t i = 0; i < n; i += VL)
