@@ -40,10 +40,14 @@ INLINE __m256i nibbles(const uint8_t *qs) { /* of 16 bytes: 16 low, 16 high */
 
 /* 0xff in byte i where bit i is set. */
 INLINE __m256i bit_mask(uint32_t bits) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    return _mm256_movm_epi8(bits);
+#else
     const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bytes_u8 = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), byte_of);
     const __m256i bit_u8 = _mm256_set1_epi64x((int64_t)0x8040201008040201);
     return _mm256_cmpeq_epi8(_mm256_and_si256(bytes_u8, bit_u8), bit_u8);
+#endif
 }
 
 #endif

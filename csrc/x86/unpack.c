@@ -5,37 +5,26 @@
 
 /* ---- Blocks of 32 ---- */
 
-INLINE __m256i weights_q4_0(const block_q4_0 *b, int k) { return nibbles(b->qs + 16 * k); }
-INLINE __m256i weights_q4_1(const block_q4_1 *b, int k) { return nibbles(b->qs + 16 * k); }
-INLINE __m256i weights_q5_0(const block_q5_0 *b, int k) {
-    return _mm256_or_si256(nibbles(b->qs + 16 * k), fifth_bits(b->qh + 4 * k));
-}
-INLINE __m256i weights_q5_1(const block_q5_1 *b, int k) {
-    return _mm256_or_si256(nibbles(b->qs + 16 * k), fifth_bits(b->qh + 4 * k));
-}
-INLINE __m256i weights_q8_0(const block_q8_0 *b, int k) { return load256(b->qs + 32 * k); }
+INLINE __m256i weights_q4_0(const block_q4_0 *b) { return nibbles(b->qs); }
+INLINE __m256i weights_q4_1(const block_q4_1 *b) { return nibbles(b->qs); }
+INLINE __m256i weights_q5_0(const block_q5_0 *b) { return _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh)); }
+INLINE __m256i weights_q5_1(const block_q5_1 *b) { return _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh)); }
+INLINE __m256i weights_q8_0(const block_q8_0 *b) { return load256(b->qs); }
 
-INLINE void set_d(const void *d, float *scale, float *min) {
-    _mm_storel_pi((void *)scale, _mm_cvtph_ps(_mm_set1_epi16((short)gg_load_u16(d))));
-    _mm_storel_pi((void *)min, _mm_setzero_ps());
+INLINE void set_8_d(const uint8_t *p, const int size, float *scale, float *min) {
+    store_8_twice(scale, eight_f16(p, size));
+    store_16_zeros(min);
 }
-
-/* d, and m, which is added. */
-INLINE void set_dm(const void *dm, float *scale, float *min) {
-    int32_t both;
-    memcpy(&both, dm, sizeof both);
-    const __m128 dmdm_f32 = _mm_cvtph_ps(_mm_set1_epi32(both));
-    const __m128 negated_f32 = _mm_xor_ps(dmdm_f32, _mm_setr_ps(0.0f, -0.0f, 0.0f, -0.0f));
-    const __m128 ddmm_f32 = _mm_permute_ps(negated_f32, _MM_SHUFFLE(3, 1, 2, 0));
-    _mm_storel_pi((void *)scale, ddmm_f32);
-    _mm_storeh_pi((void *)min, ddmm_f32);
+INLINE void set_8_dm(const uint8_t *p, const int size, float *scale, float *min) { /* m is added */
+    store_8_twice(scale, eight_f16(p, size));
+    store_8_twice(min, _mm256_xor_ps(eight_f16(p + 2, size), _mm256_set1_ps(-0.0f)));
 }
 
-UNPACK(q4_0, 32, 8, set_d)
-UNPACK(q4_1, 32, 0, set_dm)
-UNPACK(q5_0, 32, 16, set_d)
-UNPACK(q5_1, 32, 0, set_dm)
-UNPACK(q8_0, 32, 0, set_d)
+UNPACK_32(q4_0, 8, set_8_d)
+UNPACK_32(q4_1, 0, set_8_dm)
+UNPACK_32(q5_0, 16, set_8_d)
+UNPACK_32(q5_1, 0, set_8_dm)
+UNPACK_32(q8_0, 0, set_8_d)
 
 /* ---- Super-blocks ---- */
 

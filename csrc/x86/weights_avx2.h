@@ -5,6 +5,17 @@
 
 #include "common.h"
 
+/* ---- Blocks of 32 ---- */
+
+/* Eight f16, `size` bytes apart. */
+INLINE __m256 eight_f16(const uint8_t *p, const int size) {
+    const __m128i x_f16 = _mm_set_epi16(
+        (short)gg_load_u16(p + 7 * size), (short)gg_load_u16(p + 6 * size), (short)gg_load_u16(p + 5 * size),
+        (short)gg_load_u16(p + 4 * size), (short)gg_load_u16(p + 3 * size), (short)gg_load_u16(p + 2 * size),
+        (short)gg_load_u16(p + size), (short)gg_load_u16(p));
+    return _mm256_cvtph_ps(x_f16);
+}
+
 INLINE __m256i fifth_bits(const uint8_t *qh) { /* bit i of qh as 16 in byte i */
     uint32_t bits;
     memcpy(&bits, qh, sizeof bits);
@@ -13,27 +24,28 @@ INLINE __m256i fifth_bits(const uint8_t *qh) { /* bit i of qh as 16 in byte i */
 
 /* ---- Weights 32 k to 32 k + 31 of 256 ---- */
 
-INLINE __m256i two_bits(const uint8_t *qs, const int k) {
-    return low_bits(_mm256_srli_epi16(load256(qs + k / 4 * 32), k % 4 * 2), 2);
+/* Bits from .. from + n of bytes, moved to bits to .. to + n. */
+INLINE __m256i moved_bits(const uint8_t *qs, const int n, const int from, const int to) {
+    const __m256i x = load256(qs);
+    const __m256i moved = from < to ? _mm256_slli_epi16(x, to - from) : _mm256_srli_epi16(x, from - to);
+    return _mm256_and_si256(moved, _mm256_set1_epi8((char)(((1 << n) - 1) << to)));
 }
-INLINE __m256i four_bits(const uint8_t *qs, const int k) {
-    return low_bits(_mm256_srli_epi16(load256(qs + k / 2 * 32), k % 2 * 4), 4);
+INLINE __m256i two_bits(const uint8_t *qs, const int k, const int to) {
+    return moved_bits(qs + k / 4 * 32, 2, k % 4 * 2, to);
 }
-INLINE __m256i one_bit(const uint8_t *qs, const int k, const int to) { /* which it is in the bytes that result */
-    return _mm256_slli_epi16(low_bits(_mm256_srli_epi16(load256(qs), k), 1), to);
-}
+INLINE __m256i four_bits(const uint8_t *qs, const int k) { return moved_bits(qs + k / 2 * 32, 4, k % 2 * 4, 0); }
 
-INLINE __m256i weights_q2_K(const block_q2_K *b, const int k) { return two_bits(b->qs, k); }
+INLINE __m256i weights_q2_K(const block_q2_K *b, const int k) { return two_bits(b->qs, k, 0); }
 INLINE __m256i weights_q3_K(const block_q3_K *b, const int k) {
-    return _mm256_or_si256(two_bits(b->qs, k), one_bit(b->hmask, k, 2));
+    return _mm256_or_si256(two_bits(b->qs, k, 0), moved_bits(b->hmask, 1, k, 2));
 }
 INLINE __m256i weights_q4_K(const block_q4_K *b, const int k) { return four_bits(b->qs, k); }
 INLINE __m256i weights_q5_K(const block_q5_K *b, const int k) {
-    return _mm256_or_si256(four_bits(b->qs, k), one_bit(b->qh, k, 4));
+    return _mm256_or_si256(four_bits(b->qs, k), moved_bits(b->qh, 1, k, 4));
 }
 INLINE __m256i weights_q6_K(const block_q6_K *b, const int k) {
-    const __m256i low = low_bits(_mm256_srli_epi16(load256(b->ql + k / 4 * 64 + k % 2 * 32), k / 2 % 2 * 4), 4);
-    return _mm256_or_si256(low, _mm256_slli_epi16(two_bits(b->qh, k), 4));
+    const __m256i low = moved_bits(b->ql + k / 4 * 64 + k % 2 * 32, 4, k / 2 % 2 * 4, 0);
+    return _mm256_or_si256(low, two_bits(b->qh, k, 4));
 }
 
 /* ---- Scales ---- */
