@@ -17,6 +17,11 @@
 INLINE float f32(gg_f16 h) { return _cvtsh_ss(h); }
 INLINE __m128i load128(const void *p) { return _mm_loadu_si128(p); }
 INLINE __m256i load256(const void *p) { return _mm256_loadu_si256(p); }
+INLINE uint32_t load_u32(const void *p) {
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
 INLINE __m256i low_bits(__m256i x, const int bits) {
     return _mm256_and_si256(x, _mm256_set1_epi8((char)((1 << bits) - 1)));
 }

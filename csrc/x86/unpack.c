@@ -15,9 +15,18 @@ INLINE void set_8_d(const uint8_t *p, const int size, float *scale, float *min) 
     store_8_twice(scale, eight_f16(p, size));
     store_16_zeros(min);
 }
-INLINE void set_8_dm(const uint8_t *p, const int size, float *scale, float *min) { /* m is added */
-    store_8_twice(scale, eight_f16(p, size));
-    store_8_twice(min, _mm256_xor_ps(eight_f16(p + 2, size), _mm256_set1_ps(-0.0f)));
+/* d, and m, which is added, of four blocks at a time. */
+INLINE void set_8_dm(const uint8_t *p, const int size, float *scale, float *min) {
+    const __m256i even_i32 = _mm256_setr_epi32(0, 0, 2, 2, 4, 4, 6, 6);
+    const __m256i odd_i32 = _mm256_setr_epi32(1, 1, 3, 3, 5, 5, 7, 7);
+    for (int i = 0; i < 2; i++, p += 4 * size) {
+        const __m128i dm_f16 = _mm_setr_epi32((int)load_u32(p), (int)load_u32(p + size), (int)load_u32(p + 2 * size),
+                                              (int)load_u32(p + 3 * size));
+        const __m256 dm_f32 = _mm256_cvtph_ps(dm_f16);
+        const __m256 m_f32 = _mm256_permutevar8x32_ps(dm_f32, odd_i32);
+        _mm256_storeu_ps(scale + 8 * i, _mm256_permutevar8x32_ps(dm_f32, even_i32));
+        _mm256_storeu_ps(min + 8 * i, _mm256_xor_ps(m_f32, _mm256_set1_ps(-0.0f)));
+    }
 }
 
 UNPACK_32(q4_0, 8, set_8_d)

@@ -17,9 +17,7 @@ INLINE __m256 eight_f16(const uint8_t *p, const int size) {
 }
 
 INLINE __m256i fifth_bits(const uint8_t *qh) { /* bit i of qh as 16 in byte i */
-    uint32_t bits;
-    memcpy(&bits, qh, sizeof bits);
-    return _mm256_and_si256(bit_mask(bits), _mm256_set1_epi8(16));
+    return _mm256_and_si256(bit_mask(load_u32(qh)), _mm256_set1_epi8(16));
 }
 
 /* ---- Weights 32 k to 32 k + 31 of 256 ---- */
@@ -51,20 +49,18 @@ INLINE __m256i weights_q6_K(const block_q6_K *b, const int k) {
 /* ---- Scales ---- */
 
 INLINE __m128i scales_q3_K(const block_q3_K *b) { /* sixteen */
-    uint32_t high;
-    memcpy(&high, b->scales + 8, sizeof high);
+    const int high = (int)load_u32(b->scales + 8);
     const __m128i low_u8 = _mm_loadl_epi64((const void *)b->scales);
     const __m128i nibbles_u8 =
         _mm_and_si128(_mm_unpacklo_epi64(low_u8, _mm_srli_epi16(low_u8, 4)), _mm_set1_epi8(15));
     const __m128i high_u8 =
-        _mm_and_si128(_mm_srlv_epi32(_mm_set1_epi32((int)high), _mm_set_epi32(6, 4, 2, 0)), _mm_set1_epi8(3));
+        _mm_and_si128(_mm_srlv_epi32(_mm_set1_epi32(high), _mm_set_epi32(6, 4, 2, 0)), _mm_set1_epi8(3));
     return _mm_sub_epi8(_mm_or_si128(nibbles_u8, _mm_slli_epi16(high_u8, 4)), _mm_set1_epi8(32));
 }
 
 /* Eight scales and eight minima, of q4_K and q5_K. */
 INLINE __m128i scales_q4_K(const uint8_t *s) {
-    uint32_t a, b, c;
-    memcpy(&a, s, 4), memcpy(&b, s + 4, 4), memcpy(&c, s + 8, 4);
+    const uint32_t a = load_u32(s), b = load_u32(s + 4), c = load_u32(s + 8);
     const uint32_t scale_high = (c & 0x0f0f0f0f) | (a >> 6 & 0x03030303) << 4;
     const uint32_t min_high = (c >> 4 & 0x0f0f0f0f) | (b >> 6 & 0x03030303) << 4;
     return _mm_set_epi64x((int64_t)((uint64_t)min_high << 32 | (b & 0x3f3f3f3f)),
