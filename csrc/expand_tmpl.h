@@ -27,14 +27,6 @@ UNPACK_TMPL(iq2_xs, 256, 74)
 UNPACK_TMPL(iq2_s, 256, 82)
 UNPACK_TMPL(iq3_xxs, 256, 98)
 UNPACK_TMPL(iq3_s, 256, 110)
-UNPACK_TMPL(iq4_nl, 32, 18)
-UNPACK_TMPL(iq4_xs, 256, 136)
-UNPACK_TMPL(mxfp4, 32, 17)
-UNPACK_TMPL(nvfp4, 64, 36)
-UNPACK_TMPL(tq1_0, 256, 54)
-UNPACK_TMPL(tq2_0, 256, 66)
-UNPACK_TMPL(q1_0, 128, 18)
-UNPACK_TMPL(q2_0, 64, 18)
 #endif
 
 void GG_NAME(dequantize)(size_t n, const int8_t *q, const float *scale, const float *min, float *y) {

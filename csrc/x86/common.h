@@ -38,6 +38,15 @@ INLINE float sum8(__m256 x) {
     return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
 }
 
+/* Eight f16, `size` bytes apart. */
+INLINE __m256 eight_f16(const uint8_t *p, const int size) {
+    const __m128i x_f16 = _mm_set_epi16(
+        (short)gg_load_u16(p + 7 * size), (short)gg_load_u16(p + 6 * size), (short)gg_load_u16(p + 5 * size),
+        (short)gg_load_u16(p + 4 * size), (short)gg_load_u16(p + 3 * size), (short)gg_load_u16(p + 2 * size),
+        (short)gg_load_u16(p + size), (short)gg_load_u16(p));
+    return _mm256_cvtph_ps(x_f16);
+}
+
 INLINE __m256i nibbles(const uint8_t *qs) { /* of 16 bytes: 16 low, 16 high */
     const __m128i q_u8 = load128(qs);
     return low_bits(_mm256_inserti128_si256(_mm256_castsi128_si256(q_u8), _mm_srli_epi16(q_u8, 4), 1), 4);

@@ -5,15 +5,19 @@
 
 /* ---- Blocks of 32 ---- */
 
-INLINE __m256i weights_q4_0(const block_q4_0 *b) { return nibbles(b->qs); }
-INLINE __m256i weights_q4_1(const block_q4_1 *b) { return nibbles(b->qs); }
-INLINE __m256i weights_q5_0(const block_q5_0 *b) { return _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh)); }
-INLINE __m256i weights_q5_1(const block_q5_1 *b) { return _mm256_or_si256(nibbles(b->qs), fifth_bits(b->qh)); }
-INLINE __m256i weights_q8_0(const block_q8_0 *b) { return load256(b->qs); }
+INLINE __m256i weights_q4_0(const block_q4_0 *b, const int k) { return nibbles(b->qs + 16 * k); }
+INLINE __m256i weights_q4_1(const block_q4_1 *b, const int k) { return nibbles(b->qs + 16 * k); }
+INLINE __m256i weights_q5_0(const block_q5_0 *b, const int k) {
+    return _mm256_or_si256(nibbles(b->qs + 16 * k), fifth_bits(b->qh + 4 * k));
+}
+INLINE __m256i weights_q5_1(const block_q5_1 *b, const int k) {
+    return _mm256_or_si256(nibbles(b->qs + 16 * k), fifth_bits(b->qh + 4 * k));
+}
+INLINE __m256i weights_q8_0(const block_q8_0 *b, const int k) { return load256(b->qs + 32 * k); }
 
 INLINE void set_8_d(const uint8_t *p, const int size, float *scale, float *min) {
     store_8_twice(scale, eight_f16(p, size));
-    store_16_zeros(min);
+    store_zeros(min);
 }
 /* d, and m, which is added, of four blocks at a time. */
 INLINE void set_8_dm(const uint8_t *p, const int size, float *scale, float *min) {
@@ -29,11 +33,13 @@ INLINE void set_8_dm(const uint8_t *p, const int size, float *scale, float *min)
     }
 }
 
-UNPACK_32(q4_0, 8, set_8_d)
-UNPACK_32(q4_1, 0, set_8_dm)
-UNPACK_32(q5_0, 16, set_8_d)
-UNPACK_32(q5_1, 0, set_8_dm)
-UNPACK_32(q8_0, 0, set_8_d)
+#define SET_D(b, scale, min) set_8_d((const uint8_t *)b, sizeof *b, scale, min)
+#define SET_DM(b, scale, min) set_8_dm((const uint8_t *)b, sizeof *b, scale, min)
+UNPACK(q4_0, 32, 8, SET_D)
+UNPACK(q4_1, 32, 0, SET_DM)
+UNPACK(q5_0, 32, 16, SET_D)
+UNPACK(q5_1, 32, 0, SET_DM)
+UNPACK(q8_0, 32, 0, SET_D)
 
 /* ---- Super-blocks ---- */
 
@@ -45,7 +51,7 @@ INLINE void set_q2_K(const block_q2_K *b, float *scale, float *min) {
 
 INLINE void set_q3_K(const block_q3_K *b, float *scale, float *min) {
     store_16(scale, scales_q3_K(b), f32(b->d));
-    store_16_zeros(min);
+    store_zeros(min);
 }
 
 INLINE void set_q4_K(const void *p, float *scale, float *min) { /* q5_K begins like q4_K */
@@ -57,7 +63,7 @@ INLINE void set_q4_K(const void *p, float *scale, float *min) { /* q5_K begins l
 
 INLINE void set_q6_K(const block_q6_K *b, float *scale, float *min) {
     store_16(scale, load128(b->scales), f32(b->d));
-    store_16_zeros(min);
+    store_zeros(min);
 }
 
 UNPACK(q2_K, 256, 0, set_q2_K)

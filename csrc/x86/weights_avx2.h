@@ -7,15 +7,6 @@
 
 /* ---- Blocks of 32 ---- */
 
-/* Eight f16, `size` bytes apart. */
-INLINE __m256 eight_f16(const uint8_t *p, const int size) {
-    const __m128i x_f16 = _mm_set_epi16(
-        (short)gg_load_u16(p + 7 * size), (short)gg_load_u16(p + 6 * size), (short)gg_load_u16(p + 5 * size),
-        (short)gg_load_u16(p + 4 * size), (short)gg_load_u16(p + 3 * size), (short)gg_load_u16(p + 2 * size),
-        (short)gg_load_u16(p + size), (short)gg_load_u16(p));
-    return _mm256_cvtph_ps(x_f16);
-}
-
 INLINE __m256i fifth_bits(const uint8_t *qh) { /* bit i of qh as 16 in byte i */
     return _mm256_and_si256(bit_mask(load_u32(qh)), _mm256_set1_epi8(16));
 }
