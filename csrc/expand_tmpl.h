@@ -8,7 +8,8 @@
 #include "unpack_tables.h"
 #include "unpack_ternary.h"
 
-#define UNPACK_TMPL(name, weights, bytes)                                                     \
+#if !defined(__AVX2__) /* which has its own */
+#define GG_BLOCK_TYPE(name, id, weights, bytes, ...)                                                     \
     void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int8_t *restrict q,                  \
                                 float *restrict scale, float *restrict min) {                            \
         for (size_t i = 0; i < n; i += weights, w += bytes) {                                            \
@@ -16,17 +17,7 @@
             gg_unpack_##name(w, &u);                                                                     \
         }                                                                                                \
     }
-#if !defined(__AVX2__)
-#define GG_BLOCK_TYPE(name, id, weights, bytes, ...) UNPACK_TMPL(name, weights, bytes)
 #include "types.inc"
-#else
-UNPACK_TMPL(iq1_s, 256, 50)
-UNPACK_TMPL(iq1_m, 256, 56)
-UNPACK_TMPL(iq2_xxs, 256, 66)
-UNPACK_TMPL(iq2_xs, 256, 74)
-UNPACK_TMPL(iq2_s, 256, 82)
-UNPACK_TMPL(iq3_xxs, 256, 98)
-UNPACK_TMPL(iq3_s, 256, 110)
 #endif
 
 void GG_NAME(dequantize)(size_t n, const int8_t *q, const float *scale, const float *min, float *y) {
