@@ -8,6 +8,7 @@
 #include "unpack_tables.h"
 #include "unpack_ternary.h"
 
+#if !defined(__AVX2__) /* which has its own */
 #define GG_BLOCK_TYPE(name, id, weights, bytes, ...)                                                     \
     void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int8_t *restrict q,                  \
                                 float *restrict scale, float *restrict min) {                            \
@@ -17,6 +18,7 @@
         }                                                                                                \
     }
 #include "types.inc"
+#endif
 
 void GG_NAME(dequantize)(size_t n, const int8_t *q, const float *scale, const float *min, float *y) {
     for (size_t i = 0; i < n; i += VL)

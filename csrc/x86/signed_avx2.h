@@ -21,12 +21,6 @@ INLINE __m256i negate(__m256i x_i8, uint32_t signs) {
     return _mm256_sub_epi8(_mm256_xor_si256(x_i8, mask_u8), mask_u8);
 }
 
-INLINE uint32_t load_u32(const void *p) {
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
 #define DOT_KERNEL(name)                                                                                        \
     void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,                \
                              const struct gg_activation *x, float *y, size_t ldy) {                             \

@@ -1,0 +1,83 @@
+/* Blocks to integers: the types whose weights are rows of a grid, with signs or a shift. */
+
+#include "unpack.h"
+#include "grids_avx2.h"
+
+/* ---- Scales: step * (n + 0.5), which is exact ---- */
+
+INLINE __m256 steps(float step, __m256i n_i32) {
+    return _mm256_mul_ps(_mm256_set1_ps(step), _mm256_add_ps(_mm256_cvtepi32_ps(n_i32), _mm256_set1_ps(0.5f)));
+}
+
+INLINE void store_16_steps(float *scale, float step, __m128i n_u8) {
+    _mm256_storeu_ps(scale, steps(step, _mm256_cvtepu8_epi32(n_u8)));
+    _mm256_storeu_ps(scale + 8, steps(step, _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(n_u8, n_u8))));
+}
+
+INLINE void store_nibbles(float *scale, float step, const uint8_t *scales) { /* of eight bytes */
+    const __m128i two_u8 = _mm_loadl_epi64((const void *)scales);
+    const __m128i n_u8 = _mm_unpacklo_epi8(two_u8, _mm_srli_epi16(two_u8, 4));
+    store_16_steps(scale, step, _mm_and_si128(n_u8, _mm_set1_epi8(15)));
+}
+
+INLINE void scales_iq1_s(const block_iq1_s *b, float *scale) {
+    const __m128i n_i16 = _mm_and_si128(_mm_srli_epi16(load128(b->qh), 12), _mm_set1_epi16(7));
+    store_8_twice(scale, steps(0.25f * f32(b->d), _mm256_cvtepi16_epi32(n_i16)));
+}
+
+INLINE void scales_iq1_m(const block_iq1_m *b, float *scale) {
+    const __m128i words_u16 = _mm_loadl_epi64((const void *)b->scales);
+    const __m256i n_u16 = _mm256_and_si256(_mm256_srli_epi16(shifted_words(_mm256_cvtepu16_epi64(words_u16), 3), 8),
+                                           _mm256_set1_epi16(7));
+    const __m128i n_u8 = _mm_packus_epi16(_mm256_castsi256_si128(n_u16), _mm256_extracti128_si256(n_u16, 1));
+    store_16_steps(scale, 0.25f * f32(iq1_m_d(b)), n_u8);
+}
+
+INLINE void scales_iq2_xxs(const block_iq2_xxs *b, float *scale) {
+    store_8_twice(scale, steps(0.25f * f32(b->d), _mm256_srli_epi32(iq2_xxs_signs(b), 28)));
+}
+INLINE void scales_iq2_xs(const block_iq2_xs *b, float *scale) {
+    store_nibbles(scale, 0.25f * f32(b->d), b->scales);
+}
+INLINE void scales_iq2_s(const block_iq2_s *b, float *scale) {
+    store_nibbles(scale, 0.25f * f32(b->d), b->scales);
+}
+INLINE void scales_iq3_xxs(const block_iq3_xxs *b, float *scale) {
+    store_8_twice(scale, steps(0.5f * f32(b->d), _mm256_srli_epi32(load256(b->signs), 28)));
+}
+INLINE void scales_iq3_s(const block_iq3_s *b, float *scale) {
+    store_8_twice(scale, steps(2.0f * f32(b->d), iq3_s_nibbles(b)));
+}
+
+/* ---- Weights ---- */
+
+INLINE __m256i long_weights(const uint64_t *grid, const uint16_t *r, uint32_t signs) {
+    return negate(long_rows(grid, r), signs);
+}
+INLINE __m256i short_weights(const uint32_t *grid, const uint16_t *r, uint32_t signs) {
+    return negate(short_rows(grid, r), signs);
+}
+
+#define UNPACK_ROWS(name, weights, grid, n_rows)                                                                \
+    void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int8_t *restrict q,                        \
+                                float *restrict scale, float *restrict min) {                                   \
+        const block_##name *b = (const block_##name *)w;                                                        \
+        for (size_t i = 0; i < n; i += 256, b++) {                                                              \
+            _Alignas(32) uint16_t r[n_rows];                                                                    \
+            uint32_t signs[8];                                                                                  \
+            numbers_##name(b, r);                                                                               \
+            signs_##name(b, signs);                                                                             \
+            _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++)                                                 \
+                store256(q + i + 32 * k, weights(grid, r + n_rows / 8 * k, signs[k]));                          \
+            scales_##name(b, scale + i / 16);                                                                   \
+            store_zeros(min + i / 16);                                                                          \
+        }                                                                                                       \
+    }
+
+UNPACK_ROWS(iq1_s, iq1_weights, gg_grid_iq1, 32)
+UNPACK_ROWS(iq1_m, iq1_weights, gg_grid_iq1, 32)
+UNPACK_ROWS(iq2_xxs, long_weights, gg_grid_iq2_xxs, 32)
+UNPACK_ROWS(iq2_xs, long_weights, gg_grid_iq2_xs, 32)
+UNPACK_ROWS(iq2_s, long_weights, gg_grid_iq2_s, 32)
+UNPACK_ROWS(iq3_xxs, short_weights, gg_grid_iq3_xxs, 64)
+UNPACK_ROWS(iq3_s, short_weights, gg_grid_iq3_s, 64)
