@@ -9,7 +9,7 @@ size_t gg_linear_scratch(const gg_program *program) {
 
 static struct gg_linear make_linear(const struct gg_run *run, const gg_op *op) {
     const size_t rows = gg_op_rows(run, op);
-    size_t wide = op->out_rows ? run->n_out_prompt : (size_t)run->batch->n_prompt;
+    size_t wide = (size_t)(op->out_rows ? run->batch->n_out_wide : run->batch->n_prompt);
     if (run->program->precision == GG_EXACT) wide = rows;
     if (run->program->precision == GG_INT8) wide = 0;
     return (struct gg_linear){

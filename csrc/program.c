@@ -131,7 +131,7 @@ static int batch_fits(const gg_batch *b, const gg_op *op) {
 }
 
 static int is_sound(const gg_program *p, const gg_batch *b) {
-    if (b->n_rows > p->max_rows || b->n_out > b->n_rows || b->n_prompt > b->n_rows) return 0;
+    if (b->n_rows > p->max_rows || b->n_out > b->n_rows || b->n_prompt > b->n_rows || b->n_out_wide > b->n_out) return 0;
     for (int32_t i = 0; i < p->n_ops; i++)
         if (!weights_are_whole(p, &p->ops[i]) || !batch_fits(b, &p->ops[i])) return 0;
     for (int32_t i = 0; i < p->n_ops; i++)
@@ -142,7 +142,5 @@ static int is_sound(const gg_program *p, const gg_batch *b) {
 int gg_run(const gg_program *program, const gg_batch *batch, int n_threads, const int32_t *abort) {
     if (!is_sound(program, batch)) return -1;
     struct gg_run run = {.program = program, .batch = batch};
-    while (run.n_out_prompt < (size_t)batch->n_out && batch->out_row[run.n_out_prompt] < batch->n_prompt)
-        run.n_out_prompt++;
     return gg_pool_run(n_threads, run_ops, &run, abort);
 }

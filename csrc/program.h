@@ -16,7 +16,6 @@ struct gg_rows {
 struct gg_run {
     const gg_program *program;
     const gg_batch *batch;
-    size_t n_out_prompt; /* how many of the wanted rows are of prompts */
     size_t n_tiles;      /* of attention, in program->tiles: first row, number of rows */
 };
 

@@ -193,17 +193,20 @@ class Engine:
             columns["first_page"].append(len(columns["page"]))
             columns["page"] += span.sequence.pages
             places += [i] * len(wanted)
-        n_prompt = sum(stop - start for i, start, stop in slices if not spans[i].generating)
-        self._call(columns, n_prompt)
+        # Of a prompt one row of logits is wanted, or all: one alone is not worth the work for many.
+        prompts = [(spans[i], stop - start) for i, start, stop in slices if not spans[i].generating]
+        n_wide = sum(n for _, n in prompts), sum(n for span, n in prompts if span.logits == "all")
+        self._call(columns, *n_wide)
         for i, start, stop in slices:
             spans[i].sequence.length += stop - start
         self._places = places
 
-    def _call(self, columns: dict[str, list[int]], n_prompt: int) -> None:
+    def _call(self, columns: dict[str, list[int]], n_prompt: int, n_out_wide: int) -> None:
         """Run the program; a prompt runs on another thread, so that Ctrl-C is seen and ends it."""
         arrays = {name: np.array(values, np.int32) for name, values in columns.items()}
         batch = ffi.new("gg_batch *")
-        batch.n_rows, batch.n_prompt, batch.n_out = len(columns["token"]), n_prompt, len(columns["out_row"])
+        batch.n_rows, batch.n_out = len(columns["token"]), len(columns["out_row"])
+        batch.n_prompt, batch.n_out_wide = n_prompt, n_out_wide
         for name, array in arrays.items():
             setattr(batch, name, ffi.from_buffer("int32_t[]", array))
         self._abort[0] = 0
@@ -251,10 +254,13 @@ class Engine:
 
 
 def _batches(spans: Items[Span], n_batch: int) -> Iterator[list[_Slice]]:
-    """Cut the tokens of all spans into batches; rows of prompts come first: they are computed together."""
+    """Cut the tokens of all spans into batches.
+
+    Rows that are computed together come first: those of prompts, and of these the ones with all logits.
+    """
     slices: list[_Slice] = []
     room = n_batch
-    for i in sorted(range(len(spans)), key=lambda i: spans[i].generating):
+    for i in sorted(range(len(spans)), key=lambda i: (spans[i].generating, spans[i].logits != "all")):
         start, end = 0, len(spans[i].tokens)
         while start < end:
             stop = min(end, start + room)
