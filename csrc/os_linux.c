@@ -1,10 +1,12 @@
-/* Linux: futexes, affinity, the auxiliary vector. */
+/* Linux: futexes, affinity, memory, the auxiliary vector. */
 
 #define _GNU_SOURCE
+#include <errno.h>
 #include <linux/futex.h>
 #include <limits.h>
 #include <sched.h>
 #include <stddef.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #if defined(__aarch64__)
@@ -39,6 +41,13 @@ int gg_os_request_tiles(void) {
 #else
     return 0;
 #endif
+}
+
+int gg_lock_memory(const uint8_t *p, size_t bytes) { return mlock(p, bytes) ? errno : 0; }
+
+void gg_advise_huge_pages(const uint8_t *p, size_t bytes) {
+    const size_t before = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE); /* advice takes whole pages */
+    madvise((void *)(uintptr_t)(p - before), before + bytes, MADV_HUGEPAGE);
 }
 
 #if defined(__aarch64__)

@@ -1,6 +1,9 @@
 /* Where there is no futex (macOS): one condition for all words; sleepers look again at every wake. */
 
+#include <errno.h>
 #include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #if defined(__APPLE__)
 #include <sys/sysctl.h>
 #endif
@@ -29,6 +32,13 @@ int gg_os_cpu(void) { return -1; }
 void gg_os_leave_cpu(int cpu) { (void)cpu; }
 
 int gg_os_request_tiles(void) { return 0; }
+
+int gg_lock_memory(const uint8_t *p, size_t bytes) {
+    const size_t before = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE); /* POSIX may insist on whole pages */
+    return mlock(p - before, before + bytes) ? errno : 0;
+}
+
+void gg_advise_huge_pages(const uint8_t *p, size_t bytes) { (void)p, (void)bytes; }
 
 #if defined(__APPLE__)
 static unsigned feature(const char *name, unsigned flag) {

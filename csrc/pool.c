@@ -16,10 +16,14 @@
 
 enum { MAX_THREADS = 1024, SPINS = 400, YIELDS = 1000 };
 
+/* state: the phase, and in its low bits how many are inside: have taken numbers and may still be at work. CLOSING instead
+ * of a number: the last of them has left and prepares the next phase. */
+enum { INSIDE_BITS = 12, CLOSING = (1 << INSIDE_BITS) - 1 };
+
 struct gg_team {
-    size_t counter[2]; /* of even and odd phases: one is in use while the other waits, already zero */
+    size_t counter;
     const int32_t *abort;
-    uint32_t arrived, phase, sleepers;
+    uint32_t state, phase, sleepers; /* phase: as in state, for those who wait for the next */
     int stop, n_threads;
 };
 
@@ -57,30 +61,61 @@ static void change(uint32_t *word, uint32_t value, uint32_t *sleepers) {
 
 /* ---- Inside a job ---- */
 
+static uint32_t state_of(uint32_t phase, uint32_t inside) { return phase << INSIDE_BITS | inside; }
+
+static int exchange(uint32_t *word, uint32_t *expected, uint32_t desired) {
+    return __atomic_compare_exchange_n(word, expected, desired, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* Be counted as inside the worker's phase; returns 0 if it is over. */
+static int enter(struct gg_worker *w) {
+    uint32_t *word = &w->team->state, state = load(word);
+    while (!w->inside) {
+        if (state >= state_of(w->phase, CLOSING) || state < state_of(w->phase, 0)) return 0;
+        w->inside = exchange(word, &state, state + 1);
+    }
+    return 1;
+}
+
+/* Numbers are used up, and nobody is at work. */
+static void close_phase(struct gg_team *team, uint32_t phase) {
+    team->counter = 0;
+    if (team->abort && __atomic_load_n(team->abort, __ATOMIC_RELAXED)) __atomic_store_n(&team->stop, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&team->state, state_of(phase + 1, 0), __ATOMIC_SEQ_CST);
+    change(&team->phase, phase + 1, &team->sleepers);
+}
+
+/* Returns 1 to the last one inside: the phase is closing, for him to end it. */
+static int leave(struct gg_worker *w) {
+    uint32_t *word = &w->team->state, state = load(word);
+    const uint32_t alone = state_of(w->phase, 1);
+    while (!exchange(word, &state, state == alone ? state_of(w->phase, CLOSING) : state - 1)) continue;
+    w->inside = 0;
+    return state == alone;
+}
+
 size_t gg_take(struct gg_worker *w) {
-    return __atomic_fetch_add(&w->team->counter[w->phase % 2], 1, __ATOMIC_RELAXED);
+    return enter(w) ? __atomic_fetch_add(&w->team->counter, 1, __ATOMIC_RELAXED) : SIZE_MAX;
 }
 
 int gg_barrier(struct gg_worker *w) {
     struct gg_team *team = w->team;
-    const uint32_t phase = w->phase++;
-    if (__atomic_add_fetch(&team->arrived, 1, __ATOMIC_SEQ_CST) == (uint32_t)team->n_threads) {
-        team->arrived = 0;
-        team->counter[phase % 2] = 0;
-        team->stop = team->abort && __atomic_load_n(team->abort, __ATOMIC_RELAXED);
-        change(&team->phase, phase + 1, &team->sleepers);
-    } else {
-        wait_change(&team->phase, phase, &team->sleepers);
-    }
-    return team->stop;
+    if (enter(w) && leave(w)) close_phase(team, w->phase);
+    else wait_change(&team->phase, w->phase, &team->sleepers);
+    w->phase++;
+    return __atomic_load_n(&team->stop, __ATOMIC_SEQ_CST);
 }
 
 /* ---- Between jobs ---- */
 
-/* `ticket` changes with every job and says how many threads it takes: low 16 bits; a job number above them. */
+/* `ticket` changes with every job and says how many threads it takes: low 16 bits; a job number above them. `gate` has
+ * the same number above, then OPEN while workers may join, and in its low bits how many have. The caller closes it when the
+ * work is done: workers that had no CPU meanwhile keep nobody waiting. */
+enum { NUMBER_SHIFT = 16, OPEN = 1 << 15 };
+
 static struct {
     pthread_mutex_t mutex;
-    uint32_t ticket, sleepers, busy, caller_sleeps;
+    uint32_t ticket, sleepers, gate, caller_sleeps;
     int n_workers; /* beside the caller */
     int caller_cpu;
     gg_job_fn *job;
@@ -88,20 +123,29 @@ static struct {
     struct gg_team team;
 } pool = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
+static int join(uint32_t ticket) {
+    const uint32_t open = ticket >> NUMBER_SHIFT << NUMBER_SHIFT | OPEN;
+    uint32_t gate = load(&pool.gate);
+    while ((gate & ~(uint32_t)(OPEN - 1)) == open)
+        if (exchange(&pool.gate, &gate, gate + 1)) return 1;
+    return 0;
+}
+
 static void *worker_main(void *index) {
     struct gg_worker worker = {.team = &pool.team, .index = (int)(intptr_t)index};
     uint32_t seen = 0;
     for (;;) {
         wait_change(&pool.ticket, seen, &pool.sleepers);
         seen = load(&pool.ticket);
-        if (worker.index >= (int)(seen & 0xffff)) continue;
+        if (worker.index >= (int)(seen & 0xffff) || !join(seen)) continue;
         /* A wake may have put us beside the caller, where we would take turns and the scheduler sees no wrong. */
         if (gg_os_cpu() == pool.caller_cpu) gg_os_leave_cpu(pool.caller_cpu);
         worker.phase = 0;
+        worker.inside = 0;
         worker.n_threads = pool.team.n_threads;
         pool.job(pool.arg, &worker);
-        const uint32_t left = __atomic_sub_fetch(&pool.busy, 1, __ATOMIC_SEQ_CST);
-        if (left == 0 && load(&pool.caller_sleeps)) gg_os_wake(&pool.busy);
+        __atomic_sub_fetch(&pool.gate, 1, __ATOMIC_SEQ_CST);
+        if (load(&pool.caller_sleeps)) gg_os_wake(&pool.gate);
     }
     return NULL;
 }
@@ -132,14 +176,15 @@ int gg_pool_run(int n_threads, gg_job_fn *job, void *arg, const int32_t *abort) 
     pool.job = job;
     pool.caller_cpu = gg_os_cpu();
     pool.arg = arg;
-    pool.busy = (uint32_t)n_threads - 1;
     if (n_threads > 1) {
-        const uint32_t number = (pool.ticket >> 16) + 1;
-        change(&pool.ticket, number << 16 | (uint32_t)n_threads, &pool.sleepers);
+        const uint32_t number = (pool.ticket >> NUMBER_SHIFT) + 1;
+        __atomic_store_n(&pool.gate, number << NUMBER_SHIFT | OPEN, __ATOMIC_SEQ_CST);
+        change(&pool.ticket, number << NUMBER_SHIFT | (uint32_t)n_threads, &pool.sleepers);
     }
     struct gg_worker self = {.team = &pool.team, .n_threads = n_threads};
     job(arg, &self);
-    for (uint32_t left; (left = load(&pool.busy)) != 0;) wait_change(&pool.busy, left, &pool.caller_sleeps);
+    const uint32_t nobody = __atomic_and_fetch(&pool.gate, ~(uint32_t)OPEN, __ATOMIC_SEQ_CST) >> NUMBER_SHIFT << NUMBER_SHIFT;
+    for (uint32_t gate; (gate = load(&pool.gate)) != nobody;) wait_change(&pool.gate, gate, &pool.caller_sleeps);
     const int stopped = pool.team.stop;
     pthread_mutex_unlock(&pool.mutex);
     return stopped;

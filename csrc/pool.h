@@ -12,7 +12,8 @@ struct gg_team;
 struct gg_worker {
     struct gg_team *team;
     int index, n_threads;
-    unsigned phase; /* barriers passed */
+    uint32_t phase; /* barriers passed */
+    int inside;     /* it has taken a number of this phase */
 };
 
 typedef void gg_job_fn(void *arg, struct gg_worker *worker);
@@ -21,10 +22,12 @@ typedef void gg_job_fn(void *arg, struct gg_worker *worker);
  * Waits while another caller's job runs. *abort (or NULL) is read at barriers. Returns 1 if it stopped the job. */
 int gg_pool_run(int n_threads, gg_job_fn *job, void *arg, const int32_t *abort);
 
-/* The next number of this phase: each number 0, 1, 2, ... goes to one worker of the team. */
+/* The next number of this phase: each number 0, 1, 2, ... goes to one worker of the team, SIZE_MAX to those who come when
+ * the phase is over. All work of a phase must be shared by numbers, taken until there are no more: whoever has no CPU just
+ * now takes none, and nobody waits for him. */
 size_t gg_take(struct gg_worker *worker);
 
-/* Wait for the whole team; numbers start at 0 again. Returns 1, to all alike, if the job shall stop. */
+/* Wait for those who have taken numbers; then numbers start at 0 again. Returns 1, to all alike, if the job shall stop. */
 int gg_barrier(struct gg_worker *worker);
 
 #endif

@@ -78,7 +78,7 @@ static void run_ops(void *arg, struct gg_worker *worker) {
     struct gg_run *run = arg;
     const gg_program *p = run->program;
     float *scratch = p->scratch + (size_t)worker->index * p->scratch_floats;
-    if (worker->index == 0) run->n_tiles = make_tiles(run->batch, (int32_t)gg_attention_rows(p), p->tiles);
+    if (gg_take(worker) == 0) run->n_tiles = make_tiles(run->batch, (int32_t)gg_attention_rows(p), p->tiles);
     if (gg_barrier(worker)) return;
     for (int32_t i = 0; i < p->n_ops; i++)
         if (run_op(run, &p->ops[i], worker, scratch)) return;

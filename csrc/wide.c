@@ -147,12 +147,21 @@ static void multiply_i8(const struct slice *s, union panel *panel, float *c) {
     }
 }
 
+/* The rows of a slice are short and far apart: the CPU's own prefetching does not see the next one coming. */
+static void prefetch_next(const struct slice *s) {
+    const size_t bytes = s->width / s->type.weights * s->type.bytes;
+    if (s->i + s->width >= s->j->n_in) return;
+    for (size_t r = 0; r < s->n; r++)
+        for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(weights(s, r) + bytes + line);
+}
+
 static void multiply(const struct gg_linear *j, size_t k, size_t first, size_t n, union panel *panel, float *c) {
     const gg_tensor *w = &j->op->weight[k];
     const int kind = operand_of(j, w->type);
     const size_t step = kind == GG_BF16_PAIRS ? BF16_SLICE : SLICE;
     for (size_t i = 0; i < j->n_in; i += step) {
         const struct slice s = {j, w, gg_type(w->type), first, n, i, gg_min(step, j->n_in - i)};
+        prefetch_next(&s);
         if (kind == GG_F32) multiply_f32(&s, panel, c);
         else if (kind == GG_BF16_PAIRS) multiply_bf16(&s, panel, c);
         else multiply_i8(&s, panel, c);

@@ -59,10 +59,10 @@ class Terminal:
         self.expect(re.escape(READY))
 
     def line(self, text: str) -> None:
-        """Type a line, and wait until the editor has taken it."""
+        """Type a line, and wait until the editor has taken it: it may draw the line before it ends it."""
         self.ready()
         self.type(text + "\r")
-        self.expect(re.escape(text))
+        self.expect(re.escape(text) + r"\r*\n")
 
     def expect(self, pattern: str, seconds: float = 20) -> str:
         """Wait for text that matches; return what was shown up to its end, without escape sequences."""

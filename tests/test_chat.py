@@ -47,7 +47,7 @@ def test_only_new_tokens_are_computed() -> None:
     chat = make(engine)
     collect(chat.ask("hi"))
     assert [len(tokens) for tokens, _ in engine.evaluated] == [USER + 2 + OPEN, 1, 1]
-    assert [generating for _, generating in engine.evaluated] == [False, True, True]
+    assert [generating for _, generating in engine.evaluated] == [True, True, True]
     engine.evaluated.clear()
     collect(chat.ask("you"))
     # The answer's own tokens are in the cache already: there remain its end, the message, the opening.

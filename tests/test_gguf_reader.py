@@ -11,6 +11,7 @@ from gguf_bytes import gguf_bytes, small_file, tensor, u32, write
 
 from ggufpy.gguf import metadata as metadata_module
 from ggufpy.gguf.reader import GGUFFile
+from ggufpy.gguf.strings import Strings
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import ValueType
 
@@ -52,7 +53,7 @@ def test_strings_that_are_not_utf8_keep_their_bytes(tmp_path: Path) -> None:
         assert isinstance(word, str) and word.encode("utf-8", "surrogateescape") == b"\xff\xfe"
 
 
-def test_arrays_are_decoded_once_and_only_when_touched(
+def test_arrays_are_decoded_when_asked_for_and_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
@@ -65,18 +66,32 @@ def test_arrays_are_decoded_once_and_only_when_touched(
     monkeypatch.setattr(metadata_module._Array, "decode", spy)
     with GGUFFile.open(write(tmp_path, small_file())) as file:
         assert "words" in file.metadata and file.metadata["u8"] == 200 and len(file.metadata) == 18
+        assert file.metadata.strings("words") is not None
         assert decoded == []
-        assert file.metadata["words"] is file.metadata["words"]
-        assert decoded == [4]
+        assert file.metadata["words"] is not file.metadata["words"]
+        assert decoded == [4, 4]
+
+
+def test_strings_that_are_not_decoded(tmp_path: Path) -> None:
+    with GGUFFile.open(write(tmp_path, small_file())) as file:
+        words = file.metadata["words"]
+        strings = file.metadata.strings("words")
+        assert file.metadata.strings("u8") is None and file.metadata.strings("flags") is None
+        assert file.metadata.strings("no such key") is None
+    assert isinstance(words, list) and strings is not None
+    assert list(strings) == words == strings[:] and len(strings) == 4
+    assert (strings[-1], strings[1:3], strings.index("a")) == (words[-1], words[1:3], 0)
+    assert list(Strings.of(strings)) == words
+    with pytest.raises(IndexError):
+        strings[4]
 
 
 def test_after_closing(tmp_path: Path) -> None:
     with GGUFFile.open(write(tmp_path, small_file())) as file:
         data = file.tensors["b.weight"].data
-        words = file.metadata["words"]
     assert file.tensors == {} and data.view("<f4").tolist() == [1.0] * 8
-    assert file.metadata["words"] == words and file.metadata["u8"] == 200
-    with pytest.raises(ValueError, match="'flags' was not decoded before"):
+    assert "flags" in file.metadata and file.metadata["u8"] == 200
+    with pytest.raises(ValueError, match="'flags' is an array, and its file was closed"):
         file.metadata["flags"]
 
 

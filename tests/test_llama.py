@@ -96,10 +96,10 @@ def test_a_shared_beginning_is_not_computed_again(make: Make) -> None:
     llm("abc", max_tokens=2)
     engine.evaluated.clear()
     llm("abcdxy", max_tokens=1)
-    assert engine.evaluated == [([ord("x"), ord("y")], False)]
+    assert engine.evaluated == [([ord("x"), ord("y")], True)]
     engine.evaluated.clear()
     llm("abcdxy", max_tokens=1)
-    assert engine.evaluated == [([ord("y")], False)]
+    assert engine.evaluated == [([ord("y")], True)]
 
 
 def test_logprobs(make: Make) -> None:

@@ -64,7 +64,7 @@ def test_generate(make: Make) -> None:
     assert tokens.send([120]) == 121
     assert llm.eval_tokens == [97, 98, 99, 100, 120]
     engine.evaluated.clear()
-    assert next(llm.generate([97, 98, 120])) == 121 and engine.evaluated == [([120], False)]
+    assert next(llm.generate([97, 98, 120])) == 121 and engine.evaluated == [([120], True)]
     assert next(llm.generate([100], reset=False)) == 101 and llm.eval_tokens == [97, 98, 120, 100]
     assert next(llm.generate([97], logits_processor=lambda ids, logits: -logits)) != 98
 

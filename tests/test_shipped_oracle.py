@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from oracle import Oracle, needs_oracle
 from random_llama import nmse
+from test_kernels import cpu_flags
 
 from ggufpy import convert_checkpoint
 from ggufpy.evaluate.perplexity import perplexity, text_chunks
@@ -24,6 +25,8 @@ TEXTS = [
 TYPES = ["f16", "q8_0", "q4_0"]
 
 # llama-perplexity's figures for llama-quantize's files (README in conformance/eval); how near we must be.
+__all__ = ["cpu_flags"]  # a fixture
+
 FIGURES = {"f16": (71.9894, 1e-3), "q8_0": (71.9637, 5e-3), "q4_0": (72.1612, 5e-3)}
 
 
@@ -74,6 +77,22 @@ def test_logits_are_near_llama_cpp(converted: dict[str, Path], type: str, limit:
     engine = load(converted[type], "exact")
     engine.eval(engine.new_sequence(), tokens, logits="all")
     assert nmse(engine.logits(), want) < limit
+
+
+@needs_oracle
+@pytest.mark.parametrize("type", TYPES)
+def test_fast_logits_are_near_llama_cpp_at_every_level(
+    converted: dict[str, Path], type: str, cpu_flags: int
+) -> None:
+    tokens = [int(t) for t in np.random.default_rng(3).integers(3, 4096, 200)]
+    with Oracle(converted[type], kv_f32=True) as oracle:
+        want = oracle.logits(tokens)
+    engine = load(converted[type], "fast")
+    for generating in (False, True):
+        sequence = engine.new_sequence()
+        engine.eval(sequence, tokens, generating=generating, logits="all")
+        assert nmse(engine.logits(), want) < 2e-4
+        sequence.close()
 
 
 @pytest.mark.parametrize("type", TYPES)

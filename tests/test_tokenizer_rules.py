@@ -250,6 +250,7 @@ def vocabulary(metadata: Metadata) -> list[tuple[str, int]]:
     return list(zip(metadata[KEY + "tokens"], metadata[KEY + "token_type"], strict=True))
 
 
-def test_bytes_that_are_no_text_in_a_vocabulary(either: Metadata) -> None:
-    tokens = [*either[KEY + "tokens"][:-1], "\udcff"]
-    assert "tokenizer.ggml" in refusal({**either, KEY + "tokens": tokens})
+def test_bytes_that_are_no_text_in_a_vocabulary(spm: Metadata, bpe: Metadata) -> None:
+    odd = [{**m, KEY + "tokens": [*m[KEY + "tokens"][:-1], "\udcff"]} for m in (spm, bpe)]
+    assert "tokenizer.ggml" in refusal(odd[0])
+    assert load_tokenizer(odd[1]).token_bytes(len(bpe[KEY + "tokens"]) - 1, special=True) == b"\xff"

@@ -49,10 +49,10 @@ def test_logits_are_computed_again_only_if_another_text_came_between() -> None:
     one.prefill([1, 2, 3])
     one.append(4)
     assert one.logits().argmax() == one.sample(Sampler(GREEDY)) == one.scores[-1].argmax() == 5
-    assert engine.evaluated == [([1, 2, 3], False), ([4], True)]
+    assert engine.evaluated == [([1, 2, 3], True), ([4], True)]
     other.prefill([50, 51])
     assert (one.sample(Sampler(GREEDY)), one.tokens) == (5, [1, 2, 3, 4])
-    assert engine.evaluated[2:] == [([50, 51], False), ([4], True)]
+    assert engine.evaluated[2:] == [([50, 51], True), ([4], True)]
 
 
 def test_logits_after_truncation_and_after_nothing() -> None:
@@ -106,3 +106,10 @@ def test_errors_of_room(file: GGUFFile) -> None:
         with pytest.raises(ContextError, match=too_long):
             evaluate()
         assert len(texts[2].tokens) == 40
+
+
+@pytest.mark.parametrize("length, row_by_row", [(31, True), (32, False)])
+def test_short_prompts_are_computed_row_by_row(length: int, row_by_row: bool) -> None:
+    engine = FakeEngine(next_letter)
+    Transcript(as_engine(engine)).prefill([1] * length)
+    assert engine.evaluated == [([1] * length, row_by_row)]

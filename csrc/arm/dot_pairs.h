@@ -77,22 +77,27 @@ INLINE void pair_columns(const struct gg_activation *x, size_t i, size_t left, c
 
 /* ---- Products ---- */
 
-/* sum_f32 += 128 weights times activations, for n_p pairs of columns. */
+/* sum_f32 += group g times activations, for n_p pairs of columns. */
+INLINE void add_paired_group(const int g, const struct paired_weights *w, const struct paired_columns *x, const int n_p,
+                             const int group, const int has_offset, float32x4_t (*sum_f32)[COLUMN_PAIRS]) {
+    int32x4_t acc_i32[COLUMN_PAIRS];
+    for (int p = 0; p < n_p; p++) acc_i32[p] = vdupq_n_s32(0);
+    for (int k = g * group / 8; k < (g + 1) * group / 8; k++)
+        for (int p = 0; p < n_p; p++) acc_i32[p] = vmmlaq_s32(acc_i32[p], w->q[k], x->q[k][p]);
+    for (int p = 0; p < n_p; p++) {
+        float32x4_t *sum = &sum_f32[g % 4][p];
+        *sum = vfmaq_f32(*sum, vcvtq_f32_s32(acc_i32[p]), vmulq_f32(w->scale[g], x->d[g * group / 32][p]));
+        if (has_offset) *sum = vfmaq_f32(*sum, w->offset[g], x->s[g][p]);
+    }
+}
+
+/* The same for all groups of 128 weights; each has code of its own, where it knows its addresses. */
 INLINE void add_paired(const struct paired_weights *w, const struct paired_columns *x, const int n_p, const int group,
                        const int has_offset, float32x4_t (*sum_f32)[COLUMN_PAIRS]) {
-#pragma GCC unroll 8
-    for (int g = 0; g < 128 / group; g++) {
-        int32x4_t acc_i32[COLUMN_PAIRS];
-        for (int p = 0; p < n_p; p++) acc_i32[p] = vdupq_n_s32(0);
-#pragma GCC unroll 4
-        for (int k = g * group / 8; k < (g + 1) * group / 8; k++)
-            for (int p = 0; p < n_p; p++) acc_i32[p] = vmmlaq_s32(acc_i32[p], w->q[k], x->q[k][p]);
-        for (int p = 0; p < n_p; p++) {
-            float32x4_t *sum = &sum_f32[g % 4][p];
-            *sum = vfmaq_f32(*sum, vcvtq_f32_s32(acc_i32[p]), vmulq_f32(w->scale[g], x->d[g * group / 32][p]));
-            if (has_offset) *sum = vfmaq_f32(*sum, w->offset[g], x->s[g][p]);
-        }
-    }
+#define ADD(g) add_paired_group(g, w, x, n_p, group, has_offset, sum_f32)
+    ADD(0), ADD(1), ADD(2), ADD(3);
+    if (group == 16) ADD(4), ADD(5), ADD(6), ADD(7);
+#undef ADD
 }
 
 /* Two rows times a slice of n weights. */

@@ -46,6 +46,10 @@ def run_parser() -> argparse.ArgumentParser:
     limit("-c", "--ctx-size", type=int, metavar="N", help=context)
     limit("-t", "--threads", type=int, metavar="N", help="default: one per physical core")
     cache_options(limit)
+    memory = parser.add_argument_group("memory").add_argument
+    memory("--mlock", action="store_true", help="keep the system from paging the weights out")
+    huge = "ask for huge pages for weights that are yet to be read from the disk; default: yes"
+    memory("--huge-pages", action=argparse.BooleanOptionalAction, default=True, help=huge)
     draw = parser.add_argument_group(
         "sampling", "default: what the file says, else the number here"
     ).add_argument

@@ -15,7 +15,7 @@ from ggufpy.errors import GgufpyError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.completion import Completion, encode_prompt
 from ggufpy.runtime.engine import Engine
-from ggufpy.runtime.loading import check_vocabulary
+from ggufpy.runtime.loading import check_vocabulary, lock_weights
 from ggufpy.runtime.sampler import Sampler
 from ggufpy.runtime.transcript import Transcript
 from ggufpy.tokenizers import load_tokenizer
@@ -36,7 +36,10 @@ class Session:
             n_threads=arguments.threads,
             type_k=arguments.cache_type_k,
             type_v=arguments.cache_type_v,
+            huge_pages=arguments.huge_pages,
         )
+        if arguments.mlock:
+            lock_weights(file)
         check_vocabulary(file, self.tokenizer, self.engine)
         self.params = sampling_params(arguments, file.metadata)
         self._metadata = file.metadata

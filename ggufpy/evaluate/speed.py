@@ -21,7 +21,7 @@ from ggufpy._kernels import lib
 from ggufpy.evaluate.probes import ARITHMETIC, PeakProbe, ReadProbe
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.cache import Sequence as Tokens
-from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.engine import FEW_TOKENS, Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,8 @@ class _Bench:
         """Nanoseconds of the tokens that count."""
         start = perf_counter_ns()
         if self._test.n_prompt:
-            self._engine.eval(self._sequence, self._tokens(self._test.n_prompt))
+            n_prompt = self._test.n_prompt
+            self._engine.eval(self._sequence, self._tokens(n_prompt), generating=n_prompt < FEW_TOKENS)
         for token in self._tokens(self._test.n_gen):
             self._engine.eval(self._sequence, [token], generating=True)
         nanoseconds = perf_counter_ns() - start

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufpy.errors import FormatError
+from ggufpy.gguf.strings import scan_strings
 from ggufpy.gguf.values import MAX_ARRAY_LENGTH, MAX_STRING_BYTES
 
 
@@ -75,17 +76,8 @@ class Cursor:
 
     def skip_strings(self, count: int, what: str) -> int:
         """Check `count` strings, step over them and return where they start."""
-        start = position = self.position
-        buffer, unpack = self.buffer, struct.Struct(self.order + "Q").unpack_from
-        # The hot loop of opening a file: a position past the end shows in the next unpack, or after the last.
-        try:
-            for _ in range(count):
-                (length,) = unpack(buffer, position)
-                if length > MAX_STRING_BYTES:
-                    problem = f"a string of {length} bytes, the limit is {MAX_STRING_BYTES}"
-                    raise self.error(f"{what} has {problem}")
-                position += 8 + length
-        except struct.error:
-            position = len(buffer) + 1
-        self.advance(position - start, what)
+        start = self.position
+        found, self.position = scan_strings(self.buffer, start, count, self.order)
+        if found < count:
+            self.bytes(f"a string of {what}")  # raises: this is the string that breaks a rule
         return start

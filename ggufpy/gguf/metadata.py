@@ -1,16 +1,17 @@
-"""Metadata of a GGUF file: checked when the file is opened, arrays decoded when first asked for."""
+"""Metadata of a GGUF file: checked when the file is opened, arrays decoded when they are asked for."""
 
 from __future__ import annotations
 
 import mmap
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ggufpy.gguf.cursor import Cursor, quoted
 from ggufpy.gguf.layout import MAX_KEY_BYTES
+from ggufpy.gguf.strings import Strings
 from ggufpy.gguf.values import Value, ValueType
 
 
@@ -26,21 +27,14 @@ class _Array:
 
     def decode(self) -> list[int] | list[float] | list[bool] | list[str]:
         if self.type is ValueType.STRING:
-            return self._strings()
+            return list(self.strings())
         dtype = np.dtype(self.order + self.type.code)
         items: list[int] | list[float] | list[bool]
         items = np.frombuffer(self.buffer, dtype, self.count, self.start).tolist() if self.count else []
         return items
 
-    def _strings(self) -> list[str]:
-        buffer, unpack = self.buffer, struct.Struct(self.order + "Q").unpack_from
-        strings = []
-        end = self.start
-        for _ in range(self.count):
-            start = end + 8
-            end = start + unpack(buffer, end)[0]
-            strings.append(str(buffer[start:end], "utf-8", "surrogateescape"))
-        return strings
+    def strings(self) -> Strings:
+        return Strings.read(self.buffer, self.start, self.count, self.order)
 
 
 # Stands for an array whose file was closed; told from other values by identity.
@@ -50,9 +44,10 @@ _CLOSED: list[str] = []
 class Metadata(Mapping[str, Value]):
     """Key to plain Python value, in file order.
 
-    Arrays stay in the file until asked for, and are then kept. Strings that are not valid UTF-8 (a vocabulary
-    may hold any bytes) are decoded with "surrogateescape": ``value.encode("utf-8", "surrogateescape")`` gives
-    the bytes back, and two different strings never become equal.
+    Arrays stay in the file: each time one is asked for it is decoded anew, as the lists of a vocabulary are
+    large and read once. Strings that are not valid UTF-8 (a vocabulary may hold any bytes) are decoded with
+    "surrogateescape": ``value.encode("utf-8", "surrogateescape")`` gives the bytes back, and two different
+    strings never become equal.
     """
 
     def __init__(self, values: dict[str, Value | _Array], types: dict[str, ValueType]) -> None:
@@ -61,14 +56,17 @@ class Metadata(Mapping[str, Value]):
 
     def __getitem__(self, key: str) -> Value:
         value = self._values[key]
-        if isinstance(value, _Array):
-            value = self._values[key] = value.decode()
         if value is _CLOSED:
-            raise ValueError(f"metadata {quoted(key)} was not decoded before its file was closed")
-        return value
+            raise ValueError(f"metadata {quoted(key)} is an array, and its file was closed")
+        return value.decode() if isinstance(value, _Array) else value
+
+    def strings(self, key: str) -> Strings | None:
+        """The array of strings under `key`, not decoded; None if there is none."""
+        value = self._values.get(key)
+        return value.strings() if isinstance(value, _Array) and value.type is ValueType.STRING else None
 
     def close(self) -> None:
-        """Drop the arrays that are still in the file; their keys stay, asking for them raises ValueError."""
+        """Let go of the arrays; their keys stay, asking for them raises ValueError."""
         for key, value in self._values.items():
             if isinstance(value, _Array):
                 self._values[key] = _CLOSED
@@ -81,6 +79,16 @@ class Metadata(Mapping[str, Value]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+def strings_of(metadata: Mapping[str, Any], key: str) -> Strings | None:
+    """The array of strings under `key` of any mapping; None if there is none."""
+    if isinstance(metadata, Metadata):
+        return metadata.strings(key)
+    value = metadata.get(key)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        return None
+    return Strings.of(value)
 
 
 def read_metadata(cursor: Cursor, count: int) -> Metadata:

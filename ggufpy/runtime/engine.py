@@ -22,11 +22,15 @@ from ggufpy.graph.trace import Attention
 from ggufpy.runtime.background import run_interruptibly
 from ggufpy.runtime.cache import PAGE, KVCache, LayerShape, Sequence, cache_type
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
+from ggufpy.runtime.loading import advise_huge_pages
 from ggufpy.runtime.plan import make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
 from ggufpy.runtime.sampler import Sampler
 
 Wanted = Literal["none", "last", "all"]
+
+# A prompt of fewer tokens is faster computed as generated ones are, with every type and CPU measured.
+FEW_TOKENS = 32
 _Slice = tuple[int, int, int]  # a span's number, and its tokens from .. to
 
 
@@ -99,12 +103,14 @@ class Engine:
         precision: str = "fast",
         type_k: str | int | None = None,
         type_v: str | int | None = None,
+        huge_pages: bool = True,
     ) -> Engine:
         """Make the model in `file` ready to run; its weights are used where they lie.
 
         n_ctx: positions per sequence, None for the model's own; n_seq: sequences that the cache has room for;
         n_batch: rows computed together; precision: "fast", "exact" or "int8"; type_k, type_v: what the KV
-        cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or ggml's number, None for f16 (f32 if exact).
+        cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or ggml's number, None for f16 (f32 if exact);
+        huge_pages: ask for them for weights that the system has yet to read from the disk.
         Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
         """
         if precision not in PRECISIONS:
@@ -119,6 +125,8 @@ class Engine:
                 raise GgufpyError(f"{name} is {value}, must be at least 1")
         default = GGMLType.F32 if precision == "exact" else GGMLType.F16
         types = cache_type(type_k, default), cache_type(type_v, default)
+        if huge_pages:
+            advise_huge_pages(file)
         return cls(file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision, types)
 
     @property
@@ -204,7 +212,7 @@ class Engine:
             # `arrays` is named for its life: the batch points into it.
             return lib.gg_run(self._program.record, batch, self.n_threads, self._abort) if arrays else 0
 
-        status = run() if n_prompt <= 1 else run_interruptibly(run, self._stop)
+        status = run() if batch.n_rows <= 1 else run_interruptibly(run, self._stop)
         assert status == 0, f"gg_run: {status}"
 
     def _stop(self) -> None:

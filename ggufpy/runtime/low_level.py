@@ -13,7 +13,7 @@ from ggufpy.errors import GgufpyError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.completion import END, Pick
 from ggufpy.runtime.engine import Engine
-from ggufpy.runtime.loading import check_vocabulary
+from ggufpy.runtime.loading import check_vocabulary, lock_weights
 from ggufpy.runtime.picking import Criteria, Processors, make_pick
 from ggufpy.runtime.pool import TranscriptPool
 from ggufpy.runtime.sampler import SamplingParams
@@ -38,6 +38,7 @@ class LowLevel:
         *,
         n_gpu_layers: int = 0,
         vocab_only: bool = False,
+        use_mlock: bool = False,
         seed: int = RANDOM_SEED,
         n_ctx: int = 512,
         n_batch: int = 512,
@@ -72,6 +73,8 @@ class LowLevel:
                 type_v=type_v,
             )
             check_vocabulary(self._file, self._tokenizer, engine)
+            if use_mlock:
+                lock_weights(self._file)
             self._pool = TranscriptPool(engine, keep_logits=logits_all, room_for=_SEQUENCES)
         self.set_seed(seed)
 

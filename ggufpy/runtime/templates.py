@@ -14,6 +14,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ggufpy.errors import FormatError, TemplateError
+from ggufpy.gguf.metadata import strings_of
 
 Message = Mapping[str, Any]
 
@@ -111,7 +112,7 @@ class ChatTemplate:
 
 def special_tokens(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Texts of the special tokens that templates name: bos_token, eos_token, unk_token, ..."""
-    tokens = metadata.get("tokenizer.ggml.tokens", [])
+    tokens = strings_of(metadata, "tokenizer.ggml.tokens") or ()
     keys = {
         "bos": "bos",
         "eos": "eos",

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ggufpy.errors import ContextError, GgufpyError
+from ggufpy.runtime.engine import FEW_TOKENS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +86,7 @@ class Transcript:
             raise ContextError("the prompt is empty and the vocabulary has no BOS token to begin with")
         self.truncate(min(common_prefix(self.tokens, tokens), len(tokens) - 1))
         kept = len(self.tokens)
-        self._eval(list(tokens[kept:]), generating=False)
+        self._eval_prompt(list(tokens[kept:]))
         return len(tokens) - kept
 
     def append(self, token: int) -> None:
@@ -94,7 +95,7 @@ class Transcript:
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Compute more tokens of a prompt. Raises ContextError, and changes nothing, if they do not fit."""
-        self._eval(list(tokens), generating=False)
+        self._eval_prompt(list(tokens))
 
     def truncate(self, length: int) -> None:
         """Forget everything after the first `length` tokens."""
@@ -133,6 +134,9 @@ class Transcript:
         self._check(len(self.tokens))
         if not self.tokens:
             raise GgufpyError("nothing has been evaluated yet; call eval first")
+
+    def _eval_prompt(self, tokens: list[int]) -> None:
+        self._eval(tokens, generating=len(tokens) < FEW_TOKENS)
 
     def _eval(self, tokens: list[int], *, generating: bool) -> None:
         self._check(len(self.tokens) + len(tokens))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from itertools import repeat
 from typing import Any
 
+import numpy as np
 import tokenizers
-from tokenizers import models, pre_tokenizers
+from tokenizers import pre_tokenizers
 
+from ggufpy._kernels import ffi, lib
 from ggufpy.errors import TokenizerError
+from ggufpy.gguf.metadata import strings_of
 from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 from ggufpy.tokenizers.tokenizer import Tokenizer
+from ggufpy.tokenizers.tokens import Tokens, hash_table
 from ggufpy.tokenizers.vocabulary import Defaults, read_vocabulary
 
 _MERGES = "tokenizer.ggml.merges"
@@ -28,11 +31,11 @@ class ByteLevelTokenizer(Tokenizer):
         default = 11 if program.default_bos else None
         vocabulary = read_vocabulary(metadata, Defaults(default, 11, None, program.add_bos, False))
         super().__init__(vocabulary)
-        self._encoder = tokenizers.Tokenizer(_model(metadata, vocabulary.ids, program.ignore_merges))
-        self._encoder.pre_tokenizer = pre_tokenizer(program)
+        self._merges = Merges(metadata, vocabulary.tokens, program.ignore_merges)
+        self._cutter = pre_tokenizer(program)
 
     def _encode_text(self, text: str, after_special: bool) -> list[int]:
-        return self._encoder.encode(text, add_special_tokens=False).ids
+        return self._merges.encode([word for word, _ in self._cutter.pre_tokenize_str(text)])
 
     def _text_bytes(self, text: str) -> bytes:
         try:
@@ -62,28 +65,55 @@ def _program(metadata: Mapping[str, Any]) -> PreTokenizer:
     return program
 
 
-def _model(metadata: Mapping[str, Any], ids: dict[str, int], ignore_merges: bool) -> models.BPE:
-    merges = metadata.get(_MERGES)
-    if not isinstance(merges, list):
-        raise TokenizerError(f"{_MERGES}: missing or not a list of strings; convert the model again")
-    try:
-        # Of the ways to build the pairs this is the fastest: a 128k vocabulary has 280,000.
-        pairs = [(left, right) for left, _, right in map(str.partition, merges, repeat(" "))]
-        return models.BPE(ids, pairs, ignore_merges=ignore_merges)
-    except Exception as exc:  # tokenizers raises Exception itself
-        raise TokenizerError(f"{_MERGES}: {_problem(merges, ids)}; convert the model again") from exc
+class Merges:
+    """The merges as tables that csrc/bpe.c works with.
+
+    `tokenizers` has them too, but takes half a second and 100 MB to build its model from 280,000 of them.
+    """
+
+    def __init__(self, metadata: Mapping[str, Any], tokens: Tokens, ignore_merges: bool) -> None:
+        texts = strings_of(metadata, _MERGES)
+        if texts is None:
+            raise TokenizerError(f"{_MERGES}: missing or not a list of strings; convert the model again")
+        self._tokens, self._ignore_merges = tokens, ignore_merges
+        self._merge = np.empty(3 * len(texts), np.int32)
+        self._slots, bits = hash_table(len(texts), np.uint32)
+        merge = ffi.cast("gg_merge *", ffi.from_buffer(self._merge))
+        slots = ffi.from_buffer("uint32_t[]", self._slots)
+        self._record = ffi.new("gg_merges *", (tokens.record, merge, slots, bits))
+        joined = np.empty(int(np.diff(texts.start).max(initial=0)), np.uint8)
+        record = ffi.new("gg_strings *", texts.record())
+        bad = lib.gg_index_merges(self._record, record, ffi.from_buffer("uint8_t[]", joined))
+        if bad < len(texts):
+            raise TokenizerError(f"{_MERGES}: {_problem(bad, texts[bad], tokens)}; convert the model again")
+
+    def encode(self, words: list[str]) -> list[int]:
+        """The tokens of words that are written in the byte alphabet, which has no spaces."""
+        data = " ".join(words).encode()
+        n = len(data)
+        if n >= 1 << 31:
+            raise TokenizerError(f"a text of {n} bytes is too long to be cut into tokens; divide it")
+        out, symbols, heap = np.empty(n, np.int32), np.empty(3 * n, np.int32), np.empty(2 * n, np.uint64)
+        count = lib.gg_encode_words(
+            self._record,
+            data,
+            n,
+            self._ignore_merges,
+            ffi.from_buffer("int32_t[]", out),
+            ffi.cast("gg_symbol *", ffi.from_buffer(symbols)),
+            ffi.from_buffer("uint64_t[]", heap),
+        )
+        ids: list[int] = out[:count].tolist()
+        return ids
 
 
-def _problem(merges: list[Any], ids: dict[str, int]) -> str:
-    """What is wrong with the first bad merge, or with the tokens."""
-    for number, merge in enumerate(merges):
-        left, _, right = merge.partition(" ") if isinstance(merge, str) else ("", "", "")
-        if not (left and right):
-            return f"merge {number}, {merge!r:.60}, is not two parts with a space between them"
-        for text in (left, right, left + right):
-            if text not in ids:
-                return f"merge {number}, {merge!r:.60}, needs {text!r:.60}, which is not a token"
-    return "the tokens they make are not all UTF-8"
+def _problem(number: int, merge: str, tokens: Tokens) -> str:
+    """What is wrong with a bad merge."""
+    left, _, right = merge.partition(" ")
+    if not (left and right):
+        return f"merge {number}, {merge!r:.60}, is not two parts with a space between them"
+    missing = next(text for text in (left, right, left + right) if tokens.find(text) is None)
+    return f"merge {number}, {merge!r:.60}, needs {missing!r:.60}, which is not a token"
 
 
 def _byte_alphabet() -> dict[str, int]:

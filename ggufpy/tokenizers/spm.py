@@ -48,7 +48,7 @@ def _strip_after(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> frozens
     name = str(metadata.get("general.name", "")).lower()
     if "phi-3" not in name and "phi3" not in name:
         return frozenset()
-    kept = {vocabulary.ids.get(text) for text in ("<unk>", "<s>", "<|endoftext|>")}
+    kept = {vocabulary.tokens.find(text) for text in ("<unk>", "<s>", "<|endoftext|>")}
     special = (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
     return frozenset(id for id, type in enumerate(vocabulary.types) if type in special and id not in kept)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from ggufpy.errors import TokenizerError
+from ggufpy.gguf.metadata import strings_of
 from ggufpy.tokenizers.special import (
     ALWAYS_SHOWN,
     ANSWER_ENDS,
@@ -19,6 +20,7 @@ from ggufpy.tokenizers.special import (
     ENDING_PARTS,
     PART_END,
 )
+from ggufpy.tokenizers.tokens import Tokens
 
 _KEY = "tokenizer.ggml."
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
@@ -51,11 +53,10 @@ class Defaults:
 class Vocabulary:
     """Tokens with their types and scores, and the ids that have a meaning.
 
-    ids is the inverse of tokens. types may differ from the file's where llama.cpp corrects them.
+    types may differ from the file's where llama.cpp corrects them.
     """
 
-    tokens: list[str]
-    ids: dict[str, int]
+    tokens: Tokens
     types: list[int]
     scores: list[float]
     bos_id: int | None
@@ -70,16 +71,11 @@ class Vocabulary:
 def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabulary:
     """Read and check the vocabulary in a file's metadata; raises TokenizerError for what cannot be used."""
     tokens = _tokens(metadata)
-    ids = dict(zip(tokens, range(len(tokens)), strict=True))
-    if len(ids) != len(tokens):
-        first, text = next((id, text) for id, text in enumerate(tokens) if ids[text] != id)
-        raise TokenizerError(f"{_KEY}tokens: {text!r:.60} is both {first} and {ids[text]}; convert again")
     types = _types(metadata, tokens)
     eos = _id(metadata, "eos", len(tokens), defaults.eos)
-    eog = _mark_special(metadata, ids, types)
+    eog = _mark_special(metadata, tokens, types)
     vocabulary = Vocabulary(
         tokens=tokens,
-        ids=ids,
         types=types,
         scores=_scores(metadata, len(tokens)),
         bos_id=_id(metadata, "bos", len(tokens), defaults.bos),
@@ -97,16 +93,14 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabula
     return vocabulary
 
 
-def _tokens(metadata: Mapping[str, Any]) -> list[str]:
-    tokens = metadata.get(_KEY + "tokens")
-    if not isinstance(tokens, list) or not tokens or not isinstance(tokens[0], str):
+def _tokens(metadata: Mapping[str, Any]) -> Tokens:
+    texts = strings_of(metadata, _KEY + "tokens")
+    if not texts:
         raise TokenizerError(f"{_KEY}tokens: not a list of strings; this file has no vocabulary")
-    if "" in tokens:
-        return [text or f"[EMPTY_{id}]" for id, text in enumerate(tokens)]
-    return tokens
+    return Tokens(texts)
 
 
-def _types(metadata: Mapping[str, Any], tokens: list[str]) -> list[int]:
+def _types(metadata: Mapping[str, Any], tokens: Tokens) -> list[int]:
     types = _numbers(metadata, "token_type", len(tokens)) or [TokenType.NORMAL] * len(tokens)
     if TokenType.BYTE in types:
         for id, type in enumerate(types):
@@ -118,7 +112,9 @@ def _types(metadata: Mapping[str, Any], tokens: list[str]) -> list[int]:
 
 
 def _scores(metadata: Mapping[str, Any], count: int) -> list[float]:
-    scores = _numbers(metadata, "scores", count) or [0.0] * count
+    scores = _numbers(metadata, "scores", count)
+    if scores is None:
+        return [0.0] * count
     if any(map(math.isnan, scores)):
         raise TokenizerError(f"{_KEY}scores: some are not numbers; convert the model again")
     return scores
@@ -155,25 +151,29 @@ def _flag(metadata: Mapping[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def _mark_special(metadata: Mapping[str, Any], ids: Mapping[str, int], types: list[int]) -> set[int]:
+def _mark_special(metadata: Mapping[str, Any], tokens: Tokens, types: list[int]) -> set[int]:
     """Give tokens known by their text the types they should have; returns those at which generation ends."""
     ending = set()
     for part, texts in BY_TEXT.items():
         id = _id(metadata, part, len(types), None)
         if id is None:
-            id = next((ids[text] for text in texts if text in ids), None)
+            id = next(iter(_find(tokens, texts).values()), None)
             if id is not None:
                 types[id] = TokenType.CONTROL
         if id is not None and part in ENDING_PARTS:
             ending.add(id)
-    found = {text: ids[text] for text in END_OF_GENERATION if text in ids}
+    found = _find(tokens, END_OF_GENERATION)
     for id in found.values():
         types[id] = TokenType.CONTROL
-    for text in ALWAYS_SHOWN:
-        if text in ids:
-            types[ids[text]] = TokenType.USER_DEFINED
+    for id in _find(tokens, ALWAYS_SHOWN).values():
+        types[id] = TokenType.USER_DEFINED
     ending |= set(found.values())
     if PART_END in found and CALL_ENDS & found.keys() and ANSWER_ENDS & found.keys():
         ending.discard(found[PART_END])
         types[found[PART_END]] = TokenType.USER_DEFINED
     return ending
+
+
+def _find(tokens: Tokens, texts: Iterable[str]) -> dict[str, int]:
+    """Those of `texts` that are tokens, with their ids."""
+    return {text: id for text in texts if (id := tokens.find(text)) is not None}
