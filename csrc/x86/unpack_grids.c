@@ -90,14 +90,14 @@ INLINE __m256i rows_iq3_xxs(const block_iq3_xxs *b, const int k) {
 }
 
 #define UNPACK_ROWS(name, put)                                                                                  \
-    void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int8_t *restrict q,                        \
-                                float *restrict scale, float *restrict min) {                                   \
+    UNPACK_KERNEL(name) {                                                                                       \
         const block_##name *b = (const block_##name *)w;                                                        \
+        const __m256i low_i8 = _mm256_set1_epi8((char)low);                                                     \
         for (size_t i = 0; i < n; i += 256, b++) {                                                              \
             uint32_t signs[8];                                                                                  \
             signs_##name(b, signs);                                                                             \
             _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++)                                                 \
-                store256(q + i + 32 * k, put(rows_##name(b, k), signs[k]));                                     \
+                store256(q + i + 32 * k, _mm256_sub_epi8(put(rows_##name(b, k), signs[k]), low_i8));            \
             scales_##name(b, scale + i / 16);                                                                   \
             store_zeros(min + i / 16);                                                                          \
         }                                                                                                       \
