@@ -10,12 +10,13 @@
 
 #if !defined(__AVX2__) /* which has its own */
 #define GG_BLOCK_TYPE(name, id, weights, bytes, ...)                                                     \
-    void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int8_t *restrict q,                  \
+    void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int low, int8_t *restrict q,        \
                                 float *restrict scale, float *restrict min) {                            \
         for (size_t i = 0; i < n; i += weights, w += bytes) {                                            \
             struct gg_unpacked u = {scale + i / 16, min + i / 16, q + i, weights / 16};                  \
             gg_unpack_##name(w, &u);                                                                     \
         }                                                                                                \
+        for (size_t i = 0; low && i < n; i++) q[i] = (int8_t)(q[i] - low);                               \
     }
 #include "types.inc"
 #endif

@@ -29,6 +29,10 @@ static inline uint64_t gg_iq1_s_row(const block_iq1_s *b, int r) {
 static inline uint64_t gg_iq1_m_row(const block_iq1_m *b, int r) {
     return gg_grid_iq1[b->qs[r] | (gg_nibble(b->qh, r) & 7) << 8];
 }
+static inline uint64_t gg_iq2_xxs_row(const block_iq2_xxs *b, int r) {
+    return gg_grid_iq2_xxs[b->qs[r / 4].rows[r % 4]];
+}
+static inline uint64_t gg_iq2_xs_row(const block_iq2_xs *b, int r) { return gg_grid_iq2_xs[b->qs[r] & 511]; }
 static inline uint64_t gg_iq2_s_row(const block_iq2_s *b, int r) {
     return gg_grid_iq2_s[b->qs[r] | (b->qh[r / 4] >> (r % 4 * 2) & 3) << 8];
 }
@@ -100,8 +104,7 @@ static inline void gg_unpack_iq2_xxs(const uint8_t *p, struct gg_unpacked *u) {
     const block_iq2_xxs *b = (const block_iq2_xxs *)p;
     gg_iq2_xxs_scales(b, u->scale);
     for (int r = 0; r < 32; r++)
-        gg_put_row(gg_grid_iq2_xxs[b->qs[r / 4].rows[r % 4]], gg_even_signs(b->qs[r / 4].signs >> (r % 4 * 7)),
-                   u->q + 8 * r);
+        gg_put_row(gg_iq2_xxs_row(b, r), gg_even_signs(b->qs[r / 4].signs >> (r % 4 * 7)), u->q + 8 * r);
     gg_no_min(u);
 }
 
@@ -109,7 +112,7 @@ static inline void gg_unpack_iq2_xs(const uint8_t *p, struct gg_unpacked *u) {
     const block_iq2_xs *b = (const block_iq2_xs *)p;
     gg_iq2_scales(b->d, b->scales, u->scale);
     for (int r = 0; r < 32; r++)
-        gg_put_row(gg_grid_iq2_xs[b->qs[r] & 511], gg_even_signs(b->qs[r] >> 9), u->q + 8 * r);
+        gg_put_row(gg_iq2_xs_row(b, r), gg_even_signs(b->qs[r] >> 9), u->q + 8 * r);
     gg_no_min(u);
 }
 

@@ -132,13 +132,12 @@ static void multiply_bf16(const struct slice *s, union panel *panel, float *c) {
 }
 
 static void multiply_i8(const struct slice *s, union panel *panel, float *c) {
-    uint8_t *q = (uint8_t *)panel->i8.q;
     for (size_t r = 0; r < s->n; r++)
-        s->type.unpack(s->width, weights(s, r), panel->i8.q + r * SLICE, panel->i8.scale + r * SLICE / 16,
+        s->type.unpack(s->width, weights(s, r), s->type.low, panel->i8.q + r * SLICE, panel->i8.scale + r * SLICE / 16,
                        panel->i8.min + r * SLICE / 16);
-    for (size_t l = 0; l < s->n * SLICE; l++) q[l] = (uint8_t)(q[l] - s->type.low);
     const struct gg_panel_i8 a = {
-        q, panel->i8.scale, s->type.low == 0 ? panel->i8.min : NULL, SLICE, s->type.group, s->type.low,
+        (const uint8_t *)panel->i8.q, panel->i8.scale, s->type.low == 0 ? panel->i8.min : NULL, SLICE, s->type.group,
+        s->type.low,
         s->type.high - s->type.low,
     };
     for (size_t t = 0; t < gg_n_tiles(s->j); t++) {

@@ -22,6 +22,11 @@ INLINE uint32_t load_u32(const void *p) {
     memcpy(&v, p, sizeof v);
     return v;
 }
+INLINE uint64_t load_u64(const void *p) {
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
 INLINE __m256i low_bits(__m256i x, const int bits) {
     return _mm256_and_si256(x, _mm256_set1_epi8((char)((1 << bits) - 1)));
 }

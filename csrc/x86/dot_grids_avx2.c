@@ -78,8 +78,8 @@ INLINE __m256i short_products(const uint32_t *grid, const uint16_t *r, uint32_t 
     return _mm256_maddubs_epi16(short_rows(grid, r), negate(x_i8, signs));
 }
 
-INLINE __m256i iq1_products(const uint64_t *grid, const uint16_t *r, uint32_t lower, __m256i x_i8) {
-    return signed_products(iq1_weights(grid, r, lower), x_i8);
+INLINE __m256i iq1_products(const uint64_t *grid, const uint16_t *r, uint32_t shifts, __m256i x_i8) {
+    return signed_products(shifted(long_rows(grid, r), shifts), x_i8);
 }
 
 /* ---- Rows of weights ---- */

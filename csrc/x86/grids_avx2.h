@@ -17,8 +17,14 @@ INLINE __m256i iq2_xxs_signs(const block_iq2_xxs *b) { /* and scales, in the hig
 
 INLINE void store_signs(__m256i signs_u8, uint32_t *signs) { _mm256_storeu_si256((void *)signs, signs_u8); }
 
-INLINE void signs_iq1_s(const block_iq1_s *b, uint32_t *lower) { /* than in the grid, not higher */
-    store_signs(_mm256_srai_epi32(_mm256_cvtepi16_epi32(load128(b->qh)), 15), lower);
+/* Rows of iq1 have no signs, but numbers that are added, bytes: they are biased by 8, and 1 is subtracted or added. */
+INLINE void store_shifts(__m256i two_or_zero_u8, uint32_t *shifts) {
+    store_signs(_mm256_sub_epi8(_mm256_set1_epi8(1 - 8), two_or_zero_u8), shifts);
+}
+
+INLINE void signs_iq1_s(const block_iq1_s *b, uint32_t *shifts) {
+    const __m256i lower = _mm256_srai_epi32(_mm256_cvtepi16_epi32(load128(b->qh)), 15);
+    store_shifts(_mm256_and_si256(lower, _mm256_set1_epi8(2)), shifts);
 }
 
 /* A nibble for each row, in the low bits of bytes: three bits of its number; is it lower than in the grid? */
@@ -27,9 +33,8 @@ INLINE __m256i iq1_m_nibbles(const block_iq1_m *b) {
     return _mm256_set_m128i(_mm_unpackhi_epi8(qh_u8, qh4_u8), _mm_unpacklo_epi8(qh_u8, qh4_u8));
 }
 
-INLINE void signs_iq1_m(const block_iq1_m *b, uint32_t *lower) {
-    const __m256i bit_u8 = _mm256_set1_epi8(8);
-    store_signs(_mm256_cmpeq_epi8(_mm256_and_si256(iq1_m_nibbles(b), bit_u8), bit_u8), lower);
+INLINE void signs_iq1_m(const block_iq1_m *b, uint32_t *shifts) {
+    store_shifts(_mm256_srli_epi16(_mm256_and_si256(iq1_m_nibbles(b), _mm256_set1_epi8(8)), 2), shifts);
 }
 
 INLINE void signs_iq2_xxs(const block_iq2_xxs *b, uint32_t *signs) {
@@ -147,10 +152,10 @@ INLINE __m256i short_rows(const uint32_t *grid, const uint16_t *r) {
     return rows_u8;
 }
 
-/* The rows are biased by 8; 1 is subtracted or added. */
-INLINE __m256i iq1_weights(const uint64_t *grid, const uint16_t *r, uint32_t lower) {
-    const __m256i by_i8 = _mm256_sub_epi8(negate(_mm256_set1_epi8(1), lower), _mm256_set1_epi8(8));
-    return _mm256_add_epi8(long_rows(grid, r), by_i8);
+/* Each of four bytes is added to a row. */
+INLINE __m256i shifted(__m256i rows_u8, uint32_t shifts) {
+    const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    return _mm256_add_epi8(rows_u8, _mm256_shuffle_epi8(_mm256_set1_epi32((int)shifts), byte_of));
 }
 
 #endif

@@ -7,12 +7,6 @@
 #include "signs.h"
 #include "superblock_avx512.h"
 
-INLINE uint64_t load_u64(const void *p) {
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
 /* ---- Rows ---- */
 
 /* Rows of eight weights by four numbers. A broadcast that loads needs no port for shuffles. */

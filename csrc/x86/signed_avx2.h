@@ -17,8 +17,12 @@ INLINE __m256i signed_products(__m256i w_i8, __m256i x_i8) {
 
 /* x, negated where a bit of signs is set. */
 INLINE __m256i negate(__m256i x_i8, uint32_t signs) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    return _mm256_mask_sub_epi8(x_i8, signs, _mm256_setzero_si256(), x_i8);
+#else
     const __m256i mask_u8 = bit_mask(signs);
     return _mm256_sub_epi8(_mm256_xor_si256(x_i8, mask_u8), mask_u8);
+#endif
 }
 
 #define DOT_KERNEL(name)                                                                                        \

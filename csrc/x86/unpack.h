@@ -27,23 +27,29 @@ INLINE void store_8_twice(float *p, __m256 x_f32) {
     _mm256_storeu_ps(p + 8, _mm256_permutevar8x32_ps(x_f32, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7)));
 }
 
+#define UNPACK_KERNEL(name)                                                                                     \
+    void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int low, int8_t *restrict q,               \
+                                float *restrict scale, float *restrict min)
+
 /* The kernel of a type, 256 weights at a time; the reference does the rest. weights_<name>(b, k) gives weights 32 k to
- * 32 k + 31 of a block, from which bias is subtracted; set(b, scale, min) stores 16 scales and minima, of b and, if it is
- * smaller than that, the blocks behind it. */
+ * 32 k + 31 of a block, from which bias is to be subtracted; set(b, scale, min) stores 16 scales and minima, of b and, if
+ * it is smaller than that, the blocks behind it. */
 #define UNPACK(name, weights, bias, set)                                                                        \
-    void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int8_t *restrict q,                        \
-                                float *restrict scale, float *restrict min) {                                   \
+    UNPACK_KERNEL(name) {                                                                                       \
         const block_##name *b = (const block_##name *)w;                                                        \
+        const __m256i low_i8 = _mm256_set1_epi8((char)(bias + low));                                            \
         size_t i = 0;                                                                                           \
         for (; i + 256 <= n; i += 256, b += 256 / weights) {                                                    \
-            _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++)                                                 \
-                store256(q + i + 32 * k, _mm256_sub_epi8(weights_##name(b + 32 * k / weights, k % (weights / 32)), \
-                                                         _mm256_set1_epi8(bias)));                              \
+            _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++) {                                               \
+                const __m256i w_i8 = weights_##name(b + 32 * k / weights, k % (weights / 32));                  \
+                store256(q + i + 32 * k, _mm256_sub_epi8(w_i8, low_i8));                                        \
+            }                                                                                                   \
             set(b, scale + i / 16, min + i / 16);                                                               \
         }                                                                                                       \
         for (; weights < 256 && i < n; i += weights, b++) {                                                     \
             struct gg_unpacked u = {scale + i / 16, min + i / 16, q + i, weights / 16};                         \
             gg_unpack_##name((const uint8_t *)b, &u);                                                           \
+            for (int k = 0; k < weights; k++) u.q[k] = (int8_t)(u.q[k] - low);                                  \
         }                                                                                                       \
     }
 

@@ -49,35 +49,64 @@ INLINE void scales_iq3_s(const block_iq3_s *b, float *scale) {
     store_8_twice(scale, steps(2.0f * f32(b->d), iq3_s_nibbles(b)));
 }
 
-/* ---- Weights ---- */
+/* ---- Rows of weights 32 k to 32 k + 31: by numbers as they are stored, or as vectors make them ---- */
 
-INLINE __m256i long_weights(const uint64_t *grid, const uint16_t *r, uint32_t signs) {
-    return negate(long_rows(grid, r), signs);
+#define ROW(grid, four, i) grid[(four) >> 16 * (i) & 0xffff]
+INLINE __m256i four_rows(const uint64_t *grid, const uint16_t *numbers) {
+    const uint64_t r = load_u64(numbers); /* cheaper than words of a vector, one by one */
+    return _mm256_setr_epi64x((int64_t)ROW(grid, r, 0), (int64_t)ROW(grid, r, 1), (int64_t)ROW(grid, r, 2),
+                              (int64_t)ROW(grid, r, 3));
 }
-INLINE __m256i short_weights(const uint32_t *grid, const uint16_t *r, uint32_t signs) {
-    return negate(short_rows(grid, r), signs);
+INLINE __m256i eight_rows(const uint32_t *grid, const uint16_t *numbers) {
+    const uint64_t r = load_u64(numbers), s = load_u64(numbers + 4);
+    return _mm256_setr_epi32((int)ROW(grid, r, 0), (int)ROW(grid, r, 1), (int)ROW(grid, r, 2), (int)ROW(grid, r, 3),
+                             (int)ROW(grid, s, 0), (int)ROW(grid, s, 1), (int)ROW(grid, s, 2), (int)ROW(grid, s, 3));
 }
 
-#define UNPACK_ROWS(name, weights, grid, n_rows)                                                                \
-    void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int8_t *restrict q,                        \
-                                float *restrict scale, float *restrict min) {                                   \
+#define ROWS(name, rows, grid, n_rows)                                          \
+    INLINE __m256i rows_##name(const block_##name *b, const int k) {            \
+        _Alignas(32) uint16_t numbers[n_rows];                                  \
+        numbers_##name(b, numbers);                                             \
+        return rows(grid, numbers + n_rows / 8 * k);                            \
+    }
+ROWS(iq1_s, four_rows, gg_grid_iq1, 32)
+ROWS(iq1_m, four_rows, gg_grid_iq1, 32)
+ROWS(iq2_s, four_rows, gg_grid_iq2_s, 32)
+ROWS(iq3_s, eight_rows, gg_grid_iq3_s, 64)
+
+INLINE __m256i rows_iq2_xxs(const block_iq2_xxs *b, const int k) {
+    return _mm256_setr_epi64x((int64_t)gg_iq2_xxs_row(b, 4 * k), (int64_t)gg_iq2_xxs_row(b, 4 * k + 1),
+                              (int64_t)gg_iq2_xxs_row(b, 4 * k + 2), (int64_t)gg_iq2_xxs_row(b, 4 * k + 3));
+}
+INLINE __m256i rows_iq2_xs(const block_iq2_xs *b, const int k) {
+    return _mm256_setr_epi64x((int64_t)gg_iq2_xs_row(b, 4 * k), (int64_t)gg_iq2_xs_row(b, 4 * k + 1),
+                              (int64_t)gg_iq2_xs_row(b, 4 * k + 2), (int64_t)gg_iq2_xs_row(b, 4 * k + 3));
+}
+INLINE __m256i rows_iq3_xxs(const block_iq3_xxs *b, const int k) {
+    const uint32_t *grid = gg_grid_iq3_xxs;
+    const uint8_t *r = b->qs + 8 * k;
+    return _mm256_setr_epi32((int)grid[r[0]], (int)grid[r[1]], (int)grid[r[2]], (int)grid[r[3]], (int)grid[r[4]],
+                             (int)grid[r[5]], (int)grid[r[6]], (int)grid[r[7]]);
+}
+
+#define UNPACK_ROWS(name, put)                                                                                  \
+    UNPACK_KERNEL(name) {                                                                                       \
         const block_##name *b = (const block_##name *)w;                                                        \
+        const __m256i low_i8 = _mm256_set1_epi8((char)low);                                                     \
         for (size_t i = 0; i < n; i += 256, b++) {                                                              \
-            _Alignas(32) uint16_t r[n_rows];                                                                    \
             uint32_t signs[8];                                                                                  \
-            numbers_##name(b, r);                                                                               \
             signs_##name(b, signs);                                                                             \
             _Pragma("GCC unroll 8") for (int k = 0; k < 8; k++)                                                 \
-                store256(q + i + 32 * k, weights(grid, r + n_rows / 8 * k, signs[k]));                          \
+                store256(q + i + 32 * k, _mm256_sub_epi8(put(rows_##name(b, k), signs[k]), low_i8));            \
             scales_##name(b, scale + i / 16);                                                                   \
             store_zeros(min + i / 16);                                                                          \
         }                                                                                                       \
     }
 
-UNPACK_ROWS(iq1_s, iq1_weights, gg_grid_iq1, 32)
-UNPACK_ROWS(iq1_m, iq1_weights, gg_grid_iq1, 32)
-UNPACK_ROWS(iq2_xxs, long_weights, gg_grid_iq2_xxs, 32)
-UNPACK_ROWS(iq2_xs, long_weights, gg_grid_iq2_xs, 32)
-UNPACK_ROWS(iq2_s, long_weights, gg_grid_iq2_s, 32)
-UNPACK_ROWS(iq3_xxs, short_weights, gg_grid_iq3_xxs, 64)
-UNPACK_ROWS(iq3_s, short_weights, gg_grid_iq3_s, 64)
+UNPACK_ROWS(iq1_s, shifted)
+UNPACK_ROWS(iq1_m, shifted)
+UNPACK_ROWS(iq2_xxs, negate)
+UNPACK_ROWS(iq2_xs, negate)
+UNPACK_ROWS(iq2_s, negate)
+UNPACK_ROWS(iq3_xxs, negate)
+UNPACK_ROWS(iq3_s, negate)
