@@ -96,9 +96,7 @@ def measure(
     on_run is told after each run. Raises as `Engine.load` does.
     """
     n_ctx = test.n_depth + test.n_tokens
-    engine = Engine.load(
-        file, n_ctx=n_ctx, n_threads=test.n_threads, type_k=test.type_k, type_v=test.type_v
-    )
+    engine = Engine.load(file, n_ctx=n_ctx, n_threads=test.n_threads, type_k=test.type_k, type_v=test.type_v)
     bench = _Bench(engine, test)
     probe = _probe(engine, file, test)
     time = datetime.now(UTC)
