@@ -8,7 +8,7 @@
 #include "unpack_tables.h"
 #include "unpack_ternary.h"
 
-#if !defined(__AVX2__) /* which has its own */
+#if !defined(__AVX2__) /* x86/unpack*.c */
 #define GG_BLOCK_TYPE(name, id, weights, bytes, ...)                                                     \
     void GG_NAME(unpack_##name)(size_t n, const uint8_t *restrict w, int low, int8_t *restrict q,        \
                                 float *restrict scale, float *restrict min) {                            \

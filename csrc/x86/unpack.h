@@ -1,5 +1,4 @@
-/* Blocks to integers: what the x86 kernels share. They are written for AVX2, and compiled for AVX-512, too: with
- * stores of 32 bytes, memory is the limit. */
+/* Blocks to integers: what the x86 kernels share. They are written with AVX2, and compiled for AVX-512, too. */
 
 #ifndef GG_X86_UNPACK_H
 #define GG_X86_UNPACK_H
@@ -32,8 +31,8 @@ INLINE void store_8_twice(float *p, __m256 x_f32) {
                                 float *restrict scale, float *restrict min)
 
 /* The kernel of a type, 256 weights at a time; the reference does the rest. weights_<name>(b, k) gives weights 32 k to
- * 32 k + 31 of a block, from which bias is to be subtracted; set(b, scale, min) stores 16 scales and minima, of b and, if
- * it is smaller than that, the blocks behind it. */
+ * 32 k + 31 of a block, plus bias; set(b, scale, min) stores 16 scales and minima, of b and, if it is smaller than that,
+ * the blocks behind it. */
 #define UNPACK(name, weights, bias, set)                                                                        \
     UNPACK_KERNEL(name) {                                                                                       \
         const block_##name *b = (const block_##name *)w;                                                        \

@@ -1,7 +1,7 @@
 /* Blocks to integers: the types whose weights are rows of a grid, with signs or a shift. */
 
-#include "unpack.h"
 #include "grids_avx2.h"
+#include "unpack.h"
 
 /* ---- Scales: step * (n + 0.5), which is exact ---- */
 
@@ -36,12 +36,8 @@ INLINE void scales_iq1_m(const block_iq1_m *b, float *scale) {
 INLINE void scales_iq2_xxs(const block_iq2_xxs *b, float *scale) {
     store_8_twice(scale, steps(0.25f * f32(b->d), _mm256_srli_epi32(iq2_xxs_signs(b), 28)));
 }
-INLINE void scales_iq2_xs(const block_iq2_xs *b, float *scale) {
-    store_nibbles(scale, 0.25f * f32(b->d), b->scales);
-}
-INLINE void scales_iq2_s(const block_iq2_s *b, float *scale) {
-    store_nibbles(scale, 0.25f * f32(b->d), b->scales);
-}
+INLINE void scales_iq2_xs(const block_iq2_xs *b, float *scale) { store_nibbles(scale, 0.25f * f32(b->d), b->scales); }
+INLINE void scales_iq2_s(const block_iq2_s *b, float *scale) { store_nibbles(scale, 0.25f * f32(b->d), b->scales); }
 INLINE void scales_iq3_xxs(const block_iq3_xxs *b, float *scale) {
     store_8_twice(scale, steps(0.5f * f32(b->d), _mm256_srli_epi32(load256(b->signs), 28)));
 }

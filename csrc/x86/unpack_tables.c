@@ -1,7 +1,7 @@
 /* Blocks to integers: the types whose weights are nibbles that choose from a table, or of two bits at most. */
 
-#include "unpack.h"
 #include "tables_avx2.h"
+#include "unpack.h"
 
 /* ---- Tables ---- */
 
