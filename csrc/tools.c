@@ -31,7 +31,7 @@ int gg_dot(int32_t type, size_t n, size_t rows, const uint8_t *w, size_t bytes, 
 
 /* ---- Read probe ---- */
 
-enum { PROBE_CHUNK = 1 << 20, PROBE_STEP = 128, PROBE_AHEAD = 4096 };
+enum { PROBE_CHUNK = 1 << 20, PROBE_STEP = 128, PROBE_AHEAD = 12288 };
 
 struct probe {
     const uint8_t *p;
