@@ -201,7 +201,7 @@ static struct division divide(const struct gg_run *run, const gg_op *op, const s
         if ((size_t)b->position[row] >= end) end = (size_t)b->position[row] + 1;
     for (size_t i = 0; i < run->n_tiles; i++)
         if ((size_t)run->program->tiles[2 * i + 1] > longest) longest = (size_t)run->program->tiles[2 * i + 1];
-    const size_t chunks = n_chunks(end), floats = (size_t)(b->n_rows * op->n_head) * chunks * state_floats(op);
+    const size_t chunks = n_chunks(end), floats = (size_t)b->n_rows * (size_t)op->n_head * chunks * state_floats(op);
     if (floats <= run->program->partial_floats) {
         if (longest * (size_t)op->n_head <= few_queries(op) && run->n_tiles * chunks >= least)
             return (struct division){chunks, heads};

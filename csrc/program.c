@@ -101,6 +101,7 @@ static int weights_are_whole(const gg_program *p, const gg_op *op) {
         const gg_tensor *w = &op->weight[i];
         const struct gg_type type = gg_type(w->type);
         if (type.weights == 0 || w->n_in < 1 || w->n_out < 1 || w->n_in > p->max_in) return 0;
+        if (w->n_in != op->weight[0].n_in) return 0;
         if ((size_t)w->n_in % type.weights || w->stride != (size_t)w->n_in / type.weights * type.bytes) return 0;
         if (w->bytes / w->stride < (size_t)w->n_out) return 0;
     }

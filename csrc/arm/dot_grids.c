@@ -48,11 +48,11 @@ INLINE float32x4_t odd_multiples(uint32x4_t x_u32, float d) {
     return vmulq_n_f32(vcvtq_f32_u32(vorrq_u32(vshlq_n_u32(x_u32, 1), vdupq_n_u32(1))), d);
 }
 
-/* ---- iq1: rows are biased by 128, and each is an eighth lower or higher ---- */
+/* ---- iq1: rows are biased by 8, and each is an eighth lower or higher ---- */
 
 /* Sixteen rows, lower by one where there is a mask, else higher, and without their bias. */
 INLINE void shift_rows(uint8x16_t is_lower, struct weights *u) {
-    const uint8x16_t shift_u8 = vbslq_u8(is_lower, vdupq_n_u8(0x7f), vdupq_n_u8(0x81));
+    const uint8x16_t shift_u8 = vbslq_u8(is_lower, vdupq_n_u8(256 - 9), vdupq_n_u8(256 - 7));
     for (int k = 0; k < 8; k++) u->q[k] = as_i8(vaddq_u8(vreinterpretq_u8_s8(u->q[k]), spread(shift_u8, k)));
 }
 

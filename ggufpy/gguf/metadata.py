@@ -63,6 +63,8 @@ class Metadata(Mapping[str, Value]):
     def strings(self, key: str) -> Strings | None:
         """The array of strings under `key`, not decoded; None if there is none."""
         value = self._values.get(key)
+        if value is _CLOSED:
+            raise ValueError(f"metadata {quoted(key)} is an array, and its file was closed")
         return value.strings() if isinstance(value, _Array) and value.type is ValueType.STRING else None
 
     def close(self) -> None:

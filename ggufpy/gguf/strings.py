@@ -39,6 +39,11 @@ class Strings(Sequence[str]):
         buffer = b"".join(struct.pack("<Q", len(part)) + part for part in parts)
         return cls.read(buffer, 0, len(parts), "<")
 
+    def copy(self) -> Strings:
+        """The same strings in memory of their own: they do not keep the file mapped."""
+        first, end = int(self.start[0]), int(self.start[-1])
+        return Strings(bytes(self.buffer[first:end]), self.start - self.start[0])
+
     def __len__(self) -> int:
         return len(self.start) - 1
 

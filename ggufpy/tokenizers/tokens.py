@@ -1,4 +1,4 @@
-"""The tokens of a vocabulary by id and by text, where they lie in the file."""
+"""The tokens of a vocabulary by id and by text, laid out as in the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Tokens(Sequence[str]):
     """
 
     def __init__(self, texts: Strings) -> None:
-        self._texts = texts
+        self._texts = texts = texts.copy()
         self._slots, bits = hash_table(len(texts), np.uint64)
         slots = ffi.from_buffer("uint64_t[]", self._slots)
         self.record = ffi.new("gg_tokens *", (texts.record(), slots, bits))
