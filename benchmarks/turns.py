@@ -40,8 +40,8 @@ def ratios(times: Times) -> Row:
 
 def print_table(rows: Mapping[str, Row]) -> None:
     """Markdown: a line per file, a column per figure."""
-    columns = list(next(iter(rows.values())))
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     print("| file |", " | ".join(columns), "|")
     print("|---|" + "---|" * len(columns))
     for name, row in rows.items():
-        print(f"| {name} |", " | ".join(row[column] for column in columns), "|")
+        print(f"| {name} |", " | ".join(row.get(column, "") for column in columns), "|")
