@@ -35,7 +35,8 @@ class Llama(LowLevel):
     look. chat_format: None for the file's template, "chatml", or the name of another template in the file.
     verbose: one line with tokens per second on stderr after each completion. precision: "fast" (8-bit
     activations for quantized weights), "int8" (the same, and prompts computed bit for bit as generated tokens
-    are) or "exact" (floats). type_k, type_v: what the KV cache keeps, "f16" (the default), "f32", "bf16", "q8_0", "q4_0" or ggml's number of one.
+    are) or "exact" (floats). type_k, type_v: what the KV cache keeps, "f16" (the default), "f32", "bf16",
+    "q8_0", "q4_0" or ggml's number of one.
 
     Completions may be called from several threads: they take turns, token by token, each with its own KV
     cache; there is room for four full contexts. The low-level methods (eval, sample, generate, reset, scores)
