@@ -36,7 +36,7 @@ arm: .venv/dev    ## kernels for aarch64 under qemu, with and without its extens
 	else echo "make arm: skipped, it needs gcc-aarch64-linux-gnu and qemu-user"; fi
 
 arm-kernels: # not checkpool: qemu does not survive a fork of a process with threads
-	test -d build/arm || $(BIN)/meson setup build/arm --cross-file tests/aarch64.ini
+	test -d build/arm || $(BIN)/meson setup build/arm --cross-file tests/csrc/aarch64.ini
 	. $(BIN)/activate && meson test -C build/arm --print-errorlogs checkkern
 	. $(BIN)/activate && QEMU_CPU=cortex-a53 meson test -C build/arm --print-errorlogs checkkern
 

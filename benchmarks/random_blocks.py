@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.gguf.types import GGMLType
-from ggufpy.quants.presets import PRESETS
+from ggufpy.quants.choice.presets import PRESETS
 
 DEVIATION = 0.02
 

@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #endif
 
-#include "os.h"
+#include "os/os.h"
 #include "pool.h"
 
 enum { MAX_THREADS = 1024, SPINS = 400, YIELDS = 1000 };

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "program.h"
+#include "ops/program.h"
 
 /* ---- Single rows ---- */
 

@@ -6,18 +6,18 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ggufpy.api.llama import Llama
     from ggufpy.convert.estimate import estimate_size
     from ggufpy.convert.pipeline import convert_checkpoint
     from ggufpy.errors import GgufpyError
     from ggufpy.quants.file import quantize_file
-    from ggufpy.runtime.llama import Llama
 
 __all__ = ["GgufpyError", "Llama", "__version__", "convert_checkpoint", "estimate_size", "quantize_file"]
 
 # Loaded on first use: `import ggufpy` stays instant, and running never imports what only converting needs.
 _HOMES = {
     "GgufpyError": "ggufpy.errors",
-    "Llama": "ggufpy.runtime.llama",
+    "Llama": "ggufpy.api.llama",
     "convert_checkpoint": "ggufpy.convert.pipeline",
     "estimate_size": "ggufpy.convert.estimate",
     "quantize_file": "ggufpy.quants.file",

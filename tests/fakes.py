@@ -10,10 +10,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufpy._kernels import ffi
 from ggufpy.errors import ContextError
 from ggufpy.runtime.engine import Engine
-from ggufpy.runtime.sampler import Sampler
 from ggufpy.tokenizers import Tokenizer
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -124,8 +122,9 @@ class FakeEngine:
     def logits(self) -> NDArray[np.float32]:
         return self._rows.copy()
 
-    def sample(self, sampler: Sampler) -> int:
-        return sampler.draw(ffi.from_buffer("float[]", self._rows[-1]), self.n_vocab)
+    def last_row(self) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = self._rows[-1]
+        return row
 
 
 def says(answers: Callable[[str], str | bytes]) -> Callable[[list[int]], int]:

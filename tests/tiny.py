@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.gguf.tensors import TensorSource
-from ggufpy.quants.floats import decode
+from ggufpy.quants.formats.floats import decode
 
 Floats = NDArray[np.float32]
 Array = NDArray[Any]

@@ -12,7 +12,7 @@ import sentencepiece
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from ggufpy.convert.vocab import check_vocabulary, read_vocabulary
+from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.tokenizers.pretokenizers import LLAMA3
 
 SENTENCES = (

@@ -5,8 +5,8 @@
 
 #include <arm_neon.h>
 
-#include "../convert.h"
-#include "../kernels.h"
+#include "portable/convert.h"
+#include "kernels.h"
 
 #define INLINE static inline __attribute__((always_inline))
 

@@ -6,7 +6,7 @@
 #ifndef GG_ARM_DOT_H
 #define GG_ARM_DOT_H
 
-#include "../simd.h"
+#include "portable/simd.h"
 #include "common.h"
 
 /* ---- 128 weights ---- */

@@ -1,6 +1,6 @@
 /* Dot products of the types whose weights are rows of a grid, with signs or a shift, with quantized activations. */
 
-#include "../unpack_grids.h"
+#include "portable/unpack_grids.h"
 #include "dot.h"
 
 INLINE int8x16_t two_rows(uint64_t a, uint64_t b) {

@@ -1,7 +1,7 @@
 /* Dot products of the types whose nibbles choose from a table, and of those with two, three or four values, with quantized
  * activations. */
 
-#include "../unpack_tables.h"
+#include "portable/unpack_tables.h"
 #include "dot.h"
 
 /* ---- Tables ---- */

@@ -2,8 +2,8 @@
 
 #include <arm_neon.h>
 
-#include "../kernels.h"
-#include "../peak.h"
+#include "kernels.h"
+#include "portable/peak.h"
 
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 #define NAME gg_peak_i8_i8mm

@@ -9,7 +9,7 @@
 
 #include <immintrin.h>
 
-#include "../kernels.h"
+#include "kernels.h"
 
 enum { ROWS = 16, ROW_BYTES = 64, BLOCK = 2 * ROWS, STEP = 32 };
 

@@ -4,7 +4,7 @@
 #error "compile this file with the AVX-512 flags and -mavx512bf16"
 #endif
 
-#include "../bf16_tmpl.h"
+#include "portable/bf16_tmpl.h"
 
 /* The weights 2 * l and 2 * l + 1, in all lanes. */
 static inline __m512bh weight_pair(const uint16_t *a, size_t l) {

@@ -13,7 +13,7 @@
 #ifndef GG_X86_COLUMNS_H
 #define GG_X86_COLUMNS_H
 
-#include "../simd.h"
+#include "portable/simd.h"
 #include "common.h"
 
 enum {

@@ -9,8 +9,8 @@
 
 #include <immintrin.h>
 
-#include "../convert.h"
-#include "../kernels.h"
+#include "portable/convert.h"
+#include "kernels.h"
 
 #define INLINE static inline __attribute__((always_inline))
 

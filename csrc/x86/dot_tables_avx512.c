@@ -1,6 +1,6 @@
 /* AVX-512, without and with VBMI: dot products of the types whose weights are nibbles that choose from a table. */
 
-#include "../unpack_tables.h"
+#include "portable/unpack_tables.h"
 #include "superblock_avx512.h"
 
 /* The table's numbers plus bias, by the low nibbles. */

@@ -1,6 +1,6 @@
 /* AVX-512: dot products of the types of one scale with two, three or four values. */
 
-#include "../unpack_ternary.h"
+#include "portable/unpack_ternary.h"
 #include "superblock_avx512.h"
 
 INLINE void unpack_tq2_0(const uint8_t *p, struct superblock *u) {

@@ -3,7 +3,7 @@
 #ifndef GG_X86_GRIDS_AVX2_H
 #define GG_X86_GRIDS_AVX2_H
 
-#include "../unpack_grids.h"
+#include "portable/unpack_grids.h"
 #include "signed_avx2.h"
 #include "signs.h"
 

@@ -3,7 +3,7 @@
 #ifndef GG_X86_GRIDS_AVX512_H
 #define GG_X86_GRIDS_AVX512_H
 
-#include "../unpack_grids.h"
+#include "portable/unpack_grids.h"
 #include "signs.h"
 #include "superblock_avx512.h"
 

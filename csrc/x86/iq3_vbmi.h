@@ -3,7 +3,7 @@
 #ifndef GG_X86_IQ3_VBMI_H
 #define GG_X86_IQ3_VBMI_H
 
-#include "../codes.h"
+#include "portable/codes.h"
 #include "grids_avx512.h"
 
 /* Bytes 0 to 255 of a table; upper: which numbers are above 127. */

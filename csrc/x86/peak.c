@@ -2,8 +2,8 @@
 
 #include <immintrin.h>
 
-#include "../kernels.h"
-#include "../peak.h"
+#include "kernels.h"
+#include "portable/peak.h"
 
 #if defined(__AMX_BF16__) || defined(__AMXBF16__) /* GCC, Clang */
 

@@ -5,7 +5,7 @@
 #ifndef GG_X86_SIGNED_AVX2_H
 #define GG_X86_SIGNED_AVX2_H
 
-#include "../simd.h"
+#include "portable/simd.h"
 #include "common.h"
 
 /* ---- Products of 32 weights with x, summed by two ---- */

@@ -10,7 +10,7 @@
 #error "compile with -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni"
 #endif
 
-#include "../simd.h"
+#include "portable/simd.h"
 #include "common.h"
 
 struct superblock {

@@ -4,8 +4,8 @@
 #ifndef GG_X86_TABLES_AVX2_H
 #define GG_X86_TABLES_AVX2_H
 
-#include "../unpack_tables.h"
-#include "../unpack_ternary.h"
+#include "portable/unpack_tables.h"
+#include "portable/unpack_ternary.h"
 #include "common.h"
 
 /* ---- Weights 32 k to 32 k + 31 ---- */

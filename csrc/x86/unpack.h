@@ -3,8 +3,8 @@
 #ifndef GG_X86_UNPACK_H
 #define GG_X86_UNPACK_H
 
-#include "../simd.h"
-#include "../unpack.h"
+#include "portable/simd.h"
+#include "portable/unpack.h"
 #include "common.h"
 
 INLINE void store256(int8_t *p, __m256i x) { _mm256_storeu_si256((void *)p, x); }

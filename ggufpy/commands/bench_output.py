@@ -13,7 +13,7 @@ from typing import Any
 
 from ggufpy.evaluate.speed import Speed, spread
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.quants.presets import PRESETS
+from ggufpy.quants.choice.presets import PRESETS
 
 Record = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from ggufpy.commands.console import run_command
 from ggufpy.commands.writing import show_plan, table, write_plan
 from ggufpy.convert.pipeline import OUTTYPES, plan_conversion
 from ggufpy.errors import UnsupportedModelError
-from ggufpy.quants.presets import find_preset
+from ggufpy.quants.choice.presets import find_preset
 
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 

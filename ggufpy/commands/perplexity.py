@@ -15,8 +15,8 @@ from ggufpy.commands.run_options import cache_options
 from ggufpy.evaluate.perplexity import SMALLEST_CONTEXT, Perplexity, perplexity, read_text, text_chunks
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
-from ggufpy.runtime.loading import check_vocabulary
 from ggufpy.tokenizers import load_tokenizer
+from ggufpy.tokenizers.check import check_vocabulary
 
 
 def main(argv: list[str] | None = None) -> int:

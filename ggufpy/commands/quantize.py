@@ -11,8 +11,8 @@ from ggufpy.commands.writing import show_plan, write_plan
 from ggufpy.errors import GgufpyError
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, ValueType
+from ggufpy.quants.choice.presets import PRESETS, find_preset
 from ggufpy.quants.file import COPY, Options, plan_quantization
-from ggufpy.quants.presets import PRESETS, find_preset
 
 _USAGE = "ggufpy quantize [options] IN.gguf [OUT.gguf] TYPE [THREADS]"
 

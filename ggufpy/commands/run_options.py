@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ggufpy.errors import GgufpyError
 
 if TYPE_CHECKING:
-    from ggufpy.runtime.sampler import SamplingParams
+    from ggufpy.generate.sampler import SamplingParams
 
 # Without -c, a context is no larger than this: models made for 128k tokens would ask for gigabytes.
 LARGEST_DEFAULT_CONTEXT = 8192
@@ -89,7 +89,7 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 def sampling_params(arguments: argparse.Namespace, metadata: Mapping[str, Any]) -> SamplingParams:
     """llama.cpp's defaults, changed by the file's general.sampling keys, changed by options."""
-    from ggufpy.runtime.sampler import SamplingParams
+    from ggufpy.generate.sampler import SamplingParams
 
     values: dict[str, Any] = {}
     for name, (key, default, least, most) in _SAMPLING.items():

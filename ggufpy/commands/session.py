@@ -12,16 +12,17 @@ from ggufpy.commands.console import visible
 from ggufpy.commands.run_options import context_size, sampling_params
 from ggufpy.commands.shipped import shipped_model
 from ggufpy.errors import GgufpyError
+from ggufpy.generate.completion import Completion, encode_prompt
+from ggufpy.generate.sampler import Sampler
+from ggufpy.generate.transcript import Transcript
+from ggufpy.gguf.memory import lock_weights
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.runtime.completion import Completion, encode_prompt
 from ggufpy.runtime.engine import Engine
-from ggufpy.runtime.loading import check_vocabulary, lock_weights
-from ggufpy.runtime.sampler import Sampler
-from ggufpy.runtime.transcript import Transcript
 from ggufpy.tokenizers import load_tokenizer
+from ggufpy.tokenizers.check import check_vocabulary
 
 if TYPE_CHECKING:
-    from ggufpy.runtime.chat import Chat
+    from ggufpy.chat.chat import Chat
 
 
 class Session:
@@ -55,8 +56,8 @@ class Session:
 
     def chat(self) -> Chat:
         """A new conversation by the file's template."""
-        from ggufpy.runtime.chat import Chat
-        from ggufpy.runtime.templates import ChatTemplate
+        from ggufpy.chat.chat import Chat
+        from ggufpy.chat.templates import ChatTemplate
 
         return Chat(
             self.engine,

@@ -14,7 +14,7 @@ from ggufpy.commands.shipped import cache_folder
 from ggufpy.errors import GgufpyError
 
 if TYPE_CHECKING:
-    from ggufpy.runtime.chat import Chat
+    from ggufpy.chat.chat import Chat
 
 HELP = """/help   this list
 /clear  forget the conversation

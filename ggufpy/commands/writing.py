@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from ggufpy.gguf.tensors import TensorSource
-from ggufpy.quants.planning import Planned
+from ggufpy.quants.choice.planning import Planned
 
 OnProgress = Callable[[TensorSource, int], None]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from ggufpy.convert.checkpoint import Checkpoint
+from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.convert.model_card import read_model_card
 from ggufpy.convert.naming import ModelName, parse_name, size_label, title_of
 from ggufpy.errors import FormatError

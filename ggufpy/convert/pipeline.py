@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ggufpy import architectures
-from ggufpy.convert.checkpoint import Checkpoint
+from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.convert.general import general_metadata
-from ggufpy.convert.vocab import check_vocabulary, read_vocabulary
+from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.gguf.writer import file_sizes, write_gguf
 from ggufpy.quants import quantized
-from ggufpy.quants.imatrix import ImportanceMatrix
-from ggufpy.quants.planning import Planned, Request, plan_tensors, quantized_metadata, with_entries
-from ggufpy.quants.presets import PRESETS, Preset, find_preset
-from ggufpy.quants.recipe import Decision, Facts, converter_type, visiting_order
+from ggufpy.quants.choice.imatrix import ImportanceMatrix
+from ggufpy.quants.choice.planning import Planned, Request, plan_tensors, quantized_metadata, with_entries
+from ggufpy.quants.choice.presets import PRESETS, Preset, find_preset
+from ggufpy.quants.choice.recipe import Decision, Facts, converter_type, visiting_order
 
 OUTTYPES = ("auto", *(preset.label for preset in PRESETS))
 

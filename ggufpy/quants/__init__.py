@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ggufpy.errors import FormatError, ShapeError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
-from ggufpy.quants import (
+from ggufpy.quants.formats import (
     blocks32,
     blocks32_weighted,
     floats,
@@ -28,7 +28,7 @@ from ggufpy.quants import (
     k_with_min,
     ternary,
 )
-from ggufpy.quants.decoding import decode
+from ggufpy.quants.formats.decoding import decode
 
 __all__ = ["ENCODERS", "decode", "encode", "quantized"]
 

@@ -18,8 +18,8 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.gguf.writer import file_sizes, write_gguf
 from ggufpy.quants import Search
-from ggufpy.quants.imatrix import ImportanceMatrix
-from ggufpy.quants.planning import (
+from ggufpy.quants.choice.imatrix import ImportanceMatrix
+from ggufpy.quants.choice.planning import (
     Metadata,
     Planned,
     Request,
@@ -28,9 +28,9 @@ from ggufpy.quants.planning import (
     quantized_metadata,
     with_entries,
 )
-from ggufpy.quants.presets import Preset, find_preset
-from ggufpy.quants.pruning import check_layers, pruned_metadata, pruned_name
-from ggufpy.quants.recipe import Facts, Overrides, visiting_order
+from ggufpy.quants.choice.presets import Preset, find_preset
+from ggufpy.quants.choice.pruning import check_layers, pruned_metadata, pruned_name
+from ggufpy.quants.choice.recipe import Facts, Overrides, visiting_order
 
 # In place of a preset: tensors stay as they are.
 COPY = "copy"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ggufpy._kernels import ffi, lib
 from ggufpy.architectures import Architecture, architecture
 from ggufpy.errors import GgufpyError, UnsupportedModelError
+from ggufpy.gguf.memory import advise_huge_pages
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
 from ggufpy.graph import Graph
@@ -22,10 +23,8 @@ from ggufpy.graph.trace import Attention
 from ggufpy.runtime.background import run_interruptibly
 from ggufpy.runtime.cache import PAGE, KVCache, LayerShape, Sequence, cache_type
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
-from ggufpy.runtime.loading import advise_huge_pages
 from ggufpy.runtime.plan import make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
-from ggufpy.runtime.sampler import Sampler
 
 Wanted = Literal["none", "last", "all"]
 
@@ -236,12 +235,8 @@ class Engine:
             return rows
         return rows[np.argsort(places, kind="stable")]
 
-    def sample(self, sampler: Sampler) -> int:
-        """Draw a token from the last row of logits, and note it in the sampler's history."""
-        return sampler.draw(ffi.from_buffer("float[]", self._last_row()), self.n_vocab)
-
-    def _last_row(self) -> NDArray[np.float32]:
-        """The last of `logits()`, without a copy."""
+    def last_row(self) -> NDArray[np.float32]:
+        """The last of `logits()`, without a copy: good until the next `eval`."""
         parts = [*self._earlier, (self._places, self._program.logits)]
         places = [
             (place, part, row) for part, (rows, _) in enumerate(parts) for row, place in enumerate(rows)

@@ -66,7 +66,7 @@ def _program(metadata: Mapping[str, Any]) -> PreTokenizer:
 
 
 class Merges:
-    """The merges as tables that csrc/bpe.c works with.
+    """The merges as tables that csrc/text/bpe.c works with.
 
     `tokenizers` has them too, but takes half a second and 100 MB to build its model from 280,000 of them.
     """

@@ -1,0 +1,1 @@
+"""What Python programs call: `Llama`, its requests and responses."""

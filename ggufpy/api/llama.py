@@ -1,0 +1,184 @@
+"""`Llama`: a model from Python, with llama-cpp-python's names and return values.
+
+What differs from llama-cpp-python 0.3: metadata has Python values, not strings; of several stop strings the
+one that begins first in the text counts; a BOS that the prompt begins with is not doubled, and chats get one
+where the vocabulary asks for it; a vocabulary's EOS is not put behind prompts; logprobs of generated text
+need no logits_all; scores has n_tokens rows; streams may run side by side; verbose is off; errors are those
+of ggufpy.errors. Not here: embeddings, grammars, tools and functions, response_format, Mirostat, suffix,
+LoRA, saved states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ggufpy.api.low_level import LowLevel
+from ggufpy.api.request import Request
+from ggufpy.api.responses import ChatResponse, CompletionResponse, chat_chunks, chat_response
+from ggufpy.errors import ContextError
+from ggufpy.generate.completion import encode_prompt
+from ggufpy.generate.picking import Criteria, Processors
+
+if TYPE_CHECKING:
+    from ggufpy.chat.templates import ChatTemplate
+
+
+class Llama(LowLevel):
+    """A GGUF model, ready to complete text.
+
+    n_ctx: tokens of context, 0 for as many as the model was made for. n_batch: prompt tokens computed at
+    once. n_threads: None for one per physical core. n_gpu_layers is accepted and has no effect: there is only
+    the CPU. use_mlock: keep the system from paging the weights out. logits_all: keep the logits of all tokens
+    in `scores`. vocab_only: only the tokenizer and the metadata. last_n_tokens_size: how far back penalties
+    look. chat_format: None for the file's template, "chatml", or the name of another template in the file.
+    verbose: one line with tokens per second on stderr after each completion. precision: "fast" (8-bit
+    activations for quantized weights), "int8" (the same, and prompts computed bit for bit as generated tokens
+    are) or "exact" (floats). type_k, type_v: what the KV cache keeps, "f16" (the default), "f32", "bf16",
+    "q8_0", "q4_0" or ggml's number of one.
+
+    Completions may be called from several threads: they take turns, token by token, each with its own KV
+    cache; there is room for four full contexts. The low-level methods (eval, sample, generate, reset, scores)
+    share one state, for one thread at a time.
+
+    Raises OSError, FormatError or UnsupportedModelError for a file that cannot be read or run.
+    """
+
+    def create_completion(
+        self,
+        prompt: str | Sequence[int],
+        suffix: str | None = None,
+        max_tokens: int | None = 16,
+        temperature: float = 0.8,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        logprobs: int | None = None,
+        echo: bool = False,
+        stop: str | Sequence[str] | None = None,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        repeat_penalty: float = 1.0,
+        top_k: int = 40,
+        stream: bool = False,
+        seed: int | None = None,
+        *,
+        model: str | None = None,
+        stopping_criteria: Criteria | None = None,
+        logits_processor: Processors | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+    ) -> CompletionResponse | Iterator[CompletionResponse]:
+        """Continue a text, or a list of tokens; with `stream`, in chunks as they come.
+
+        max_tokens: None, 0 or less for as many as the context holds. temperature 0: always the likeliest
+        token. logprobs: report log-probabilities, with so many likeliest tokens each. model: the name to
+        report. A string gets a BOS token in front if the vocabulary asks for it; a list of tokens stays as it
+        is.
+
+        Raises ContextError, which is a ValueError, if the prompt leaves no room in the context.
+        """
+        if suffix is not None:
+            raise ValueError("suffix: filling in the middle is not supported; pass a prompt only")
+        if logprobs is not None and echo and not self._logits_all:
+            raise ValueError(
+                "logprobs with echo need the prompt's logits: open the model with logits_all=True"
+            )
+        tokens = self._prompt_tokens(prompt)
+        room = self.n_ctx() - len(tokens)
+        if room <= 0:
+            raise ContextError(f"Requested tokens ({len(tokens)}) exceed context window of {self.n_ctx()}")
+        if seed is not None:
+            self.set_seed(seed)
+        pick = self._pick(
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            repeat_penalty,
+            frequency_penalty,
+            presence_penalty,
+            logits_processor=logits_processor,
+            logit_bias=logit_bias,
+            stopping_criteria=stopping_criteria,
+        )
+        request = Request(
+            tokenizer=self._tokenizer,
+            text=prompt if isinstance(prompt, str) else self.detokenize(tokens).decode("utf-8", "replace"),
+            prompt=tokens,
+            pick=pick,
+            stop=[stop] if isinstance(stop, str) else list(stop or []),
+            max_tokens=min(max_tokens, room) if max_tokens is not None and max_tokens > 0 else room,
+            echo=echo,
+            logprobs=logprobs,
+            model=model or self.model_path,
+            verbose=self.verbose,
+            texts=self._texts,
+        )
+        return request.chunks() if stream else request.whole()
+
+    __call__ = create_completion
+
+    def create_chat_completion(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        temperature: float = 0.2,
+        top_p: float = 0.95,
+        top_k: int = 40,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        stream: bool = False,
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        repeat_penalty: float = 1.0,
+        *,
+        model: str | None = None,
+        logits_processor: Processors | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        logprobs: bool | None = None,
+        top_logprobs: int | None = None,
+    ) -> ChatResponse | Iterator[ChatResponse]:
+        """Answer the last of `messages` (each with "role" and "content"), by the model's chat template.
+
+        The other arguments are those of `create_completion`; logprobs: report log-probabilities, with
+        top_logprobs likeliest tokens each.
+
+        Raises TemplateError if the template refuses the messages, ContextError if they leave no room.
+        """
+        completion = self.create_completion(
+            encode_prompt(self._tokenizer, self._template.render(messages)),
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            min_p=min_p,
+            typical_p=typical_p,
+            logprobs=(top_logprobs or 0) if logprobs else None,
+            stop=stop,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            repeat_penalty=repeat_penalty,
+            top_k=top_k,
+            stream=stream,
+            seed=seed,
+            model=model,
+            logits_processor=logits_processor,
+            logit_bias=logit_bias,
+        )
+        return chat_chunks(completion) if isinstance(completion, Iterator) else chat_response(completion)
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        # Completions without a chat need no Jinja.
+        from ggufpy.chat.templates import ChatTemplate
+
+        return ChatTemplate.from_metadata(self.metadata, self.chat_format)
+
+    def _prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
+        if isinstance(prompt, str):
+            bos = self._tokenizer.bos_id
+            return encode_prompt(self._tokenizer, prompt) or ([] if bos is None else [bos])
+        return list(prompt)

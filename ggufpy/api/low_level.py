@@ -1,0 +1,314 @@
+"""Tokens, logits and sampling under llama-cpp-python's names: the lower half of `Llama`."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ggufpy.errors import GgufpyError
+from ggufpy.generate.completion import END, Pick
+from ggufpy.generate.picking import Criteria, Processors, make_pick
+from ggufpy.generate.pool import TranscriptPool
+from ggufpy.generate.sampler import SamplingParams
+from ggufpy.gguf.memory import lock_weights
+from ggufpy.gguf.reader import GGUFFile
+from ggufpy.runtime.engine import Engine
+from ggufpy.tokenizers import load_tokenizer
+from ggufpy.tokenizers.check import check_vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's "choose one"
+
+# Completions that can run at once with a full context each; their memory is taken when it is first used.
+_SEQUENCES = 4
+
+
+class LowLevel:
+    """One model and the state that eval, sample, generate, reset and scores share; see `Llama`."""
+
+    def __init__(
+        self,
+        model_path: str | os.PathLike[str],
+        *,
+        n_gpu_layers: int = 0,
+        vocab_only: bool = False,
+        use_mlock: bool = False,
+        seed: int = RANDOM_SEED,
+        n_ctx: int = 512,
+        n_batch: int = 512,
+        n_threads: int | None = None,
+        logits_all: bool = False,
+        last_n_tokens_size: int = 64,
+        chat_format: str | None = None,
+        verbose: bool = False,
+        precision: str = "fast",
+        type_k: str | int | None = None,
+        type_v: str | int | None = None,
+    ) -> None:
+        if n_ctx < 0:
+            raise ValueError(f"n_ctx={n_ctx}: a number of tokens, or 0 for the model's own context")
+        self.model_path = os.fspath(model_path)
+        self.chat_format = chat_format
+        self.verbose = verbose
+        self._logits_all = logits_all
+        self._last_n = last_n_tokens_size
+        self._file = GGUFFile.open(Path(model_path))
+        self._tokenizer = load_tokenizer(self._file.metadata)
+        self._pool: TranscriptPool | None = None
+        if not vocab_only:
+            engine = Engine.load(
+                self._file,
+                n_ctx=n_ctx or None,
+                n_seq=_SEQUENCES,
+                n_threads=n_threads,
+                n_batch=n_batch,
+                precision=precision,
+                type_k=type_k,
+                type_v=type_v,
+            )
+            check_vocabulary(self._file, self._tokenizer, engine)
+            if use_mlock:
+                lock_weights(self._file)
+            self._pool = TranscriptPool(engine, keep_logits=logits_all, room_for=_SEQUENCES)
+        self.set_seed(seed)
+
+    def close(self) -> None:
+        """Give memory and file back; the object, its streams and generators cannot be used any more."""
+        if self._pool is not None:
+            self._pool.close()
+        self._pool = None
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The file's metadata, as Python values."""
+        return self._file.metadata
+
+    def n_ctx(self) -> int:
+        """Tokens of context."""
+        return self._texts.engine.n_ctx
+
+    def n_embd(self) -> int:
+        """Width of the embeddings."""
+        return int(self.metadata[f"{self.metadata['general.architecture']}.embedding_length"])
+
+    def n_vocab(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return self._tokenizer.n_vocab
+
+    def token_bos(self) -> int:
+        """Id of the token that begins a text, -1 if there is none."""
+        return -1 if self._tokenizer.bos_id is None else self._tokenizer.bos_id
+
+    def token_eos(self) -> int:
+        """Id of the token that ends a text, -1 if there is none."""
+        return -1 if self._tokenizer.eos_id is None else self._tokenizer.eos_id
+
+    def token_nl(self) -> int:
+        """Id of the token for a line end, -1 if there is none."""
+        return (self._tokenizer.encode("\n", add_special=False) or [-1])[-1]
+
+    def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
+        """Token ids of UTF-8 text. special: read the names of special tokens as such."""
+        return self._tokenizer.encode(
+            text.decode("utf-8", errors="replace"), add_special=add_bos, parse_special=special
+        )
+
+    def detokenize(
+        self, tokens: Sequence[int], prev_tokens: Sequence[int] | None = None, special: bool = False
+    ) -> bytes:
+        """Bytes of tokens that follow `prev_tokens`; the space after a leading BOS is left out.
+
+        Raises TokenizerError for ids outside the vocabulary.
+        """
+        before = list(prev_tokens or [])
+        return self._bytes([*before, *tokens], special)[len(self._bytes(before, special)) :]
+
+    def _bytes(self, tokens: Sequence[int], special: bool) -> bytes:
+        text = self._tokenizer.decode(tokens, special=special)
+        after_bos = bool(tokens) and tokens[0] == self._tokenizer.bos_id
+        return text[1:] if after_bos and text.startswith(b" ") else text
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens have been evaluated since the last reset."""
+        return len(self._texts.shared().tokens)
+
+    @property
+    def eval_tokens(self) -> list[int]:
+        """The tokens evaluated since the last reset."""
+        return list(self._texts.shared().tokens)
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Logits, (n_tokens, n_vocab); without logits_all only the last row is filled."""
+        texts = self._texts
+        with texts.lock:
+            return texts.shared().scores
+
+    @property
+    def eval_logits(self) -> list[list[float]]:
+        """`scores` as lists; without logits_all only the last row."""
+        rows: list[list[float]] = self.scores[0 if self._logits_all else -1 :].tolist()
+        return rows
+
+    def set_seed(self, seed: int) -> None:
+        """Seed the choices from here on."""
+        self._random = random.Random(None if seed == RANDOM_SEED else seed)
+
+    def reset(self) -> None:
+        """Forget all tokens."""
+        texts = self._texts
+        with texts.lock:
+            texts.writable().truncate(0)
+
+    def eval(self, tokens: Sequence[int]) -> None:
+        """Compute more tokens. Raises ContextError, and changes nothing, if they do not fit.
+
+        One token alone is computed as a generated one.
+        """
+        texts = self._texts
+        if not tokens:
+            return
+        with texts.lock:
+            text = texts.writable()
+            if len(tokens) == 1:
+                text.append(tokens[0])
+            else:
+                text.extend(tokens)
+
+    def sample(
+        self,
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        temp: float = 0.8,
+        repeat_penalty: float = 1.0,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        *,
+        logits_processor: Processors | None = None,
+    ) -> int:
+        """Choose the next token. Penalties have nothing to look at: use `generate`."""
+        pick = self._pick(
+            temp,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            repeat_penalty,
+            frequency_penalty,
+            presence_penalty,
+            logits_processor=logits_processor,
+        )
+        texts = self._texts
+        with texts.lock:
+            return pick(texts.shared())
+
+    def generate(
+        self,
+        tokens: Sequence[int],
+        top_k: int = 40,
+        top_p: float = 0.95,
+        min_p: float = 0.05,
+        typical_p: float = 1.0,
+        temp: float = 0.8,
+        repeat_penalty: float = 1.0,
+        reset: bool = True,
+        frequency_penalty: float = 0.0,
+        presence_penalty: float = 0.0,
+        *,
+        logits_processor: Processors | None = None,
+        stopping_criteria: Criteria | None = None,
+    ) -> Generator[int, Sequence[int] | None, None]:
+        """Yield tokens that continue `tokens`, end tokens among them, until `stopping_criteria` or forever.
+
+        reset: begin anew (what the state already holds of `tokens` is not computed again); otherwise go on
+        from it. Tokens that are sent to the generator follow the one it yielded. Raises ContextError when the
+        context is full.
+        """
+        pick = self._pick(
+            temp,
+            top_k,
+            top_p,
+            min_p,
+            typical_p,
+            repeat_penalty,
+            frequency_penalty,
+            presence_penalty,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+        )
+        texts = self._texts
+        with texts.lend(copy=True) as text:
+            with texts.lock:
+                if reset:
+                    text.prefill(tokens)
+                else:
+                    text.extend(tokens)
+                token = pick(text)
+            while token != END:
+                sent = yield token
+                with texts.lock:
+                    text.append(token)
+                    text.extend(sent or [])
+                    token = pick(text)
+
+    def _pick(
+        self,
+        temp: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        typical_p: float,
+        repeat_penalty: float,
+        frequency_penalty: float,
+        presence_penalty: float,
+        *,
+        logits_processor: Processors | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        stopping_criteria: Criteria | None = None,
+    ) -> Pick:
+        params = SamplingParams(
+            temp=temp,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repeat_penalty=repeat_penalty,
+            repeat_last_n=self._last_n,
+            frequency_penalty=frequency_penalty,
+            presence_penalty=presence_penalty,
+            seed=self._random.getrandbits(32),
+        )
+        return make_pick(
+            self._texts.engine.n_vocab,
+            params,
+            typical_p=typical_p,
+            logits_processor=logits_processor,
+            logit_bias=logit_bias,
+            stopping_criteria=stopping_criteria,
+        )
+
+    @property
+    def _texts(self) -> TranscriptPool:
+        if self._pool is None:
+            raise GgufpyError(
+                f"{self.model_path}: closed, or opened with vocab_only=True; open it anew to run it"
+            )
+        return self._pool

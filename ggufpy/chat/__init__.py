@@ -1,0 +1,1 @@
+"""Messages to prompts and back: templates and conversations."""

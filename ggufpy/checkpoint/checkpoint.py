@@ -1,0 +1,111 @@
+"""A Hugging Face checkpoint: a folder with `config.json` and the weights in one or several files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ggufpy.checkpoint.json_files import read_json
+from ggufpy.checkpoint.safetensors import read_safetensors
+from ggufpy.checkpoint.torch_file import read_torch_file
+from ggufpy.errors import FormatError
+from ggufpy.gguf.tensors import TensorSource
+
+_Reader = Callable[[Path], dict[str, TensorSource]]
+
+# In the order in which transformers looks for them: the name without its ending, the ending, how it is read.
+_FORMATS: tuple[tuple[str, str, _Reader], ...] = (
+    ("model", ".safetensors", read_safetensors),
+    ("pytorch_model", ".bin", read_torch_file),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a checkpoint folder holds, apart from the tokenizer; tensors have their Hugging Face names."""
+
+    folder: Path
+    config: dict[str, Any]
+    generation_config: dict[str, Any]
+    tensors: dict[str, TensorSource]
+
+    @classmethod
+    def open(cls, folder: Path, *, weights: bool = True) -> Checkpoint:
+        """Read the configuration and, unless `weights` is False, which tensors there are and where.
+
+        Raises FormatError for a folder that is no checkpoint and for files that are not whole,
+        UnsupportedModelError for tensors of types that GGUF does not have.
+        """
+        if not folder.is_dir():
+            problem = "is a file" if folder.exists() else "does not exist"
+            raise FormatError(f"{folder}: {problem}; give the folder of a Hugging Face checkpoint")
+        if not (folder / "config.json").is_file():
+            raise FormatError(f"{folder}: no config.json there; give the folder of a Hugging Face checkpoint")
+        config = read_json(folder / "config.json")
+        generation = folder / "generation_config.json"
+        generation_config = read_json(generation) if generation.is_file() else {}
+        return cls(folder, config, generation_config, _read_weights(folder) if weights else {})
+
+
+def _read_weights(folder: Path) -> dict[str, TensorSource]:
+    for stem, ending, read in _FORMATS:
+        if (folder / f"{stem}{ending}").is_file():
+            return read(folder / f"{stem}{ending}")
+        if (folder / f"{stem}{ending}.index.json").is_file():
+            return _read_indexed(folder / f"{stem}{ending}.index.json", read)
+        shards = sorted(folder.glob(f"{stem}-*-of-*{ending}"))
+        if shards:
+            _check_count(shards)
+            return _join({shard.name: read(shard) for shard in shards}, folder)
+    names = " or ".join(f"{stem}{ending}" for stem, ending, _ in _FORMATS)
+    raise FormatError(f"{folder}: no weights there, neither {names} nor parts of one; download it again")
+
+
+def _read_indexed(index: Path, read: _Reader) -> dict[str, TensorSource]:
+    """Read the shards that an index names; each must hold the tensors that the index says, and no others."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(f"{index}: has no weight_map; download it again")
+    for file in weight_map.values():
+        if not isinstance(file, str) or Path(file).name != file:
+            raise FormatError(f"{index}: names {file!r:.80}, which is not a file beside it")
+    shards = {}
+    for file in sorted(set(weight_map.values())):
+        path = index.parent / file
+        if not path.is_file():
+            raise FormatError(f"{path}: missing, though {index.name} names it; download it again")
+        shards[file] = read(path)
+    tensors = _join(shards, index.parent)
+    files = {name: file for file, part in shards.items() for name in part}
+    for problem, names in (
+        ("names tensors that are not there", weight_map.keys() - files.keys()),
+        ("lacks tensors that are there", files.keys() - weight_map.keys()),
+        ("names another file for", {name for name, file in files.items() if weight_map.get(name) != file}),
+    ):
+        if names:
+            listed = f"'{min(names)}'" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+            raise FormatError(f"{index}: {problem}: {listed}; download the checkpoint again")
+    return tensors
+
+
+def _join(shards: dict[str, dict[str, TensorSource]], folder: Path) -> dict[str, TensorSource]:
+    tensors: dict[str, TensorSource] = {}
+    for file, part in shards.items():
+        for name in part.keys() & tensors.keys():
+            raise FormatError(f"{folder / file}: tensor '{name}' is in another shard, too; download it again")
+        tensors |= part
+    return tensors
+
+
+def _check_count(shards: list[Path]) -> None:
+    """Without an index, the names of the shards say how many there are."""
+    numbers = [re.search(r"-(\d+)-of-(\d+)\.", shard.name) for shard in shards]
+    present = {(int(n[1]), int(n[2])) for n in numbers if n}
+    count = len(shards)
+    if present != {(n, count) for n in range(1, count + 1)}:
+        raise FormatError(
+            f"{shards[0].parent}: not all parts of {shards[0].name} are there; download them again"
+        )

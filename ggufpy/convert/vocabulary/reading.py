@@ -1,0 +1,62 @@
+"""From a checkpoint's tokenizer to the tokenizer.* keys of a GGUF file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ggufpy.convert.vocabulary.chat_templates import chat_templates
+from ggufpy.convert.vocabulary.check import check_vocabulary
+from ggufpy.convert.vocabulary.sentencepiece_model import open_sentencepiece, read_sentencepiece
+from ggufpy.convert.vocabulary.special_tokens import special_tokens
+from ggufpy.convert.vocabulary.tables import VocabularyTable
+from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
+from ggufpy.convert.vocabulary.tokenizer_json import open_encoder, read_tokenizer_json
+from ggufpy.errors import FormatError
+from ggufpy.gguf.values import Typed, Value
+from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS
+
+__all__ = ["check_vocabulary", "read_vocabulary"]
+
+
+def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> dict[str, Value | Typed]:
+    """Every tokenizer.* key for the checkpoint in `folder`, in llama.cpp's order.
+
+    config is its config.json. tokenizer.model counts before tokenizer.json, as in llama.cpp. Raises
+    FormatError for damaged files, UnsupportedModelError for tokenizers that GGUF cannot express,
+    TokenizerError for a vocabulary that does not fit the model.
+    """
+    files = TokenizerFiles.open(folder, config)
+    processor = open_sentencepiece(files)
+    encoder = open_encoder(files) if files.tokenizer else None
+    if processor:
+        table = read_sentencepiece(files, processor)
+    elif encoder:
+        table = read_tokenizer_json(files, encoder)
+    else:
+        raise FormatError(f"{folder}: neither tokenizer.model nor tokenizer.json there; download it again")
+    adds_bos = table.kind == "llama" or PRE_TOKENIZERS[table.pre].add_bos
+    return {
+        **_table(table, files.tokenizer_config.get("add_prefix_space")),
+        **special_tokens(files, encoder, table.tokens, adds_bos),
+        **chat_templates(files),
+    }
+
+
+def _table(table: VocabularyTable, add_space_prefix: Any) -> dict[str, Value | Typed]:
+    result: dict[str, Value | Typed] = {}
+    if table.kind == "llama":
+        if isinstance(add_space_prefix, bool):
+            result["tokenizer.ggml.add_space_prefix"] = add_space_prefix
+        elif not table.add_space_prefix:
+            result["tokenizer.ggml.add_space_prefix"] = False
+    result["tokenizer.ggml.model"] = table.kind
+    result["tokenizer.ggml.pre"] = table.pre
+    result["tokenizer.ggml.tokens"] = table.tokens
+    if table.kind == "llama":
+        result["tokenizer.ggml.scores"] = table.scores
+    result["tokenizer.ggml.token_type"] = table.types
+    if table.merges:
+        result["tokenizer.ggml.merges"] = table.merges
+    return result

@@ -1,0 +1,113 @@
+"""Vocabularies from tokenizer.json: byte-level BPE, and BPE that writes spaces as U+2581."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tokenizers
+
+from ggufpy.convert.vocabulary.pre_tokenizer import pre_tokenizer_name
+from ggufpy.convert.vocabulary.tables import VocabularyTable
+from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
+from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.tokenizers.vocabulary import TokenType
+
+_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
+
+
+def read_tokenizer_json(files: TokenizerFiles, encoder: tokenizers.Tokenizer) -> VocabularyTable:
+    """The vocabulary in tokenizer.json, which `encoder` has been opened from, so it is well-formed.
+
+    Raises UnsupportedModelError if GGUF cannot express what it does.
+    """
+    if not isinstance(encoder.model, tokenizers.models.BPE):
+        kind = type(encoder.model).__name__
+        raise UnsupportedModelError(f"{files.path}: a tokenizer of kind {kind}; ggufpy converts BPE")
+    model = files.tokenizer["model"]
+    for option in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(option):
+            raise UnsupportedModelError(f"{files.path}: BPE with a {option}, which GGUF cannot express")
+    vocab: dict[str, int] = model["vocab"]
+    merges = [_merge(item) for item in model["merges"]]
+    if _is_byte_level(files.tokenizer):
+        return _byte_level(files, vocab, merges)
+    return _with_spaces(files, encoder, vocab, merges)
+
+
+def open_encoder(files: TokenizerFiles) -> tokenizers.Tokenizer:
+    """tokenizer.json at work, without truncation and padding; raises FormatError."""
+    try:
+        encoder = tokenizers.Tokenizer.from_file(str(files.path))
+    except Exception as exc:  # tokenizers raises Exception itself
+        raise FormatError(f"{files.path}: not a tokenizer ({exc}); download it again") from exc
+    encoder.no_truncation()
+    encoder.no_padding()
+    return encoder
+
+
+def is_nfc(normalizer: Any) -> bool:
+    """Whether a tokenizer.json normalizer only composes characters, which GGUF leaves to the writer."""
+    return isinstance(normalizer, dict) and (
+        normalizer.get("type") == "NFC"
+        or (normalizer.get("type") == "Sequence" and all(map(is_nfc, normalizer.get("normalizers", []))))
+    )
+
+
+def _merge(item: str | Sequence[str]) -> tuple[str, str]:
+    """The two parts, which older files write as one string with a space between them."""
+    left, right = item.split(" ", 1) if isinstance(item, str) else item
+    return left, right
+
+
+def _is_byte_level(tokenizer: Mapping[str, Any]) -> bool:
+    """Whether bytes are written as printable characters, rather than as tokens like <0x0A>."""
+    decoder, steps = tokenizer.get("decoder"), repr(tokenizer.get("pre_tokenizer"))
+    return (isinstance(decoder, dict) and decoder.get("type") == "ByteLevel") or "'ByteLevel'" in steps
+
+
+def _byte_level(
+    files: TokenizerFiles, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]
+) -> VocabularyTable:
+    normalizer = files.tokenizer.get("normalizer")
+    if normalizer and not is_nfc(normalizer):
+        raise UnsupportedModelError(
+            f"{files.path}: byte-level BPE with the normalizer {normalizer!r:.200}, which GGUF cannot express"
+        )
+    pre = pre_tokenizer_name(files, vocab, merges)
+    table = VocabularyTable("gpt2", pre, files.vocab_size(vocab.values()))
+    for text, id in vocab.items():
+        table.put(id, text, TokenType.NORMAL)
+    table.put_added(files.added_tokens())
+    table.merges = [f"{_no_space(left)} {_no_space(right)}" for left, right in merges]
+    return table
+
+
+def _no_space(part: str) -> str:
+    """A part of a merge without spaces, as llama.cpp writes them."""
+    return part.replace(" ", "\u0120")
+
+
+def _with_spaces(
+    files: TokenizerFiles,
+    encoder: tokenizers.Tokenizer,
+    vocab: Mapping[str, int],
+    merges: Sequence[tuple[str, str]],
+) -> VocabularyTable:
+    """SentencePiece's scores from the order of merges: the earlier a token can be made, the higher."""
+    table = VocabularyTable("llama", "default", files.vocab_size(vocab.values()))
+    ranks: dict[str, int] = {}
+    for rank, (left, right) in enumerate(merges):
+        ranks.setdefault(left + right, rank)
+    for text, id in vocab.items():
+        if text == files.tokenizer["model"].get("unk_token"):
+            table.put(id, text, TokenType.UNKNOWN)
+        elif _BYTE.fullmatch(text):
+            table.put(id, text, TokenType.BYTE)
+        else:
+            table.put(id, text, TokenType.NORMAL, -float(ranks.get(text, len(merges))))
+    table.put_added(files.added_tokens())
+    first = encoder.encode("a", add_special_tokens=False).tokens[:1]
+    table.add_space_prefix = any(token.startswith("\u2581") for token in first)
+    return table

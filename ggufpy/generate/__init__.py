@@ -1,0 +1,1 @@
+"""Logits to text: sampling, completions, and the transcripts that they are written in."""

@@ -1,0 +1,204 @@
+"""A sequence of the engine together with the tokens that its KV cache holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ggufpy.errors import ContextError, GgufpyError
+from ggufpy.runtime.engine import FEW_TOKENS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ggufpy.generate.sampler import Sampler
+    from ggufpy.runtime.engine import Engine, Wanted
+
+
+# Tokens per evaluation when all logits are kept: bounds the engine's copy of them.
+_LOGITS_BATCH = 512
+
+# The mark of the transcript that the logits in an engine are of: it keeps those of its last evaluation only.
+_logits_of: WeakKeyDictionary[Engine, object] = WeakKeyDictionary()
+
+
+class Transcript:
+    """What the engine has read and written, so that a text which begins the same is not computed again.
+
+    keep_logits: keep the logits of every token, not only of the last. room_for: how many transcripts with
+    full contexts the engine has room for. All methods raise GgufpyError once it is closed.
+    """
+
+    def __init__(self, engine: Engine, *, keep_logits: bool = False, room_for: int = 1) -> None:
+        self.engine = engine
+        self.tokens: list[int] = []
+        self.busy = False  # somebody generates in it
+        self.closed = False
+        self._sequence = engine.new_sequence()
+        self._keep_logits = keep_logits
+        self._room_for = room_for
+        self._rows: NDArray[np.float32] | None = None
+        self._generated = False  # the last token was generated
+        self._mark = object()
+
+    @property
+    def room(self) -> int:
+        """How many more tokens fit in the context."""
+        return self.engine.n_ctx - len(self.tokens)
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """Logits, (tokens, n_vocab); without keep_logits only the last row is filled, the others are 0."""
+        count = len(self.tokens)
+        if self._rows is not None:
+            return self._rows[:count]
+        rows = np.zeros((count, self.engine.n_vocab), np.float32)
+        if count:
+            rows[-1] = self.logits()
+        return rows
+
+    def logits(self) -> NDArray[np.float32]:
+        """Logits of the token that follows: (n_vocab,), a copy. Raises GgufpyError if there are no tokens."""
+        row: NDArray[np.float32]
+        if self._rows is None:
+            self._recall()
+            row = self.engine.logits()[-1]
+        else:
+            self._check_begun()
+            row = self._rows[len(self.tokens) - 1].copy()
+        return row
+
+    def sample(self, sampler: Sampler) -> int:
+        """Draw the token that follows. Raises GgufpyError if there are no tokens."""
+        self._recall()
+        return sampler.draw(self.engine.last_row())
+
+    def prefill(self, tokens: Sequence[int]) -> int:
+        """Make the cache hold exactly `tokens`, with the logits of the last one at hand.
+
+        Returns how many had to be computed. Raises ContextError, and changes nothing, if they do not fit.
+        """
+        self._check(len(tokens))
+        if not tokens:
+            raise ContextError("the prompt is empty and the vocabulary has no BOS token to begin with")
+        self.truncate(min(common_prefix(self.tokens, tokens), len(tokens) - 1))
+        kept = len(self.tokens)
+        self._eval_prompt(list(tokens[kept:]))
+        return len(tokens) - kept
+
+    def append(self, token: int) -> None:
+        """Compute one generated token. Raises ContextError if the context is full."""
+        self._eval([token], generating=True)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Compute more tokens of a prompt. Raises ContextError, and changes nothing, if they do not fit."""
+        self._eval_prompt(list(tokens))
+
+    def truncate(self, length: int) -> None:
+        """Forget everything after the first `length` tokens."""
+        # An interrupt may have come between the engine's work and our note of it: the shorter of both counts.
+        length = min(length, len(self.tokens), self._sequence.length)
+        if length < len(self.tokens):
+            self._forget_logits()
+        self._sequence.truncate(length)
+        del self.tokens[length:]
+
+    def fork(self) -> Transcript:
+        """Another transcript with the same tokens; they are not computed again."""
+        copy = Transcript(self.engine, keep_logits=self._keep_logits, room_for=self._room_for)
+        copy._sequence = self._sequence.fork()
+        copy.tokens, copy._generated = list(self.tokens), self._generated
+        if self._rows is not None:
+            copy._rows = np.zeros_like(self._rows)
+            copy._rows[: len(self.tokens)] = self._rows[: len(self.tokens)]
+        return copy
+
+    def close(self) -> None:
+        """Give the KV cache back."""
+        if not self.closed:
+            self.truncate(0)
+            self._sequence.close()
+            self.closed = True
+
+    def _check(self, n_tokens: int) -> None:
+        """Raise if this many tokens cannot be held."""
+        if self.closed:
+            raise GgufpyError("the model or chat of this text was closed; open a new one")
+        if n_tokens > self.engine.n_ctx:
+            raise too_long("text", n_tokens, self.engine.n_ctx)
+
+    def _check_begun(self) -> None:
+        self._check(len(self.tokens))
+        if not self.tokens:
+            raise GgufpyError("nothing has been evaluated yet; call eval first")
+
+    def _eval_prompt(self, tokens: list[int]) -> None:
+        self._eval(tokens, generating=len(tokens) < FEW_TOKENS)
+
+    def _eval(self, tokens: list[int], *, generating: bool) -> None:
+        self._check(len(self.tokens) + len(tokens))
+        if not tokens:
+            return
+        if not self._keep_logits:
+            self._eval_batch(tokens, generating, "last")
+            return
+        for start in range(0, len(tokens), _LOGITS_BATCH):
+            before = len(self.tokens)
+            self._eval_batch(tokens[start : start + _LOGITS_BATCH], generating, "all")
+            if self._rows is None:
+                # Zero pages cost nothing until they are written.
+                self._rows = np.zeros((self.engine.n_ctx, self.engine.n_vocab), np.float32)
+            self._rows[before : len(self.tokens)] = self.engine.logits()
+
+    def _eval_batch(self, tokens: list[int], generating: bool, logits: Wanted) -> None:
+        before = len(self.tokens)
+        _logits_of.pop(self.engine, None)
+        try:
+            self.engine.eval(self._sequence, tokens, generating=generating, logits=logits)
+            _logits_of[self.engine] = self._mark
+        except ContextError:
+            # Our own context has room: others have taken the pages.
+            completions = "1 completion" if self._room_for == 1 else f"{self._room_for} completions"
+            raise ContextError(
+                f"more than {completions} at once in contexts of {self.engine.n_ctx}; "
+                "finish or close another one, or open the model with a smaller context"
+            ) from None
+        except BaseException:
+            if self._keep_logits:
+                self._sequence.truncate(before)  # whose logits nobody has seen
+            raise
+        finally:
+            # Interrupted, the engine keeps the micro-batches that it has finished.
+            self.tokens += tokens[: self._sequence.length - before]
+            self._generated = generating
+
+    def _recall(self) -> None:
+        """Have the engine hold the last token's logits: if it does not any more, compute them again."""
+        self._check_begun()
+        if _logits_of.get(self.engine) is not self._mark:
+            last, generated = self.tokens[-1], self._generated
+            self.truncate(len(self.tokens) - 1)
+            self._eval([last], generating=generated)
+
+    def _forget_logits(self) -> None:
+        if _logits_of.get(self.engine) is self._mark:
+            del _logits_of[self.engine]
+
+
+def too_long(what: str, n_tokens: int, n_ctx: int) -> ContextError:
+    """The error about a text that is longer than the context."""
+    return ContextError(
+        f"the {what} has {n_tokens} tokens, the context holds {n_ctx}; "
+        "shorten it, or open the model with a larger context"
+    )
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two texts share from their beginning."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))

@@ -1,0 +1,1 @@
+"""Which tensor gets which type, and what that choice is made from."""

@@ -1,0 +1,1 @@
+"""Block formats: one family of encoders per file."""

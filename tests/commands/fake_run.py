@@ -1,0 +1,48 @@
+"""`ggufpy run` on the fake engine, in a terminal of its own: what test_run.py starts.
+
+Answers a message in capitals; "slow N" counts to N, a number each 20 ms; "evil" has control characters.
+"""
+
+import sys
+import time
+from unittest.mock import patch
+
+import numpy as np
+from fakes import FakeEngine, FakeFile, FakeTokenizer, says
+from numpy.typing import NDArray
+from terminals import take_terminal
+
+from ggufpy.commands.run import main
+
+
+def answer(question: str) -> str:
+    kind, _, count = question.partition(" ")
+    if kind == "slow":
+        return "".join(f"{number}\n" for number in range(int(count)))
+    return "a\x1b[31mb\x07\r\nc\x9bd" if question == "evil" else question.upper()
+
+
+class SlowEngine(FakeEngine):
+    def last_row(self) -> NDArray[np.float32]:
+        row = super().last_row()
+        if row.argmax() == ord("\n"):
+            time.sleep(0.02)
+        return row
+
+
+def load(file: object, *, n_ctx: int | None, **options: object) -> SlowEngine:
+    return SlowEngine(says(answer), n_ctx or 512)
+
+
+def run(arguments: list[str]) -> int:
+    take_terminal()
+    with (
+        patch("ggufpy.gguf.reader.GGUFFile.open", lambda path: FakeFile({"general.name": "fake"})),
+        patch("ggufpy.runtime.engine.Engine.load", load),
+        patch("ggufpy.commands.session.load_tokenizer", lambda metadata: FakeTokenizer()),
+    ):
+        return main(["-m", "fake.gguf", *arguments])
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(sys.argv[1:]))
