@@ -111,7 +111,7 @@ class Memory:
     """A probe that reads the weights that a token needs, from the same mapping, with as many threads."""
 
     def __init__(self, engine: Engine, file: GGUFFile) -> None:
-        self._probe = ReadProbe((file.tensors[name] for name, _ in engine.linears), engine.n_threads)
+        self._probe = ReadProbe((file.tensors[name] for name, *_ in engine.linears), engine.n_threads)
         self.n_bytes = self._probe.read()
 
     def generate(self, n_tokens: int) -> float:

@@ -95,7 +95,7 @@ def _depth_times(file: GGUFFile, kv: str, args: argparse.Namespace) -> tuple[Tim
     deep, shallow = engine.new_sequence(), engine.new_sequence()
     print(f"reading {args.depth} tokens", file=sys.stderr)
     engine.eval(deep, [100 + i % 3000 for i in range(args.depth)], logits="none")
-    kv_bytes = args.depth * engine.token_bytes
+    kv_bytes = engine.bytes_read(args.depth - 1)
 
     def generate(depth: int) -> float:
         sequence = deep if depth else shallow
@@ -103,7 +103,7 @@ def _depth_times(file: GGUFFile, kv: str, args: argparse.Namespace) -> tuple[Tim
         for i in range(args.tokens):
             engine.eval(sequence, [100 + i % 3000], generating=True)
         seconds = perf_counter() - start
-        sequence.truncate(depth)
+        sequence.rewind(depth)
         return seconds
 
     times = take_turns(

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "ops/program.h"
+#include "run.h"
 
 /* ---- Single rows ---- */
 

@@ -72,8 +72,9 @@ class FakeSequence:
     def length(self) -> int:
         return len(self.tokens)
 
-    def truncate(self, length: int) -> None:
+    def rewind(self, length: int) -> int:
         del self.tokens[length:]
+        return length
 
     def fork(self) -> FakeSequence:
         copy = FakeSequence()

@@ -1,55 +1,87 @@
-/* The linear op: dst[i] = src @ weight[i].T, by the regime that each row is in. */
+/* The linear op: dst[i] = src[0] @ weight[i].T + bias[i] (+ src[1]), by the regime that each row is in.
+ *
+ * Rows are worked on in lists, one for each matrix: a plain linear has one list, experts and heads one each. The regime
+ * of a row follows from the row, never from how many rows its expert got. */
 
-#include "ops/linear.h"
+#include "linear.h"
 
-size_t gg_linear_scratch(const gg_program *program) {
-    const size_t wide = gg_wide_scratch(program), narrow = gg_narrow_scratch();
-    return wide > narrow ? wide : narrow;
-}
-
-static struct gg_linear make_linear(const struct gg_run *run, const gg_op *op) {
-    const size_t rows = gg_op_rows(run, op);
-    size_t wide = (size_t)(op->out_rows ? run->batch->n_out_wide : run->batch->n_prompt);
-    if (run->program->precision == GG_EXACT) wide = rows;
-    if (run->program->precision == GG_INT8) wide = 0;
-    return (struct gg_linear){
+static struct gg_linear_job make_job(const struct gg_run *run, const gg_op *op) {
+    const gg_linear *a = op->args;
+    return (struct gg_linear_job){
         .run = run,
         .op = op,
-        .wide = {0, wide},
-        .narrow = {wide, rows},
-        .n_in = (size_t)op->weight[0].n_in,
-        .outputs = op->gated ? 1 : (size_t)op->n_weights,
+        .args = a,
+        .rows = gg_op_rows(run, op),
+        .wide = gg_wide_rows(run, op),
+        .n_in = (size_t)a->weight[0].n_in,
+        .outputs = a->gate >= 0 ? 1 : (size_t)a->n_weights,
+        .lists = (size_t)a->weight[0].count,
+        .slots = (size_t)op->dst[0].heads,
     };
 }
 
-/* Multiply the next rows of weights, counted over all outputs; returns 0 when none is left. */
-static int multiply_next(const struct gg_linear *j, struct gg_worker *worker, int wide, float *scratch) {
+/* Multiply the next rows of weights, counted over all lists and outputs; returns 0 when none is left. */
+static int multiply_next(const struct gg_linear_job *j, struct gg_worker *worker, int wide, float *scratch) {
     size_t item = gg_take(worker);
-    for (size_t k = 0; k < j->outputs; k++) {
-        const gg_tensor *w = &j->op->weight[k];
-        const size_t step = wide ? GG_WIDE_STEP : gg_narrow_step(w, worker->n_threads), n_out = (size_t)w->n_out;
-        const size_t items = (n_out + step - 1) / step;
-        if (item < items) {
-            const size_t first = item * step;
-            (wide ? gg_wide_multiply : gg_narrow_multiply)(j, k, first, gg_min(step, n_out - first), scratch);
-            return 1;
+    for (size_t i = 0; i < j->lists; i++) {
+        const struct gg_list list = gg_list_of(j, wide, i);
+        for (size_t k = 0; list.n && k < j->outputs; k++) {
+            const gg_tensor *w = &j->args->weight[k];
+            const size_t step = wide ? GG_WIDE_STEP : gg_narrow_step(w, worker->n_threads), n_out = (size_t)w->n_out;
+            const size_t items = gg_ceil_div(n_out, step);
+            if (item < items) {
+                const size_t first = item * step, n = gg_min(step, n_out - first);
+                (wide ? gg_wide_multiply : gg_narrow_multiply)(j, &list, k, first, n, scratch);
+                return 1;
+            }
+            item -= items;
         }
-        item -= items;
     }
     return 0;
 }
 
-int gg_linear(const struct gg_run *run, const gg_op *op, struct gg_worker *worker, float *scratch) {
-    const struct gg_linear j = make_linear(run, op);
-    const size_t tiles = gg_n_tiles(&j), rows = gg_n_narrow(&j);
-    for (size_t i; (i = gg_take(worker)) < tiles + rows;)
-        if (i < tiles) gg_wide_prepare(&j, i);
-        else gg_narrow_prepare(&j, i - tiles);
+static int run(const struct gg_run *run, const gg_op *op, struct gg_worker *worker, float *scratch) {
+    const struct gg_linear_job j = make_job(run, op);
+    const size_t wide = gg_wide_pieces(&j), narrow = gg_narrow_pieces(&j);
+    for (size_t i; (i = gg_take(worker)) < wide + narrow;)
+        if (i < wide) gg_wide_prepare(&j, i, scratch);
+        else gg_narrow_prepare(&j, i - wide);
     if (gg_barrier(worker)) return 1;
-    for (int wide = 1; wide >= 0; wide--) {
-        if ((wide ? tiles : rows) == 0) continue;
-        while (multiply_next(&j, worker, wide, scratch)) continue;
+    for (int regime = 1; regime >= 0; regime--) {
+        if ((regime ? wide : narrow) == 0) continue;
+        while (multiply_next(&j, worker, regime, scratch)) continue;
         if (gg_barrier(worker)) return 1;
     }
     return 0;
 }
+
+static struct gg_need need(const gg_program *program, const gg_op *op) {
+    const struct gg_need wide = gg_wide_need(program, op), narrow = gg_narrow_need(program, op);
+    return (struct gg_need){gg_max(wide.scratch_floats, narrow.scratch_floats),
+                            narrow.shared_bytes + wide.shared_bytes};
+}
+
+static int weights_fit(const gg_op *op, const gg_linear *a) {
+    const gg_tensor *first = &a->weight[0];
+    for (int32_t k = 0; k < a->n_weights; k++) {
+        const gg_tensor *w = &a->weight[k];
+        const gg_view *y = &op->dst[a->gate >= 0 ? 0 : k];
+        if (!gg_tensor_is_whole(w) || w->n_in != first->n_in || w->count != first->count) return 0;
+        if (!gg_is_view(y) || y->width != w->n_out || y->heads != op->dst[0].heads) return 0;
+    }
+    return 1;
+}
+
+static int is_sound(const gg_program *p, const gg_batch *b, const gg_op *op) {
+    (void)p, (void)b;
+    const gg_linear *a = op->args;
+    const gg_view *x = &op->src[0], *add = &op->src[1], *y = &op->dst[0];
+    if (a->n_weights < 1 || a->n_weights > 3 || a->gate >= GG_FUNCTIONS || (a->gate >= 0 && a->n_weights != 2)) return 0;
+    if (!gg_is_view(x) || x->width != a->weight[0].n_in || !weights_fit(op, a)) return 0;
+    if (gg_is_view(add) && (!gg_same_shape(add, y) || (a->n_weights > 1 && a->gate < 0))) return 0;
+    if (a->per_head) return !a->lists && x->heads == a->weight[0].count && y->heads == x->heads;
+    return a->lists ? x->heads == 1 || x->heads == y->heads
+                    : x->heads == 1 && y->heads == 1 && a->weight[0].count == 1;
+}
+
+const struct gg_op_kind gg_op_linear = {.run = run, .need = need, .is_sound = is_sound};

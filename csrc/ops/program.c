@@ -1,111 +1,62 @@
-/* Running programs. Contracts in gg_cdef.h. */
+/* Running programs. Contracts in gg_cdef.h and run.h. */
 
-#include <math.h>
 #include <string.h>
 
-#include "ops/program.h"
+#include "run.h"
 
-/* ---- Ops that work on one row at a time ---- */
+#define GG_OP(name) extern const struct gg_op_kind gg_op_##name;
+#include "ops.inc"
 
-static void embed(const struct gg_run *run, const gg_op *op, size_t row) {
-    const gg_tensor *w = &op->weight[0];
-    const struct gg_type type = gg_type(w->type);
-    gg_expand_weights(&type, (size_t)w->n_in, w->data + (size_t)run->batch->token[row] * w->stride,
-                      gg_row(run, op->dst[0], row));
+static const struct {
+    const char *name;
+    const struct gg_op_kind *kind;
+} kinds[] = {
+#define GG_OP(name) {#name, &gg_op_##name},
+#include "ops.inc"
+};
+
+enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+
+int32_t gg_op_kind_of(const char *name) {
+    for (int32_t i = 0; i < N_KINDS; i++)
+        if (strcmp(kinds[i].name, name) == 0) return i;
+    return -1;
 }
 
-static void rope_table(const struct gg_run *run, const gg_op *op, size_t row) {
-    float *table = gg_row(run, op->dst[0], row);
-    for (size_t i = 0; i < (size_t)op->n / 2; i++) { /* in double: angles are large, and rows are few */
-        const double angle = (double)run->batch->position[row] * (double)op->vector[i];
-        table[2 * i] = (float)(cos(angle) * (double)op->scale);
-        table[2 * i + 1] = (float)(sin(angle) * (double)op->scale);
+void gg_needs(const gg_program *program, size_t *scratch_floats, size_t *shared_bytes) {
+    *scratch_floats = *shared_bytes = 0;
+    for (int32_t i = 0; i < program->n_ops; i++) {
+        const gg_op *op = &program->ops[i];
+        if (!kinds[op->kind].kind->need) continue;
+        const struct gg_need need = kinds[op->kind].kind->need(program, op);
+        *scratch_floats = gg_max(*scratch_floats, gg_round_up(need.scratch_floats, 16));
+        *shared_bytes = gg_max(*shared_bytes, gg_round_up(need.shared_bytes, 64));
     }
 }
 
-static void rms_norm(const struct gg_run *run, const gg_op *op, size_t row) {
-    gg_k.rms_norm((size_t)op->n, gg_row(run, op->src[0], row), op->vector, op->scale, gg_row(run, op->dst[0], row));
-}
-
-static void rope(const struct gg_run *run, const gg_op *op, size_t row) {
-    float *x = gg_row(run, op->dst[0], row);
-    for (int32_t h = 0; h < op->n_head; h++)
-        gg_k.rope((size_t)op->n, gg_row(run, op->src[1], row), x + (size_t)h * (size_t)op->head_dim);
-}
-
-static void gather(const struct gg_run *run, const gg_op *op, size_t row) {
-    memcpy(gg_row(run, op->dst[0], row), gg_row(run, op->src[0], (size_t)run->batch->out_row[row]),
-           (size_t)op->n * sizeof(float));
-}
-
-typedef void row_fn(const struct gg_run *run, const gg_op *op, size_t row);
-
-static int each_row(const struct gg_run *run, const gg_op *op, struct gg_worker *worker, row_fn *f) {
-    for (size_t row; (row = gg_take(worker)) < gg_op_rows(run, op);) f(run, op, row);
+static int run_op(const struct gg_run *run, const gg_op *op, struct gg_worker *worker, float *scratch) {
+    const struct gg_op_kind *kind = kinds[op->kind].kind;
+    if (kind->run) return kind->run(run, op, worker, scratch);
+    const size_t rows = gg_op_rows(run, op);
+    for (size_t row; (row = gg_take(worker)) < rows;) kind->row(run, op, row);
     return gg_barrier(worker);
 }
 
-/* ---- The loop ---- */
-
-static int run_op(const struct gg_run *run, const gg_op *op, struct gg_worker *worker, float *scratch) {
-    switch (op->kind) {
-    case GG_OP_EMBED: return each_row(run, op, worker, embed);
-    case GG_OP_ROPE_TABLE: return each_row(run, op, worker, rope_table);
-    case GG_OP_RMS_NORM: return each_row(run, op, worker, rms_norm);
-    case GG_OP_LINEAR: return gg_linear(run, op, worker, scratch);
-    case GG_OP_ROPE: return each_row(run, op, worker, rope);
-    case GG_OP_ATTENTION: return gg_attention(run, op, worker, scratch);
-    default: return each_row(run, op, worker, gather); /* GG_OP_GATHER */
-    }
-}
-
-/* Adjacent rows of one sequence, at most `most` of them, make a tile. */
-static size_t make_tiles(const gg_batch *b, int32_t most, int32_t *tiles) {
-    size_t n = 0;
-    for (int32_t row = 0; row < b->n_rows; row++) {
-        int32_t *last = n ? tiles + 2 * (n - 1) : NULL;
-        if (last && b->sequence[last[0]] == b->sequence[row] && last[1] < most) {
-            last[1]++;
-        } else {
-            tiles[2 * n] = row, tiles[2 * n + 1] = 1;
-            n++;
-        }
-    }
-    return n;
-}
-
 static void run_ops(void *arg, struct gg_worker *worker) {
-    struct gg_run *run = arg;
+    const struct gg_run *run = arg;
     const gg_program *p = run->program;
     float *scratch = p->scratch + (size_t)worker->index * p->scratch_floats;
-    if (gg_take(worker) == 0) run->n_tiles = make_tiles(run->batch, (int32_t)gg_attention_rows(p), p->tiles);
-    if (gg_barrier(worker)) return;
     for (int32_t i = 0; i < p->n_ops; i++)
         if (run_op(run, &p->ops[i], worker, scratch)) return;
 }
 
-size_t gg_scratch_floats(const gg_program *program) {
-    size_t floats = gg_linear_scratch(program);
-    for (int32_t i = 0; i < program->n_ops; i++)
-        if (program->ops[i].kind == GG_OP_ATTENTION) {
-            const size_t needed = gg_attention_scratch(program, &program->ops[i]);
-            if (needed > floats) floats = needed;
-        }
-    return gg_round_up(floats, 16);
-}
-
 /* ---- Nothing is taken on trust ---- */
 
-static int weights_are_whole(const gg_program *p, const gg_op *op) {
-    for (int32_t i = 0; i < op->n_weights; i++) {
-        const gg_tensor *w = &op->weight[i];
-        const struct gg_type type = gg_type(w->type);
-        if (type.weights == 0 || w->n_in < 1 || w->n_out < 1 || w->n_in > p->max_in) return 0;
-        if (w->n_in != op->weight[0].n_in) return 0;
-        if ((size_t)w->n_in % type.weights || w->stride != (size_t)w->n_in / type.weights * type.bytes) return 0;
-        if (w->bytes / w->stride < (size_t)w->n_out) return 0;
-    }
-    return 1;
+int gg_tensor_is_whole(const gg_tensor *w) {
+    const struct gg_type type = gg_type(w->type);
+    if (type.weights == 0 || w->n_in < 1 || w->n_out < 1 || w->count < 1) return 0;
+    if ((size_t)w->n_in % type.weights || w->stride != (size_t)w->n_in / type.weights * type.bytes) return 0;
+    return w->bytes / w->stride / (size_t)w->count >= (size_t)w->n_out;
 }
 
 static int is_page(int32_t type, size_t heads, size_t n, size_t bytes) {
@@ -113,30 +64,87 @@ static int is_page(int32_t type, size_t heads, size_t n, size_t bytes) {
     return t.weights && n % t.weights == 0 && bytes == GG_LANES * heads * (n / t.weights * t.bytes);
 }
 
-static int cache_is_whole(const gg_op *op) {
-    const gg_cache *c = &op->cache;
-    const size_t heads = (size_t)op->n_kv, width = gg_round_up((size_t)op->value_dim, GG_LANES);
-    return is_page(c->k_type, heads, (size_t)op->head_dim, c->k_page_bytes) &&
-           is_page(c->v_type, heads, width, c->v_page_bytes) &&
-           (size_t)op->value_dim % gg_cache_type(c->v_type).weights == 0;
+static int has_state(const gg_batch *b, int32_t state, int32_t entries, int is_pages) {
+    if (state < 0 || state >= b->n_states) return 0;
+    return b->states[state].is_pages == is_pages && b->states[state].n_entries <= entries;
 }
 
-static int batch_fits(const gg_batch *b, const gg_op *op) {
-    for (int32_t row = 0; row < b->n_rows; row++) {
-        if (op->kind == GG_OP_EMBED && (b->token[row] < 0 || b->token[row] >= op->weight[0].n_out)) return 0;
-        if (op->kind != GG_OP_ATTENTION) continue;
-        const int32_t *pages = b->page + b->first_page[b->sequence[row]], page = pages[b->position[row] / GG_LANES];
-        if (page < 0 || page >= op->cache.n_pages) return 0;
+int gg_cache_is_whole(const gg_batch *b, const gg_cache *c) {
+    if (c->heads < 1 || c->key_length < 1 || c->value_length < 1) return 0;
+    const size_t heads = (size_t)c->heads, width = gg_round_up((size_t)c->value_length, GG_LANES);
+    return has_state(b, c->state, c->n_pages, 1) && is_page(c->k_type, heads, (size_t)c->key_length, c->k_page_bytes) &&
+           is_page(c->v_type, heads, width, c->v_page_bytes) &&
+           (size_t)c->value_length % gg_cache_type(c->v_type).weights == 0;
+}
+
+int gg_slots_are_whole(const gg_batch *b, const gg_slots *s, size_t floats) {
+    return has_state(b, s->state, s->n_slots, 0) && s->floats == floats;
+}
+
+static int is_within(const gg_program *p, const gg_view *v) {
+    if (v->buffer < 0) return v->buffer == -1;
+    if (v->buffer >= p->n_buffers || v->first < 0 || v->heads < 1 || v->width < 1) return 0;
+    if (v->heads > 1 && v->stride < v->width) return 0;
+    const size_t end = (size_t)v->first + (size_t)(v->heads - 1) * (size_t)v->stride + (size_t)v->width;
+    return end <= (size_t)p->buffers[v->buffer].width;
+}
+
+static int is_whole(const gg_program *p) {
+    size_t scratch_floats, shared_bytes;
+    for (int32_t i = 0; i < p->n_buffers; i++)
+        if (p->buffers[i].width < 1 || p->buffers[i].offset > p->arena_floats ||
+            (p->arena_floats - p->buffers[i].offset) / (size_t)p->buffers[i].width < (size_t)p->max_rows)
+            return 0;
+    for (int32_t i = 0; i < p->n_ops; i++) {
+        const gg_op *op = &p->ops[i];
+        if (op->kind < 0 || op->kind >= N_KINDS || op->rows < GG_ROWS_ALL || op->rows > GG_ROWS_TEXTS) return 0;
+        for (int k = 0; k < 5; k++)
+            if (!is_within(p, &op->src[k])) return 0;
+        for (int k = 0; k < 3; k++)
+            if (!is_within(p, &op->dst[k])) return 0;
+    }
+    gg_needs(p, &scratch_floats, &shared_bytes);
+    return scratch_floats <= p->scratch_floats && shared_bytes <= p->shared_bytes;
+}
+
+static int rows_fit(const gg_batch *b) {
+    for (int32_t s = 0; s < b->n_sequences; s++) {
+        const int32_t first = b->first_row[s], end = b->first_row[s + 1];
+        if (first < 0 || end <= first || end > b->n_rows) return 0;
+        for (int32_t row = first; row < end; row++)
+            if (b->sequence[row] != s || b->place[row] < 0 || b->place[row] != b->place[first] + row - first) return 0;
+    }
+    for (int32_t i = 0; i < b->n_out; i++)
+        if (b->out_row[i] < (i ? b->out_row[i - 1] + 1 : 0) || b->out_row[i] >= b->n_rows) return 0;
+    return b->first_row[0] == 0 && b->first_row[b->n_sequences] == b->n_rows;
+}
+
+/* Entries that a sequence of the batch may read or write: those from the earliest place that its first row sees. */
+static int state_fits(const gg_batch *b, const gg_state *state) {
+    for (int32_t s = 0; s < b->n_sequences; s++) {
+        const size_t n = (size_t)(state->first[s + 1] - state->first[s]);
+        const size_t place = (size_t)b->place[b->first_row[s]], end = (size_t)b->place[b->first_row[s + 1] - 1] + 1;
+        if (state->first[s] < 0 || state->first[s + 1] < state->first[s]) return 0;
+        if (n < (state->is_pages ? gg_ceil_div(end, GG_LANES) : 2)) return 0;
+        if (!state->is_pages && state->entry[state->first[s]] == state->entry[state->first[s] + 1]) return 0;
+        const size_t window = (size_t)state->window, seen = window && place + 1 > window ? place + 1 - window : 0;
+        for (size_t i = state->is_pages ? seen / GG_LANES : 0; i < n; i++) {
+            const int32_t entry = state->entry[(size_t)state->first[s] + i];
+            if (entry < 0 || entry >= state->n_entries) return 0;
+        }
     }
     return 1;
 }
 
 static int is_sound(const gg_program *p, const gg_batch *b) {
-    if (b->n_rows > p->max_rows || b->n_out > b->n_rows || b->n_prompt > b->n_rows || b->n_out_wide > b->n_out) return 0;
+    if (b->n_rows < 1 || b->n_rows > p->max_rows || b->n_sequences < 1 || b->n_sequences > b->n_rows) return 0;
+    if (b->n_prompt < 0 || b->n_prompt > b->n_rows || b->n_out < 0 || b->n_out > b->n_rows) return 0;
+    if (b->n_out_wide < 0 || b->n_out_wide > b->n_out || b->n_states != p->n_states) return 0;
+    if (!is_whole(p) || !rows_fit(b)) return 0;
+    for (int32_t i = 0; i < b->n_states; i++)
+        if (!state_fits(b, &b->states[i])) return 0;
     for (int32_t i = 0; i < p->n_ops; i++)
-        if (!weights_are_whole(p, &p->ops[i]) || !batch_fits(b, &p->ops[i])) return 0;
-    for (int32_t i = 0; i < p->n_ops; i++)
-        if (p->ops[i].kind == GG_OP_ATTENTION && !cache_is_whole(&p->ops[i])) return 0;
+        if (!kinds[p->ops[i].kind].kind->is_sound(p, b, &p->ops[i])) return 0;
     return 1;
 }
 

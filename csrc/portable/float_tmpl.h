@@ -16,17 +16,69 @@ void GG_NAME(rms_norm)(size_t n, const float *x, const float *w, float eps, floa
     for (; i < n; i++) y[i] = x[i] * scale * w[i];
 }
 
-static inline vf silu_mul(vf gate, vf up) { return gate / (v_set1(1.0f) + v_exp(v_set1(0.0f) - gate)) * up; }
+/* ---- Functions of one number ---- */
 
-void GG_NAME(silu_mul)(size_t n, float *gate, const float *up) {
+static inline vf sigmoid(vf x) { return v_set1(1.0f) / (v_set1(1.0f) + v_exp(v_set1(0.0f) - x)); }
+static inline vf silu(vf x) { return x / (v_set1(1.0f) + v_exp(v_set1(0.0f) - x)); }
+static inline vf gelu_quick(vf x) { return x / (v_set1(1.0f) + v_exp(v_set1(-1.702f) * x)); }
+static inline vf relu(vf x) { return v_max(x, v_set1(0.0f)); }
+static inline vf relu2(vf x) { return relu(x) * relu(x); }
+static inline vf tanh_of(vf x) { return v_set1(1.0f) - v_set1(2.0f) / (v_set1(1.0f) + v_exp(v_set1(2.0f) * x)); }
+
+/* 0.5 x (1 + tanh(z)) = x sigmoid(2 z), z = sqrt(2 / pi) (x + 0.044715 x^3). */
+static inline vf gelu(vf x) {
+    const vf z = v_set1(-1.5957691216f) * x * v_fma(v_set1(0.044715f) * x, x, v_set1(1.0f));
+    return x / (v_set1(1.0f) + v_exp(z));
+}
+
+/* 0.5 (x + |x| erf(|x| / sqrt(2))); erf to 1.5e-7 by Abramowitz and Stegun 7.1.26. */
+static inline vf gelu_erf(vf x) {
+    const vf u = v_abs(x) * v_set1(0.70710678f);
+    const vf t = v_set1(1.0f) / v_fma(v_set1(0.3275911f), u, v_set1(1.0f));
+    vf p = v_set1(1.061405429f);
+    p = v_fma(p, t, v_set1(-1.453152027f));
+    p = v_fma(p, t, v_set1(1.421413741f));
+    p = v_fma(p, t, v_set1(-0.284496736f));
+    p = v_fma(p, t, v_set1(0.254829592f));
+    const vf erf = v_set1(1.0f) - p * t * v_exp(v_set1(0.0f) - u * u);
+    return v_set1(0.5f) * v_fma(v_abs(x), erf, x);
+}
+
+static inline vf softplus(vf x) { /* as x from 20 on, as in ggml */
+    float y[VL];
+    v_store(y, x);
+    for (int i = 0; i < VL; i++) y[i] = y[i] > 20.0f ? y[i] : log1pf(expf(y[i]));
+    return v_load(y);
+}
+
+static inline __attribute__((always_inline)) void map(size_t n, const float *x, const float *times, float *y,
+                                                      vf (*f)(vf)) {
     size_t i = 0;
-    for (; i + VL <= n; i += VL) v_store(gate + i, silu_mul(v_load(gate + i), v_load(up + i)));
+    if (times)
+        for (; i + VL <= n; i += VL) v_store(y + i, f(v_load(x + i)) * v_load(times + i));
+    else
+        for (; i + VL <= n; i += VL) v_store(y + i, f(v_load(x + i)));
     if (i == n) return;
-    float a[VL] = {0}, b[VL] = {0};
-    memcpy(a, gate + i, (n - i) * sizeof *a);
-    memcpy(b, up + i, (n - i) * sizeof *b);
-    v_store(a, silu_mul(v_load(a), v_load(b)));
-    memcpy(gate + i, a, (n - i) * sizeof *a);
+    float a[VL] = {0}, b[VL];
+    v_store(b, v_set1(1.0f));
+    memcpy(a, x + i, (n - i) * sizeof *a);
+    if (times) memcpy(b, times + i, (n - i) * sizeof *b);
+    v_store(a, f(v_load(a)) * v_load(b));
+    memcpy(y + i, a, (n - i) * sizeof *a);
+}
+
+void GG_NAME(activate)(int function, size_t n, const float *x, const float *times, float *y) {
+    switch (function) {
+    case GG_SILU: map(n, x, times, y, silu); break;
+    case GG_GELU: map(n, x, times, y, gelu); break;
+    case GG_GELU_ERF: map(n, x, times, y, gelu_erf); break;
+    case GG_GELU_QUICK: map(n, x, times, y, gelu_quick); break;
+    case GG_RELU: map(n, x, times, y, relu); break;
+    case GG_RELU2: map(n, x, times, y, relu2); break;
+    case GG_SIGMOID: map(n, x, times, y, sigmoid); break;
+    case GG_SOFTPLUS: map(n, x, times, y, softplus); break;
+    default: map(n, x, times, y, tanh_of); break; /* GG_TANH */
+    }
 }
 
 void GG_NAME(softmax)(size_t n, size_t size, float *s, float *max, float *sum) {
@@ -61,6 +113,15 @@ void GG_NAME(rope)(size_t n, const float *t, float *x) {
         const float a = x[i], b = x[i + 1];
         x[i] = a * t[i] - b * t[i + 1];
         x[i + 1] = a * t[i + 1] + b * t[i];
+    }
+}
+
+void GG_NAME(rope_halves)(size_t n, const float *t, float *x) {
+    const size_t half = n / 2;
+    for (size_t i = 0; i < half; i++) {
+        const float a = x[i], b = x[half + i];
+        x[i] = a * t[i] - b * t[half + i];
+        x[half + i] = a * t[half + i] + b * t[i];
     }
 }
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value
-from ggufpy.graph import Graph, Node
+from ggufpy.graph import Graph, Outputs
+
+# Files whose architecture has a hyphen in its name.
+_WITH_HYPHEN = {"gpt_oss": "gpt-oss"}
 
 
 class Architecture(Protocol):
@@ -27,21 +31,28 @@ class Architecture(Protocol):
     ) -> Sequence[TensorSource]:
         """All tensors of the GGUF file, in its order, from those of the checkpoint."""
 
-    def forward(self, g: Graph) -> Node:
-        """The network, traced: from token ids to logits."""
+    def forward(self, g: Graph) -> Outputs:
+        """The network, traced: from token ids to "logits", and to what else it can give, by name."""
 
 
 def names() -> list[str]:
     """The values of `general.architecture` that ggufpy knows."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return sorted(_modules())
 
 
 def architecture(name: str) -> Architecture:
     """The file for a `general.architecture`; raises UnsupportedModelError if there is none."""
-    if name not in names():
+    if name not in _modules():
         known = ", ".join(names())
         raise UnsupportedModelError(f"architecture '{name:.80}' is unknown; ggufpy knows: {known}")
-    return cast(Architecture, import_module(f"{__name__}.{name}"))
+    return cast(Architecture, import_module(f"{__name__}.{_modules()[name]}"))
+
+
+@cache
+def _modules() -> dict[str, str]:
+    """Files by the architecture's name; "-", which a module's name cannot have, is "_" there."""
+    files = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
+    return {_WITH_HYPHEN.get(name, name): name for name in files}
 
 
 def name_for_class(hf_class: str) -> str:

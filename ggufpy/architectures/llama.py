@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.architectures._conversion import Slot, constant, count, fill, number
+from ggufpy.architectures._decoder import Shape, gated, head, qkv
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value
-from ggufpy.graph import Graph, Node
+from ggufpy.graph import Graph, Outputs
 
 HF_CLASSES = ("LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM")
 
@@ -59,16 +60,21 @@ def convert_tensors(config: Mapping[str, Any], tensors: Mapping[str, TensorSourc
     return placed
 
 
-def forward(g: Graph) -> Node:
+def forward(g: Graph) -> Outputs:
     """Pre-norm transformer with grouped attention, rotary positions and a gated feed-forward network."""
-    x = g.embed("token_embd")
-    for layer in g.layers():
-        h = layer.rms_norm(x, "attn_norm")
-        q, k, v = layer.linear(h, "attn_q"), layer.linear(h, "attn_k"), layer.linear(h, "attn_v")
-        x = x + layer.linear(layer.attention(layer.rope(q), layer.rope(k), v), "attn_output")
-        h = layer.rms_norm(x, "ffn_norm")
-        x = x + layer.linear(layer.linear(h, "ffn_gate").silu() * layer.linear(h, "ffn_up"), "ffn_down")
-    return g.linear(g.rms_norm(x, "output_norm"), "output", tied="token_embd")
+    shape = Shape.read(g)
+    rope = shape.rope(g, halves=False)
+    temperature = g.keys.number("attention.temperature_scale", 0.0)
+    x = g.embed("token_embd", shape.width)
+    for layer in g.layers(shape.layers):
+        q, k, v = qkv(layer, layer.norm(x, "attn_norm"), shape)
+        q, k = (layer.rope(y, rope, "rope_freqs.weight") for y in (q, k))
+        y = layer.attention(
+            q, layer.keep(k, v), temperature=temperature, temperature_length=rope.original_context
+        )
+        x = x + layer.linear(y.flat(), "attn_output")
+        x = x + gated(layer, layer.norm(x, "ffn_norm"), "silu")
+    return head(g, x)
 
 
 def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:

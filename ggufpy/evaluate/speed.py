@@ -20,8 +20,8 @@ import numpy as np
 from ggufpy._kernels import lib
 from ggufpy.evaluate.probes import ARITHMETIC, PeakProbe, ReadProbe
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.runtime.cache import Sequence as Tokens
 from ggufpy.runtime.engine import FEW_TOKENS, Engine
+from ggufpy.runtime.state import Sequence as Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +112,14 @@ def measure(
 
 def read_bytes(engine: Engine, file: GGUFFile) -> int:
     """Bytes of weights that a generated token needs."""
-    return sum(file.tensors[name].data.nbytes for name, _ in engine.linears)
+    return sum(int(file.tensors[name].data.nbytes * part) for name, _, part in engine.linears)
 
 
 def multiply_adds(engine: Engine, file: GGUFFile, n_tokens: int) -> int:
     """Multiply-adds of the linears for a prompt of which the last token's logits are wanted."""
     return sum(
-        prod(file.tensors[name].shape) * (1 if wanted_only else n_tokens)
-        for name, wanted_only in engine.linears
+        int(prod(file.tensors[name].shape) * part) * (1 if wanted_only else n_tokens)
+        for name, wanted_only, part in engine.linears
     )
 
 
@@ -127,7 +127,7 @@ def prompt_arithmetic(engine: Engine, file: GGUFFile) -> str:
     """What most multiply-adds of a prompt are done in, a key of ARITHMETIC."""
     names = {operand: name for name, operand in ARITHMETIC.items()}
     weights = Counter[str]()
-    for name, wanted_only in engine.linears:
+    for name, wanted_only, _ in engine.linears:
         if not wanted_only:
             tensor = file.tensors[name]
             weights[names[lib.gg_wide_operand(tensor.type)]] += prod(tensor.shape)
@@ -153,7 +153,7 @@ class _Bench:
         for token in self._tokens(self._test.n_gen):
             self._engine.eval(self._sequence, [token], generating=True)
         nanoseconds = perf_counter_ns() - start
-        self._sequence.truncate(self._test.n_depth)
+        self._sequence.rewind(self._test.n_depth)
         return nanoseconds
 
     def _tokens(self, n: int) -> list[int]:
@@ -163,12 +163,12 @@ class _Bench:
 def _probe(engine: Engine, file: GGUFFile, test: SpeedTest) -> ReadProbe | PeakProbe:
     if test.n_prompt:
         return PeakProbe(prompt_arithmetic(engine, file), test.n_threads)
-    return ReadProbe((file.tensors[name] for name, _ in engine.linears), test.n_threads)
+    return ReadProbe((file.tensors[name] for name, *_ in engine.linears), test.n_threads)
 
 
 def _work(engine: Engine, file: GGUFFile, test: SpeedTest) -> int:
     """Multiply-adds of a prompt, or bytes of generation, for all its tokens."""
     if test.n_prompt:
         return multiply_adds(engine, file, test.n_prompt)
-    positions = sum(range(test.n_depth + 1, test.n_depth + test.n_gen + 1))
-    return test.n_gen * read_bytes(engine, file) + positions * engine.token_bytes
+    kept = sum(map(engine.bytes_read, range(test.n_depth, test.n_depth + test.n_gen)))
+    return test.n_gen * read_bytes(engine, file) + kept

@@ -103,7 +103,7 @@ class Transcript:
         length = min(length, len(self.tokens), self._sequence.length)
         if length < len(self.tokens):
             self._forget_logits()
-        self._sequence.truncate(length)
+        length = self._sequence.rewind(length)
         del self.tokens[length:]
 
     def fork(self) -> Transcript:
@@ -168,7 +168,7 @@ class Transcript:
             ) from None
         except BaseException:
             if self._keep_logits:
-                self._sequence.truncate(before)  # whose logits nobody has seen
+                self._sequence.rewind(before)  # whose logits nobody has seen
             raise
         finally:
             # Interrupted, the engine keeps the micro-batches that it has finished.

@@ -1,5 +1,6 @@
-"""The tracing API that architectures are written against: hyperparameters in, a list of typed ops out."""
+"""The tracing API that architectures are written in."""
 
-from ggufpy.graph.trace import Graph, Layer, Node
+from ggufpy.graph.nodes import Node, Value
+from ggufpy.graph.trace import Graph, Layer, Outputs
 
-__all__ = ["Graph", "Layer", "Node"]
+__all__ = ["Graph", "Layer", "Node", "Outputs", "Value"]

@@ -1,17 +1,20 @@
-"""Tracing: an architecture's forward pass, written with a Graph, becomes a list of typed nodes.
+"""Tracing: an architecture's forward pass, written with a Graph, becomes a list of nodes.
 
-Nothing is computed. A node knows how many values it has per token (its width) and what it is made from.
-Tensor shapes are checked here, once, for all architectures.
+Nothing is computed. Tensor shapes are checked here, once, for all architectures and for both doors.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from ggufpy.errors import FormatError, UnsupportedModelError
-from ggufpy.graph.hyperparameters import Hyperparameters, Rope
+from ggufpy.graph import nodes as n
+from ggufpy.graph.keys import Keys
+from ggufpy.graph.nodes import Function, Node, Size, Value
+from ggufpy.graph.rope import Rope
 
 
 class Shaped(Protocol):
@@ -23,203 +26,340 @@ class Shaped(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Node:
-    """A value per token. Sums and products of nodes are nodes."""
-
-    graph: Graph = field(repr=False)
-    width: int
-    inputs: tuple[Node, ...]
-
-    def __add__(self, other: Node) -> Node:
-        return self.graph.put(Add(self.graph, self.width, (self, other)))
-
-    def __mul__(self, other: Node) -> Node:
-        return self.graph.put(Mul(self.graph, self.width, (self, other)))
-
-    def silu(self) -> Node:
-        """X / (1 + exp(-x))."""
-        return self.graph.put(Silu(self.graph, self.width, (self,)))
+# What a forward pass gives, by name: "logits" of a language model, "embeddings" of its last hidden state.
+Outputs = Mapping[str, Value]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Add(Node):
-    """Sum of two nodes."""
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A token's experts: their weights (slots, 1), by which Linear nodes find them."""
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Mul(Node):
-    """Product of two nodes, value by value."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Silu(Node):
-    """x / (1 + exp(-x))."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Embed(Node):
-    """The rows of a tensor that the batch's token ids name."""
-
-    tensor: str
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class RMSNorm(Node):
-    """x * weight / sqrt(mean(x^2) + epsilon)."""
-
-    tensor: str
-    epsilon: float
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Linear(Node):
-    """x @ tensor.T, plus bias if there is one."""
-
-    tensor: str
-    bias: str | None
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Rotate(Node):
-    """Each head turned by the token's position; factors: the tensor that divides the angles, or None."""
-
-    rope: Rope
-    factors: str | None
-    heads: int
-    head_dim: int
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Attention(Node):
-    """softmax(scale * q k^T) v over the tokens of the sequence so far; inputs: q, k, v."""
-
-    layer: int
-    heads: int
-    kv_heads: int
-    key_length: int
-    value_length: int
-    scale: float
-    temperature_scale: float
-    temperature_length: int
+    weights: Value
 
 
 class Graph:
-    """The forward pass as it is traced; `nodes` are in the order of the code."""
+    """The forward pass as it is traced; `nodes` are in the order of the code, `used` the tensors they name.
 
-    def __init__(self, hyperparameters: Hyperparameters, tensors: Mapping[str, Shaped], source: str) -> None:
-        self.hyperparameters = hyperparameters
-        self.nodes: list[Node] = []
-        self.used: set[str] = set()
+    prefix: what all names of tensors begin with, "blk.N." in a layer. index: of the layer.
+    """
+
+    def __init__(
+        self, keys: Keys, tensors: Mapping[str, Shaped], *, prefix: str = "", root: Graph | None = None
+    ) -> None:
+        self.keys = keys
         self._tensors = tensors
-        self._source = source
+        self._prefix = prefix
+        self._root = root or self
+        self.nodes: list[Node] = root.nodes if root else []
+        self.used: set[str] = root.used if root else set()
+        self._tables: dict[Any, Value] = root._tables if root else {}
 
-    def put(self, node: Node) -> Node:
-        """Append a node."""
-        if isinstance(node, Add | Mul) and len({n.width for n in node.inputs}) != 1:
-            raise UnsupportedModelError(f"{self._source}: {type(node).__name__} of widths that differ")
-        self.nodes.append(node)
-        return node
+    @classmethod
+    def trace(cls, metadata: Mapping[str, Any], tensors: Mapping[str, Shaped], source: str) -> Graph:
+        """An empty graph for a file's metadata and tensors; errors name `source`."""
+        return cls(Keys(metadata, source), tensors)
+
+    def layers(self, count: int) -> Iterator[Layer]:
+        """The blocks, in order."""
+        for index in range(count):
+            yield Layer(self, index)
+
+    def check_all_used(self) -> None:
+        """Raise UnsupportedModelError for a tensor or a key of the file that nothing used."""
+        unused = [name for name in self._tensors if name not in self.used]
+        if unused:
+            raise UnsupportedModelError(
+                f"{self.keys.source}: {len(unused)} tensors have no place in architecture "
+                f"'{self.keys.architecture}', the first is '{unused[0]}'"
+            )
+        keeps = [node for node in self.nodes if isinstance(node, n.Keep)]
+        self.keys.check_all_read(
+            attends=bool(keeps), has_windows=any(node.window is not None for node in keeps)
+        )
+
+    # ---- Tensors ----
 
     def has(self, name: str) -> bool:
         """Whether the file has a tensor of this name."""
-        return name in self._tensors
+        return self._prefix + name in self._tensors
 
-    def tensor(self, name: str, shape: tuple[int | None, ...]) -> tuple[int, ...]:
-        """Note that `name` is used, return its shape; raises if it is missing or not `shape` (None: any)."""
-        if name not in self._tensors:
-            architecture = self.hyperparameters.architecture
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor; raises FormatError if it is missing or empty."""
+        full = self._prefix + name
+        if full not in self._tensors:
             raise FormatError(
-                f"{self._source}: tensor '{name}' is missing; is this a complete {architecture} model?"
+                f"{self.keys.source}: tensor '{full}' is missing; "
+                f"is this a complete {self.keys.architecture} model?"
             )
-        found = self._tensors[name].shape
+        found = self._tensors[full].shape
         if 0 in found:
-            raise FormatError(f"{self._source}: tensor '{name}' is empty, its shape is {found}")
+            raise FormatError(f"{self.keys.source}: tensor '{full}' is empty, its shape is {found}")
+        return found
+
+    def tensor(self, name: str, *shape: int | None) -> str:
+        """Note that a tensor is used; raises FormatError if it is missing or not `shape` (None: any)."""
+        found = self.shape(name)
         if len(found) != len(shape) or any(
             want not in (None, have) for want, have in zip(shape, found, strict=True)
         ):
-            wanted = tuple("any" if n is None else n for n in shape)
-            raise FormatError(f"{self._source}: tensor '{name}' has shape {found}, must have {wanted}")
-        self.used.add(name)
-        return found
+            wanted = tuple("any" if size is None else size for size in shape)
+            full = self._prefix + name
+            raise FormatError(f"{self.keys.source}: tensor '{full}' has shape {found}, must have {wanted}")
+        self.used.add(self._prefix + name)
+        return self._prefix + name
 
-    def embed(self, name: str) -> Node:
-        """One row of `name` per token."""
-        width = self.hyperparameters.embedding_length
-        self.tensor(f"{name}.weight", (None, width))
-        return self.put(Embed(self, width, (), f"{name}.weight"))
+    def optional(self, name: str, *shape: int | None) -> str | None:
+        """As `tensor`, or None if the file has none of this name."""
+        return self.tensor(name, *shape) if self.has(name) else None
 
-    def layers(self) -> Iterator[Layer]:
-        """The blocks, in order."""
-        for index in range(self.hyperparameters.block_count):
-            yield Layer(self, index)
+    def ignore(self, *names: str) -> None:
+        """Tensors that the architecture knows and does not need."""
+        self.used.update(self._prefix + name for name in names if self.has(name))
 
-    def rms_norm(self, x: Node, name: str) -> Node:
-        """Root mean square norm with weight `name`."""
-        self.tensor(f"{name}.weight", (x.width,))
-        return self.put(RMSNorm(self, x.width, (x,), f"{name}.weight", self.hyperparameters.norm_epsilon))
+    # ---- Ops ----
 
-    def linear(self, x: Node, name: str, tied: str | None = None) -> Node:
-        """X @ `name`.T, plus its bias if the file has one; without `name`, the tensor `tied` serves."""
-        weight, bias = f"{name}.weight", f"{name}.bias"
-        if tied and not self.has(weight):
-            weight = f"{tied}.weight"
-        outputs = self.tensor(weight, (None, x.width))[0]
-        if self.has(bias):
-            self.tensor(bias, (outputs,))
-        return self.put(Linear(self, outputs, (x,), weight, bias if self.has(bias) else None))
+    def _put(self, kind: type[Node], /, *shape: int, **fields: Any) -> Value:
+        value = Value(shape, self._root)
+        self.nodes.append(kind(outputs=(value,), **fields))
+        return value
+
+    def _refuse(self, problem: str) -> FormatError:
+        return FormatError(f"{self.keys.source}: {self._prefix}{problem}")
+
+    def embed(
+        self, name: str, width: int, by: Literal["token", "place", "first"] = "token", scale: float = 1.0
+    ) -> Value:
+        """One row of `name` per token: (width,)."""
+        tensor = self.tensor(f"{name}.weight", None, width)
+        return self._put(n.Embed, width, tensor=tensor, by=by, scale=scale)
+
+    def linear(self, x: Value, name: str, *, tied: str | None = None) -> Value:
+        """X (inputs,) @ `name`.T + its bias, if it has one: (outputs,); without `name`, `tied` serves."""
+        if tied and not self.has(f"{name}.weight"):
+            name = tied
+        outputs = self.shape(f"{name}.weight")[0]
+        weight = self.tensor(f"{name}.weight", outputs, x.width)
+        bias = self.optional(f"{name}.bias", outputs)
+        return self._linear(name, x.flat(), (outputs,), weight, bias)
+
+    def linear_of_experts(self, x: Value, name: str, experts: Experts) -> Value:
+        """X (inputs,) or (slots, inputs) through the matrices of the token's experts: (slots, outputs)."""
+        count, outputs, _ = self._three(f"{name}.weight")
+        weight = self.tensor(f"{name}.weight", count, outputs, x.shape[-1])
+        bias = self.optional(f"{name}.bias", count, outputs)
+        slots = experts.weights.shape[0]
+        return self._linear(name, x, (slots, outputs), weight, bias, route=experts.weights)
+
+    def linear_of_heads(self, x: Value, name: str) -> Value:
+        """Head i of x (heads, inputs) through matrix i of `name`: (heads, outputs)."""
+        heads, outputs, _ = self._three(f"{name}.weight")
+        weight = self.tensor(f"{name}.weight", x.shape[0], outputs, x.shape[1])
+        return self._linear(name, x, (heads, outputs), weight, None, per_head=True)
+
+    def _three(self, name: str) -> tuple[int, int, int]:
+        shape = self.shape(name)
+        if len(shape) != 3:
+            raise self._refuse(f"{name} has shape {shape}, must have three axes")
+        return shape[0], shape[1], shape[2]
+
+    def _linear(
+        self, name: str, x: Value, shape: tuple[int, ...], weight: str, bias: str | None, **fields: Any
+    ) -> Value:
+        scale = self.optional(f"{name}.scale", 1)
+        matrix = n.Matrix(weight, None if scale else bias)
+        y = self._put(n.Linear, *shape, x=x, matrices=(matrix,), **fields)
+        if scale:
+            y = self._put(n.Vector, *shape, x=y, tensor=scale, function="mul")
+            if bias:
+                y = self._put(n.Vector, *shape, x=y, tensor=bias, function="add")
+        return y
+
+    def norm(
+        self, x: Value, name: str | None = None, epsilon: float | None = None, size: Size = "rms"
+    ) -> Value:
+        """Norm over the last axis, with weight and bias `name`; epsilon: None for the metadata's."""
+        weight = bias = None
+        if name:
+            shape = x.shape if self.shape(f"{name}.weight") == x.shape else x.shape[-1:]
+            weight = self.tensor(f"{name}.weight", *shape)
+            bias = self.optional(f"{name}.bias", *shape)
+        if epsilon is None:
+            epsilon = self._epsilon()
+        return self._put(n.Norm, *x.shape, x=x, size=size, weight=weight, bias=bias, epsilon=epsilon)
+
+    def _epsilon(self) -> float:
+        keys = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
+        return self.keys.number(next((key for key in keys if self.keys.has(key)), keys[0]))
+
+    def apply(self, x: Value, function: Function) -> Value:
+        """function(x), value by value."""
+        return self._put(n.Unary, *x.shape, x=x, function=function)
+
+    def add(self, x: Value, y: Value | float) -> Value:
+        """X + y; y: a number, or as wide as x, or with one value in the last axis."""
+        if isinstance(y, Value):
+            return self._binary(x, y, "add")
+        return self._put(n.Affine, *x.shape, x=x, factor=1.0, offset=float(y))
+
+    def multiply(self, x: Value, y: Value | float) -> Value:
+        """X * y, as `add`."""
+        if isinstance(y, Value):
+            return self._binary(x, y, "mul")
+        return self._put(n.Affine, *x.shape, x=x, factor=float(y), offset=0.0)
+
+    def _binary(self, x: Value, y: Value, function: str) -> Value:
+        if y.shape not in (x.shape, (*x.shape[:-1], 1)):
+            raise self._refuse(f"values of shapes {x.shape} and {y.shape} cannot be put together")
+        return self._put(n.Binary, *x.shape, x=x, y=y, function=function)
+
+    def clamp(self, x: Value, low: float = -math.inf, high: float = math.inf) -> Value:
+        """X, but not less than low nor more than high."""
+        return self._put(n.Affine, *x.shape, x=x, factor=1.0, offset=0.0, low=low, high=high)
+
+    def vector(self, x: Value, function: Literal["add", "mul"], name: str) -> Value:
+        """X + or * a tensor with one value for each of x, of a head, or for each head."""
+        found = self.shape(name)
+        size = math.prod(found)
+        if size not in (x.width, x.shape[-1], x.shape[0]):
+            raise self._refuse(f"{name} has shape {found}, which does not fit values of shape {x.shape}")
+        return self._put(n.Vector, *x.shape, x=x, tensor=self.tensor(name, *found), function=function)
+
+    def total(self, x: Value) -> Value:
+        """The sum over the first axis."""
+        return self._put(n.Total, *x.shape[1:], x=x)
+
+    def view(self, x: Value, shape: tuple[int, ...]) -> Value:
+        """The same values in another shape."""
+        if math.prod(shape) != x.width:
+            raise self._refuse(f"{x.width} values do not have the shape {shape}")
+        return x if shape == x.shape else self._put(n.View, *shape, x=x)
+
+    def slice(self, x: Value, part: slice) -> Value:
+        """Values of the last axis, from .. to."""
+        start, stop, step = part.indices(x.shape[-1])
+        if step != 1 or stop <= start or (part.stop is not None and part.stop > x.shape[-1]):
+            raise self._refuse(f"{x.shape[-1]} values have no part {part.start} to {part.stop}")
+        return self._put(n.Slice, *x.shape[:-1], stop - start, x=x, start=start)
+
+    def concat(self, *parts: Value) -> Value:
+        """The parts one after the other in the last axis."""
+        width = sum(part.shape[-1] for part in parts)
+        return self._put(n.Concat, *parts[0].shape[:-1], width, parts=parts)
+
+    def pool(self, x: Value, kind: Literal["mean", "first", "last"]) -> Value:
+        """One row for each text."""
+        return self._put(n.Pool, *x.shape, x=x, kind=kind, rows="texts")
+
+    def rope(self, x: Value, rope: Rope, factors: str | None = None, sections: tuple[int, ...] = ()) -> Value:
+        """Turn pairs of the first values of each head. factors: a tensor that may divide the angles."""
+        if x.shape[-1] < rope.dimensions:
+            raise self._refuse(f"heads of {x.shape[-1]} values cannot turn {rope.dimensions}")
+        divisors = self._root.optional(factors, rope.dimensions // 2) if factors else None
+        key = (rope, divisors, sections)
+        if key not in self._tables:
+            self._tables[key] = self._put(
+                n.RopeTable, rope.dimensions, rope=rope, factors=divisors, sections=sections
+            )
+        return self._put(n.Rotate, *x.shape, x=x, table=self._tables[key], rope=rope)
+
+    def keep(self, k: Value, v: Value, window: int | None = None) -> Value:
+        """Let k (heads, n) and v (heads, m) enter the state; `attention` reads the result."""
+        if k.shape[0] != v.shape[0]:
+            raise self._refuse(f"{k.shape[0]} heads of keys and {v.shape[0]} of values")
+        return self._put(n.Keep, k.shape[0], k.shape[1] + v.shape[1], k=k, v=v, window=window)
+
+    def attention(
+        self,
+        q: Value,
+        kept: Value,
+        *,
+        scale: float | None = None,
+        softcap: float = 0.0,
+        sinks: str | None = None,
+        causal: bool = True,
+        temperature: float = 0.0,
+        temperature_length: int = 1,
+    ) -> Value:
+        """Attention of q (heads, n) over what was kept: (heads, m). scale: None for n ** -0.5."""
+        keep = next(node for node in self.nodes if node.outputs == (kept,))
+        assert isinstance(keep, n.Keep)
+        if q.shape[1] != keep.k.shape[1] or q.shape[0] % keep.k.shape[0]:
+            raise self._refuse(
+                f"attention: {q.shape[0]} heads of {q.shape[1]} values do not fit "
+                f"{keep.k.shape[0]} of {keep.k.shape[1]}"
+            )
+        return self._put(
+            n.Attention,
+            q.shape[0],
+            keep.v.shape[1],
+            q=q,
+            kept=kept,
+            scale=q.shape[1] ** -0.5 if scale is None else scale,
+            softcap=softcap,
+            sinks=self.tensor(sinks, q.shape[0]) if sinks else None,
+            causal=causal,
+            temperature=temperature,
+            temperature_length=temperature_length,
+        )
+
+    def route(
+        self,
+        logits: Value,
+        slots: int,
+        *,
+        gating: Literal["softmax", "sigmoid", "chosen"] = "softmax",
+        normalize: bool = False,
+        scale: float = 1.0,
+        bias: str | None = None,
+        groups: int = 1,
+        groups_used: int = 1,
+    ) -> Experts:
+        """Choose `slots` experts by their logits (experts,). bias: a tensor, if it is there."""
+        if slots > logits.width:
+            raise self._refuse(f"{slots} experts cannot be used of {logits.width}")
+        tensor = self.optional(bias, logits.width) if bias else None
+        weights = self._put(
+            n.Route,
+            slots,
+            1,
+            logits=logits,
+            bias=tensor,
+            gating=gating,
+            normalize=normalize,
+            scale=scale,
+            groups=groups,
+            groups_used=groups_used,
+        )
+        return Experts(weights)
+
+    def conv(self, x: Value, name: str) -> Value:
+        """Each channel of x with its own weights over the last places."""
+        size = self.shape(f"{name}.weight")[-1]
+        if size < 2:
+            raise self._refuse(f"{name}.weight looks at no earlier place, its shape ends in {size}")
+        tensor = self.tensor(f"{name}.weight", x.width, size)
+        bias = self.optional(f"{name}.bias", x.width)
+        return self._put(n.Conv, x.width, x=x, tensor=tensor, bias=bias, size=size)
+
+    def scan(self, x: Value, dt: Value, b: Value, c: Value, a: str) -> Value:
+        """Mamba's state space: x (heads, n), dt (heads,), b and c (groups, m): (heads, n)."""
+        states = self.shape(a)[-1]
+        if states not in (1, b.shape[1]) or x.shape[0] % b.shape[0] or b.shape != c.shape:
+            raise self._refuse(f"{a} has shape {self.shape(a)}, b {b.shape} and c {c.shape}: no state fits")
+        if dt.width != x.shape[0]:
+            raise self._refuse(f"{dt.width} time steps for {x.shape[0]} heads")
+        return self._put(n.Scan, *x.shape, x=x, dt=dt, b=b, c=c, a=self.tensor(a, x.shape[0], states))
+
+    def delta_rule(self, q: Value, k: Value, v: Value, beta: Value, decay: Value) -> Value:
+        """Gated delta rule: q, k (groups, n), v (heads, m), beta and decay (heads,): (heads, m)."""
+        if q.shape != k.shape or v.shape[0] % q.shape[0] or {beta.width, decay.width} != {v.shape[0]}:
+            raise self._refuse(f"delta rule: q {q.shape}, k {k.shape}, v {v.shape}: no state fits")
+        return self._put(n.DeltaRule, *v.shape, q=q, k=k, v=v, beta=beta, decay=decay)
 
 
-class Layer:
-    """One block of a graph: names are those of GGUF without "blk.N."."""
+class Layer(Graph):
+    """One block of a graph: names of tensors are those of GGUF without "blk.N."."""
 
     def __init__(self, graph: Graph, index: int) -> None:
-        self._graph = graph
-        self._prefix = f"blk.{index}."
-        self._index = index
-
-    def rms_norm(self, x: Node, name: str) -> Node:
-        """Root mean square norm with weight `name`."""
-        return self._graph.rms_norm(x, self._prefix + name)
-
-    def linear(self, x: Node, name: str) -> Node:
-        """X @ `name`.T, plus its bias if the file has one."""
-        return self._graph.linear(x, self._prefix + name)
-
-    def rope(self, x: Node) -> Node:
-        """Turn neighbouring pairs of each head's values by the token's position."""
-        h = self._graph.hyperparameters
-        factors = "rope_freqs.weight" if self._graph.has("rope_freqs.weight") else None
-        if factors:
-            self._graph.tensor(factors, (h.rope.dimensions // 2,))
-        heads = x.width // h.key_length
-        return self._graph.put(Rotate(self._graph, x.width, (x,), h.rope, factors, heads, h.key_length))
-
-    def attention(self, q: Node, k: Node, v: Node) -> Node:
-        """Causal attention of grouped query heads."""
-        h = self._graph.hyperparameters
-        heads, kv_heads = h.head_count[self._index], h.head_count_kv[self._index]
-        self._check_heads(heads, kv_heads, q, k, v)
-        node = Attention(
-            self._graph,
-            heads * h.value_length,
-            (q, k, v),
-            layer=self._index,
-            heads=heads,
-            kv_heads=kv_heads,
-            key_length=h.key_length,
-            value_length=h.value_length,
-            scale=h.key_length**-0.5,
-            temperature_scale=h.temperature_scale,
-            temperature_length=h.rope.original_context,
-        )
-        return self._graph.put(node)
-
-    def _check_heads(self, heads: int, kv_heads: int, q: Node, k: Node, v: Node) -> None:
-        h = self._graph.hyperparameters
-        wanted = (heads * h.key_length, kv_heads * h.key_length, kv_heads * h.value_length)
-        if heads % kv_heads or (q.width, k.width, v.width) != wanted:
-            raise FormatError(
-                f"layer {self._index}: {heads}, {kv_heads} heads of {h.key_length}, {h.value_length} values "
-                f"do not fit attn_q, attn_k and attn_v with {q.width}, {k.width} and {v.width} rows"
-            )
+        super().__init__(graph.keys, graph._tensors, prefix=f"blk.{index}.", root=graph)
+        self.index = index

@@ -12,19 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
-from ggufpy.architectures import Architecture, architecture
+from ggufpy.architectures import architecture
 from ggufpy.errors import GgufpyError, UnsupportedModelError
 from ggufpy.gguf.memory import advise_huge_pages
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
-from ggufpy.graph import Graph
-from ggufpy.graph.hyperparameters import Hyperparameters
-from ggufpy.graph.trace import Attention
+from ggufpy.graph import Graph, Outputs
 from ggufpy.runtime.background import run_interruptibly
-from ggufpy.runtime.cache import PAGE, KVCache, LayerShape, Sequence, cache_type
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
+from ggufpy.runtime.passes import PASSES, Pass
 from ggufpy.runtime.plan import make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
+from ggufpy.runtime.state import Sequence, States, cache_type
 
 Wanted = Literal["none", "last", "all"]
 
@@ -55,29 +54,20 @@ class Engine:
         n_batch: int,
         precision: str,
         cache_types: tuple[GGMLType, GGMLType],
+        passes: Items[Pass] = PASSES,
     ) -> None:
         apply_isa_setting()
-        source = str(file.path)
-        network = _find_architecture(file)
-        h = Hyperparameters.read(file.metadata, source)
-        graph = Graph(h, file.tensors, source)
-        output = network.forward(graph)
-        _check_all_used(graph, file)
-        self.n_vocab, self.n_embd = output.width, h.embedding_length
-        self.n_ctx = n_ctx or h.context_length
+        graph, outputs = trace(file)
+        self.n_ctx = n_ctx or graph.keys.integer("context_length")
         self.n_threads, self.n_batch = n_threads, min(n_batch, self.n_ctx)
-        layers = [
-            LayerShape(node.kv_heads, node.key_length, node.value_length)
-            for node in graph.nodes
-            if isinstance(node, Attention)
-        ]
-        self._cache = KVCache(layers, n_seq * -(-self.n_ctx // PAGE), *cache_types)
-        plan = make_plan(graph, output)
+        self.n_vocab = outputs["logits"].width
+        plan = make_plan(graph, {"logits": outputs["logits"]}, passes)
+        self._states = States(plan.nodes, cache_types, n_ctx=self.n_ctx, n_seq=n_seq, n_batch=self.n_batch)
         self.linears = tuple(plan.linears())
         self._program = Program(
             plan,
             file.tensors,
-            self._cache,
+            self._states,
             max_rows=self.n_batch,
             n_threads=n_threads,
             precision=precision,
@@ -128,14 +118,13 @@ class Engine:
             advise_huge_pages(file)
         return cls(file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision, types)
 
-    @property
-    def token_bytes(self) -> int:
-        """Bytes of the KV cache that one token takes."""
-        return self._cache.token_bytes
+    def bytes_read(self, position: int) -> int:
+        """Bytes of state that a token at `position` reads."""
+        return self._states.bytes_read(position)
 
     def new_sequence(self) -> Sequence:
-        """An empty sequence; close it to give its pages back."""
-        return Sequence(self._cache, self.n_ctx)
+        """An empty sequence; close it to give its state back."""
+        return self._states.new_sequence()
 
     def eval(
         self, sequence: Sequence, tokens: Items[int], *, generating: bool = False, logits: Wanted = "last"
@@ -163,14 +152,14 @@ class Engine:
                     self._run(spans, slices)
             except BaseException:
                 for span in spans:
-                    span.sequence.truncate(span.sequence.length)  # gives back what was reserved in vain
+                    span.sequence.undo()
                 raise
 
     def _check(self, spans: Items[Span]) -> None:
         if len({id(span.sequence) for span in spans}) < len(spans):
             raise ValueError("a sequence is there twice; put its tokens into one span")
         for span in spans:
-            if span.sequence.cache is not self._cache:
+            if span.sequence.owner is not self._states:
                 raise ValueError("a sequence is of another engine; make it with this one's new_sequence()")
             bad = [t for t in span.tokens if not 0 <= t < self.n_embeddings]
             if bad:
@@ -179,40 +168,47 @@ class Engine:
     def _run(self, spans: Items[Span], slices: list[_Slice]) -> None:
         """Run one batch and note which rows of logits it left."""
         columns: dict[str, list[int]] = {
-            name: [] for name in ("token", "position", "sequence", "out_row", "page", "first_page")
+            name: [] for name in ("token", "place", "sequence", "first_row", "out_row")
         }
         places = []
         for number, (i, start, stop) in enumerate(slices):
             span, n = spans[i], stop - start
+            span.sequence.begin(n)
             wanted = _wanted_rows(span, start, stop)
+            columns["first_row"].append(len(columns["token"]))
             columns["out_row"] += [len(columns["token"]) + row for row in wanted]
             columns["token"] += span.tokens[start:stop]
-            columns["position"] += range(span.sequence.length, span.sequence.length + n)
+            columns["place"] += range(span.sequence.length, span.sequence.length + n)
             columns["sequence"] += [number] * n
-            columns["first_page"].append(len(columns["page"]))
-            columns["page"] += span.sequence.pages
             places += [i] * len(wanted)
+        columns["first_row"].append(len(columns["token"]))
         # Of a prompt one row of logits is wanted, or all: one alone is not worth the work for many.
         prompts = [(spans[i], stop - start) for i, start, stop in slices if not spans[i].generating]
         n_wide = sum(n for _, n in prompts), sum(n for span, n in prompts if span.logits == "all")
-        self._call(columns, *n_wide)
+        self._call(columns, [spans[i].sequence for i, *_ in slices], *n_wide)
         for i, start, stop in slices:
-            spans[i].sequence.length += stop - start
+            spans[i].sequence.commit(stop - start, mark=not spans[i].generating)
         self._places = places
 
-    def _call(self, columns: dict[str, list[int]], n_prompt: int, n_out_wide: int) -> None:
+    def _call(
+        self, columns: dict[str, list[int]], sequences: Items[Sequence], n_prompt: int, n_out_wide: int
+    ) -> None:
         """Run the program; a prompt runs on another thread, so that Ctrl-C is seen and ends it."""
         arrays = {name: np.array(values, np.int32) for name, values in columns.items()}
+        arrays["angle"] = np.tile(arrays["place"], 4)
         batch = ffi.new("gg_batch *")
         batch.n_rows, batch.n_out = len(columns["token"]), len(columns["out_row"])
-        batch.n_prompt, batch.n_out_wide = n_prompt, n_out_wide
+        batch.n_prompt, batch.n_out_wide, batch.n_sequences = n_prompt, n_out_wide, len(sequences)
         for name, array in arrays.items():
             setattr(batch, name, ffi.from_buffer("int32_t[]", array))
+        states, kept = self._states.columns(sequences)
+        batch.states, batch.n_states = states, len(self._states)
         self._abort[0] = 0
 
         def run() -> int:
-            # `arrays` is named for its life: the batch points into it.
-            return lib.gg_run(self._program.record, batch, self.n_threads, self._abort) if arrays else 0
+            # These are named for their lives: the batch points into them.
+            _ = arrays, states, kept
+            return lib.gg_run(self._program.record, batch, self.n_threads, self._abort)
 
         status = run() if batch.n_rows <= 1 else run_interruptibly(run, self._stop)
         assert status == 0, f"gg_run: {status}"
@@ -223,12 +219,12 @@ class Engine:
     def _keep_logits(self) -> None:
         """Copy the rows that the next batch would overwrite."""
         if self._places:
-            self._earlier.append((self._places, self._program.logits[: len(self._places)].copy()))
+            self._earlier.append((self._places, self._program.outputs["logits"][: len(self._places)].copy()))
             self._places = []
 
     def logits(self) -> NDArray[np.float32]:
         """The logits that the last `eval` was asked for: (rows, n_vocab), a copy."""
-        parts = [*self._earlier, (self._places, self._program.logits[: len(self._places)])]
+        parts = [*self._earlier, (self._places, self._program.outputs["logits"][: len(self._places)])]
         places = [place for part, _ in parts for place in part]
         rows = np.concatenate([rows for _, rows in parts])
         if places == sorted(places):
@@ -237,7 +233,7 @@ class Engine:
 
     def last_row(self) -> NDArray[np.float32]:
         """The last of `logits()`, without a copy: good until the next `eval`."""
-        parts = [*self._earlier, (self._places, self._program.logits)]
+        parts = [*self._earlier, (self._places, self._program.outputs["logits"])]
         places = [
             (place, part, row) for part, (rows, _) in enumerate(parts) for row, place in enumerate(rows)
         ]
@@ -277,19 +273,16 @@ def _wanted_rows(span: Span, start: int, stop: int) -> range:
     return range(stop - start - 1, stop - start) if is_end else range(0)
 
 
-def _find_architecture(file: GGUFFile) -> Architecture:
-    name = file.metadata.get("general.architecture")
+def trace(file: GGUFFile) -> tuple[Graph, Outputs]:
+    """The network of a file, all of whose tensors and keys it uses.
+
+    Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
+    """
     try:
-        return architecture(str(name))
+        network = architecture(str(file.metadata.get("general.architecture")))
     except UnsupportedModelError as exc:
         raise UnsupportedModelError(f"{file.path}: {exc}") from None
-
-
-def _check_all_used(graph: Graph, file: GGUFFile) -> None:
-    unused = [name for name in file.tensors if name not in graph.used]
-    if unused:
-        architecture = graph.hyperparameters.architecture
-        raise UnsupportedModelError(
-            f"{file.path}: {len(unused)} tensors have no place in architecture '{architecture}', "
-            f"the first is '{unused[0]}'"
-        )
+    graph = Graph.trace(file.metadata, file.tensors, str(file.path))
+    outputs = network.forward(graph)
+    graph.check_all_used()
+    return graph, outputs

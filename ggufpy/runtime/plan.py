@@ -1,235 +1,216 @@
-"""Planning: a traced graph becomes a list of fused steps on buffers.
-
-Fusion happens here once for every architecture: linears of one input run as one step, silu(gate) * up and the
-sum with the residual are part of the linear that makes them. After the last attention only the rows whose
-logits are wanted go on.
-"""
+"""Planning: the nodes that the outputs need, after the passes, and a place for each value."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ggufpy.errors import UnsupportedModelError
-from ggufpy.graph.hyperparameters import Rope
-from ggufpy.graph.trace import Add, Attention, Embed, Graph, Linear, Mul, Node, RMSNorm, Rotate, Silu
+from ggufpy.graph import Graph
+from ggufpy.graph.nodes import (
+    STATEFUL,
+    Affine,
+    Binary,
+    Concat,
+    Copy,
+    Keep,
+    Linear,
+    Node,
+    Norm,
+    Rotate,
+    Route,
+    Slice,
+    Unary,
+    Value,
+    Vector,
+    View,
+)
+from ggufpy.runtime.passes import PASSES, Pass
 
-MAX_TOGETHER = 3  # linears in one step, as gg_op has room for
+# What they make may lie in parts, or where their first input lay.
+_VALUE_BY_VALUE = (Affine, Binary, Norm, Rotate, Unary, Vector)
 
 
 @dataclass(eq=False, slots=True)
-class Value:
-    """What a step makes: `width` floats per row. offset: where its rows lie in the arena, in floats."""
+class Buffer:
+    """`width` floats per row. offset: where its rows lie in the arena, in floats per row of the program."""
 
     width: int
     offset: int = -1
 
 
-@dataclass(eq=False, slots=True)
-class Step:
-    """One op of the program. out_rows: it runs on the rows whose logits are wanted only."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value's rows lie: head h at first + h * stride of a row of the buffer, `width` floats."""
 
-    src: list[Value]
-    dst: list[Value]
-    out_rows: bool = field(default=False, kw_only=True)
+    buffer: Buffer
+    first: int
+    heads: int
+    width: int
+    stride: int
 
-    def replace(self, old: Value, new: Value) -> None:
-        """Read `new` wherever the step reads `old`."""
-        self.src = [new if v is old else v for v in self.src]
+    @classmethod
+    def whole(cls, buffer: Buffer, shape: tuple[int, ...]) -> Place:
+        """All of a buffer, in the shape of a value."""
+        return cls(buffer, 0, *_axes(shape))
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether the heads lie side by side."""
+        return self.heads == 1 or self.stride == self.width
 
-@dataclass(eq=False, slots=True)
-class EmbedStep(Step):
-    """Rows of a tensor by token id."""
+    def viewed(self, shape: tuple[int, ...]) -> Place:
+        """The same floats in another shape; they lie side by side."""
+        return Place(self.buffer, self.first, *_axes(shape))
 
-    tensor: str
-
-
-@dataclass(eq=False, slots=True)
-class RopeTableStep(Step):
-    """Cosines and sines for the rows' positions."""
-
-    rope: Rope
-    factors: str | None
-
-
-@dataclass(eq=False, slots=True)
-class NormStep(Step):
-    """Root mean square norm."""
-
-    tensor: str
-    epsilon: float
-
-
-@dataclass(eq=False, slots=True)
-class LinearStep(Step):
-    """Up to three linears of one input; gated: silu(first) * second; src[1], if there, is added."""
-
-    linears: list[Linear]
-    gated: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class RotateStep(Step):
-    """Rotary embedding in place: dst is src[0]; src[1] is the table."""
-
-    node: Rotate
-
-
-@dataclass(eq=False, slots=True)
-class AttentionStep(Step):
-    """Attention over the KV cache; src: q, k, v."""
-
-    node: Attention
-
-
-@dataclass(eq=False, slots=True)
-class GatherStep(Step):
-    """The rows whose logits are wanted."""
+    def part(self, start: int, width: int) -> Place:
+        """Floats start .. start + width of each head."""
+        return replace(self, first=self.first + start, width=width)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps in order, the floats per row of the arena that they share, and where the logits are."""
+    """Nodes in order, where their values lie, and the floats per row of the arena that they share."""
 
-    steps: list[Step]
+    nodes: list[Node]
+    places: dict[Value, Place]
     arena_width: int
-    output: Value
+    outputs: dict[str, Value]
 
-    def linears(self) -> Iterable[tuple[str, bool]]:
-        """The tensor of each linear, and whether it is for rows whose logits are wanted only."""
-        for step in self.steps:
-            if isinstance(step, LinearStep):
-                yield from ((linear.tensor, step.out_rows) for linear in step.linears)
-
-
-def make_plan(graph: Graph, output: Node) -> Plan:
-    """Plan the traced `graph`, whose result is `output`."""
-    planner = _Planner(graph, output)
-    steps = planner.steps()
-    _keep_wanted_rows(steps)
-    result = steps[-1].dst[0]
-    return Plan(steps, _place(steps, result), result)
+    def linears(self) -> Iterator[tuple[str, bool, float]]:
+        """The tensor of each linear, whether it is for wanted rows only, the part of it that a row needs."""
+        experts = {node.outputs[0]: node.logits.width for node in self.nodes if isinstance(node, Route)}
+        for node in self.nodes:
+            if isinstance(node, Linear):
+                part = node.route.shape[0] / experts[node.route] if node.route else 1.0
+                for matrix in node.matrices:
+                    yield matrix.tensor, node.rows != "all", part
 
 
-class _Planner:
-    def __init__(self, graph: Graph, output: Node) -> None:
-        self._graph = graph
-        self._uses = Counter(source for node in graph.nodes for source in node.inputs)
-        self._uses[output] += 1
-        self._values: dict[Node, Value] = {}
-        self._tables: dict[tuple[Rope, str | None], Value] = {}
-        self._fused: dict[Node, list[Node]] = {}  # node that ends a fused step -> what it takes in
-        self._absorbed: set[Node] = set()
+def make_plan(graph: Graph, outputs: Mapping[str, Value], passes: Sequence[Pass] = PASSES) -> Plan:
+    """Plan what `outputs`, values of the traced `graph`, need; of rows of the batch only the wanted ones."""
+    rows = {value: node.rows for node in graph.nodes for value in node.outputs}
+    nodes = list(graph.nodes)
+    results: dict[str, Value] = {}
+    for name, value in outputs.items():
+        results[name] = value
+        if rows[value] == "all":
+            results[name] = Value(value.shape, graph)
+            nodes.append(Copy(outputs=(results[name],), rows="wanted", x=value, picks=True))
+    nodes = _needed(nodes, results.values())
+    for each in passes:
+        nodes = each(nodes, list(results.values()))
+    placed = _Placed(nodes, list(results.values()))
+    return Plan(placed.nodes, placed.places, placed.arena_width(), results)
 
-    def steps(self) -> list[Step]:
-        """All steps, in the order of the code."""
-        for node in self._graph.nodes:
-            taken = self._takes_in(node)
-            self._fused[node] = taken
-            self._absorbed.update(taken)
-        steps: list[Step] = []
-        for node in self._graph.nodes:
-            if node not in self._absorbed and node not in self._values:
-                steps.extend(self._step(node))
-        return steps
 
-    def _takes_in(self, node: Node) -> list[Node]:
-        """The nodes that a Mul or Add runs together with, or nothing."""
-        if isinstance(node, Mul):
-            silus = [n for n in node.inputs if isinstance(n, Silu)]
-            if len(silus) == 1:
-                gate, up = silus[0].inputs[0], next(n for n in node.inputs if n is not silus[0])
-                if isinstance(gate, Linear) and isinstance(up, Linear) and gate.inputs == up.inputs:
-                    taken: list[Node] = [gate, up, silus[0]]
-                    return taken if all(self._uses[n] == 1 for n in taken) else []
-        if isinstance(node, Add):
-            for linear in reversed(node.inputs):
-                if isinstance(linear, Linear) and self._uses[linear] == 1:
-                    return [linear]
-        return []
+def _needed(nodes: list[Node], outputs: Iterable[Value]) -> list[Node]:
+    """Only nodes that the outputs depend on, and those that keep state."""
+    wanted = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if isinstance(node, STATEFUL) or wanted.intersection(node.outputs):
+            kept.append(node)
+            wanted.update(node.inputs)
+    return kept[::-1]
 
-    def _value(self, node: Node) -> Value:
-        return self._values.setdefault(node, Value(node.width))
 
-    def _step(self, node: Node) -> Iterable[Step]:
+class _Placed:
+    """Nodes without views, which have become places, and the places of all values."""
+
+    def __init__(self, nodes: list[Node], outputs: list[Value]) -> None:
+        self.nodes: list[Node] = []
+        self.places: dict[Value, Place] = {}
+        self._outputs = outputs
+        self._last_read = {value: i for i, node in enumerate(nodes) for value in node.inputs}
+        self._last_read.update(dict.fromkeys(outputs, len(nodes)))
+        self._sharing: defaultdict[Buffer, list[Value]] = defaultdict(list)
+        self._makers = {value: node for node in nodes for value in node.outputs}
+        for node in nodes:
+            if isinstance(node, Concat):
+                self._reserve_parts(node)
+        for i, node in enumerate(nodes):
+            self._place(i, node)
+
+    def _reserve_parts(self, node: Concat) -> None:
+        """Let the parts be made where they belong, if their nodes can do that."""
+        whole = self.places.get(node.outputs[0]) or _new(node.outputs[0])
+        self._put(node.outputs[0], whole)
+        start = 0
+        for value in node.parts:
+            if isinstance(self._makers[value], _VALUE_BY_VALUE) and value not in self.places:
+                self._put(value, whole.part(start, value.shape[-1]))
+            start += value.shape[-1]
+
+    def _place(self, i: int, node: Node) -> None:
         match node:
-            case Embed(tensor=tensor):
-                yield EmbedStep([], [self._value(node)], tensor)
-            case RMSNorm(tensor=tensor, epsilon=epsilon):
-                yield NormStep([self._values[node.inputs[0]]], [self._value(node)], tensor, epsilon)
-            case Linear():
-                yield self._together(node)
-            case Mul() | Add() if self._fused[node]:
-                yield self._fused_step(node)
-            case Rotate():
-                yield from self._rotate(node)
-            case Attention():
-                yield AttentionStep([self._values[n] for n in node.inputs], [self._value(node)], node)
+            case View(x=x):
+                place = self.places[x]
+                if not place.is_flat:
+                    place = self._copy(node, x, _new(x))
+                self._put(node.outputs[0], place.viewed(node.outputs[0].shape))
+            case Slice(x=x, start=start):
+                self._put(node.outputs[0], self.places[x].part(start, node.outputs[0].shape[-1]))
+            case Concat(parts=parts):
+                start = 0
+                for value in parts:
+                    place = self.places[node.outputs[0]].part(start, value.shape[-1])
+                    if self.places[value] != place:
+                        self._copy(node, value, place)
+                    start += value.shape[-1]
             case _:
-                raise UnsupportedModelError(f"{type(node).__name__} cannot be run on its own yet")
+                for value in node.outputs:
+                    if value not in self.places and not isinstance(node, Keep):
+                        self._put(value, self._in_place(i, node) or _new(value))
+                self.nodes.append(node)
 
-    def _together(self, first: Linear) -> LinearStep:
-        """`first` and the linears after it that read the same input."""
-        same = [
-            n
-            for n in self._graph.nodes
-            if isinstance(n, Linear) and n.inputs == first.inputs and n not in self._absorbed
-        ]
-        start = same.index(first)
-        linears = same[start : start + MAX_TOGETHER]
-        return LinearStep([self._values[first.inputs[0]]], [self._value(n) for n in linears], linears)
+    def _put(self, value: Value, place: Place) -> None:
+        self.places[value] = place
+        self._sharing[place.buffer].append(value)
 
-    def _fused_step(self, node: Node) -> LinearStep:
-        linears = [n for n in self._fused[node] if isinstance(n, Linear)]
-        src = [self._values[linears[0].inputs[0]]]
-        if isinstance(node, Add):
-            other = next(n for n in node.inputs if n is not linears[0])
-            src.append(self._values[other])
-        return LinearStep(src, [self._value(node)], linears, gated=isinstance(node, Mul))
+    def _copy(self, node: Node, x: Value, to: Place) -> Place:
+        copied = Value(x.shape, x.graph)
+        self._put(copied, to)
+        self.nodes.append(Copy(outputs=(copied,), rows=node.rows, x=x, picks=False))
+        return to
 
-    def _rotate(self, node: Rotate) -> Iterable[Step]:
-        if self._uses[node.inputs[0]] != 1:
-            raise UnsupportedModelError("a value that is rotated in place cannot be read again")
-        key = (node.rope, node.factors)
-        if key not in self._tables:
-            self._tables[key] = Value(node.rope.dimensions)
-            yield RopeTableStep([], [self._tables[key]], *key)
-        value = self._values[node] = self._values[node.inputs[0]]
-        yield RotateStep([value, self._tables[key]], [value], node)
+    def _in_place(self, i: int, node: Node) -> Place | None:
+        """The place of the first input, where the op may write there and nobody reads that buffer later."""
+        if not isinstance(node, _VALUE_BY_VALUE):
+            return None
+        place = self.places[node.x]
+        covers = place.first == 0 and place.is_flat and place.heads * place.width == place.buffer.width
+        read_later = any(self._last_read.get(value, -1) > i for value in self._sharing[place.buffer])
+        read_twice = any(self.places[value].buffer is place.buffer for value in node.inputs[1:])
+        return place.viewed(node.x.shape) if covers and not read_later and not read_twice else None
 
-
-def _keep_wanted_rows(steps: list[Step]) -> None:
-    """After the last attention, go on with the rows whose logits are wanted."""
-    last = max(i for i, step in enumerate(steps) if isinstance(step, AttentionStep))
-    made = {value for step in steps[: last + 1] for value in step.dst}
-    gathers: dict[Value, GatherStep] = {}
-    for step in steps[last + 1 :]:
-        step.out_rows = True
-        for value in step.src:
-            if value in made:
-                gather = gathers.setdefault(value, GatherStep([value], [Value(value.width)], out_rows=True))
-                step.replace(value, gather.dst[0])
-    steps[last + 1 : last + 1] = gathers.values()
-
-
-def _place(steps: list[Step], result: Value) -> int:
-    """Give values that are alive together places that do not overlap; return the width of them all."""
-    last_use = {value: i for i, step in enumerate(steps) for value in (*step.dst, *step.src)}
-    last_use[result] = len(steps)
-    alive: list[Value] = []
-    width = 0
-    for i, step in enumerate(steps):
-        alive = [value for value in alive if last_use[value] >= i]
-        for value in step.dst:
-            if value.offset >= 0:
-                continue  # in place
-            value.offset = 0
-            for other in sorted(alive, key=lambda v: v.offset):
-                if value.offset + value.width <= other.offset:
+    def arena_width(self) -> int:
+        """Give buffers that are alive together places that do not overlap; return the width of them all."""
+        lives: dict[Buffer, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            for value in (*node.outputs, *node.inputs):
+                if value in self.places:
+                    lives.setdefault(self.places[value].buffer, []).append(i)
+        for value in self._outputs:
+            lives[self.places[value].buffer].append(len(self.nodes))
+        alive: list[Buffer] = []
+        width = 0
+        for buffer, life in sorted(lives.items(), key=lambda item: item[1][0]):
+            alive = [other for other in alive if lives[other][-1] >= life[0]]
+            buffer.offset = 0
+            for other in sorted(alive, key=lambda other: other.offset):
+                if buffer.offset + buffer.width <= other.offset:
                     break
-                value.offset = max(value.offset, other.offset + other.width)
-            alive.append(value)
-            width = max(width, value.offset + value.width)
-    return width
+                buffer.offset = max(buffer.offset, other.offset + other.width)
+            alive.append(buffer)
+            width = max(width, buffer.offset + buffer.width)
+        return width
+
+
+def _new(value: Value) -> Place:
+    return Place.whole(Buffer(value.width), value.shape)
+
+
+def _axes(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Heads, width and stride."""
+    return (1, shape[0], shape[0]) if len(shape) == 1 else (shape[0], shape[1], shape[1])

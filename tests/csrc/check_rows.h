@@ -54,19 +54,43 @@ static int check_rms_norm(gg_rms_norm_fn *ref, gg_rms_norm_fn *new, double *ns) 
     return 1;
 }
 
-static int check_silu_mul(gg_silu_mul_fn *ref, gg_silu_mul_fn *new, double *ns) {
+static double function_of(int function, double x) {
+    switch (function) {
+    case GG_SILU: return x / (1.0 + exp(-x));
+    case GG_GELU: return 0.5 * x * (1.0 + tanh(sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+    case GG_GELU_ERF: return 0.5 * x * (1.0 + erf(x / sqrt(2.0)));
+    case GG_GELU_QUICK: return x / (1.0 + exp(-1.702 * x));
+    case GG_RELU: return fmax(x, 0.0);
+    case GG_RELU2: return fmax(x, 0.0) * fmax(x, 0.0);
+    case GG_SIGMOID: return 1.0 / (1.0 + exp(-x));
+    case GG_SOFTPLUS: return x > 20.0 ? x : log1p(exp(x));
+    default: return tanh(x);
+    }
+}
+
+/* What the contract allows beside a part of the result. */
+static float tolerance(int function, float most) {
+    return function == GG_GELU_ERF ? 4e-7f * most : function == GG_TANH ? 1e-6f : 1e-30f;
+}
+
+static int check_activate(gg_activate_fn *ref, gg_activate_fn *new, double *ns) {
     enum { MAX = 2048 };
     static float exact[MAX];
-    for (size_t n = 0; n <= MAX; n = next_size(n)) {
-        float *gate = floats(0, n), *up = floats(1, n);
-        fill(gate, n, n % 2 ? 8.0f : 200.0f), fill(up, n, 2.0f);
-        for (size_t i = 0; i < n; i++) exact[i] = (float)((double)gate[i] / (1.0 + exp(-(double)gate[i])) * (double)up[i]);
-        new(n, gate, up);
-        if (!all_close("silu_mul", n, exact, gate, 8.0f * FLT_EPSILON, 1e-30f)) return 0;
-    }
+    for (int function = 0; function < GG_FUNCTIONS; function++)
+        for (size_t n = 0; n <= MAX; n = next_size(n)) {
+            const float most = n % 2 ? 8.0f : 80.0f, slack = function == GG_GELU ? 8e-6f : 1.2e-6f;
+            float *x = floats(0, n), *times = floats(1, n), *y = floats(2, n);
+            fill(x, n, most), fill(times, n, 2.0f);
+            for (size_t i = 0; i < n; i++) exact[i] = (float)(function_of(function, (double)x[i]) * (double)times[i]);
+            new(function, n, x, times, y);
+            if (!all_close("activate", n, exact, y, slack, 2.0f * tolerance(function, most))) return 0;
+            for (size_t i = 0; i < n; i++) exact[i] = (float)function_of(function, (double)x[i]);
+            new(function, n, x, NULL, x);
+            if (!all_close("activate alone", n, exact, x, slack, tolerance(function, most))) return 0;
+        }
     (void)ref; /* the reference itself is held against libm too */
-    float *gate = floats(0, MAX), *up = floats(1, MAX);
-    TIME(ns, new(MAX, gate, up));
+    float *gate = floats(0, MAX), *up = floats(1, MAX), *y = floats(2, MAX);
+    TIME(ns, new(GG_SILU, MAX, gate, up, y));
     return 1;
 }
 
@@ -117,6 +141,22 @@ static int check_rope(gg_rope_fn *ref, gg_rope_fn *new, double *ns) {
         ref(n, t, want);
         new(n, t, got);
         if (!all_close("rope", n, want, got, 0.0f, 4.0f * FLT_EPSILON)) return 0;
+    }
+    float *t = floats(0, MAX), *x = floats(1, MAX);
+    TIME(ns, new(MAX, t, x));
+    return 1;
+}
+
+static int check_rope_halves(gg_rope_halves_fn *ref, gg_rope_halves_fn *new, double *ns) {
+    enum { MAX = 256 };
+    static float want[MAX];
+    for (size_t n = 0; n <= MAX; n += 2) {
+        float *t = floats(0, n), *got = floats(1, n);
+        fill(t, n, 1.0f), fill(got, n, 1.0f);
+        memcpy(want, got, n * sizeof *got);
+        ref(n, t, want);
+        new(n, t, got);
+        if (!all_close("rope_halves", n, want, got, 0.0f, 4.0f * FLT_EPSILON)) return 0;
     }
     float *t = floats(0, MAX), *x = floats(1, MAX);
     TIME(ns, new(MAX, t, x));

@@ -18,8 +18,8 @@ from ggufpy.commands.shipped import shipped_model
 from ggufpy.errors import GgufpyError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
-from ggufpy.runtime.cache import CACHE_TYPES, KVCache, LayerShape
 from ggufpy.runtime.engine import Engine, Span
+from ggufpy.runtime.state.pages import CACHE_TYPES, LayerShape, Pages
 
 __all__ = ["cpu_flags"]
 
@@ -56,7 +56,9 @@ def logits(engine: Engine, tokens: list[int], generated: int = 0) -> NDArray[np.
 def pages(engine: Engine) -> list[NDArray[np.uint8]]:
     """The first page of K and of V in layer 0, by KV head."""
     record = ffi.new("gg_cache *")
-    engine._cache.describe(record, 0)
+    store = engine._states._stores[0]
+    assert isinstance(store, Pages)
+    store.describe_layer(record, 0)
     sizes = (record.k, record.k_page_bytes), (record.v, record.v_page_bytes)
     buffers = (np.frombuffer(ffi.buffer(pointer, size), np.uint8) for pointer, size in sizes)
     return [buffer.reshape(KV_HEADS, -1) for buffer in buffers]
@@ -156,7 +158,7 @@ def test_neighbours_do_not_change_a_bit(model: Path) -> None:
         engine.eval(sequence, LONG[:length], logits="none")
         engine.eval(sequence, [5], generating=True)
         alone.append(engine.logits()[0])
-        sequence.truncate(length)
+        sequence.rewind(length)
     engine.eval_batch([Span(sequence, [5], generating=True) for sequence in sequences])
     np.testing.assert_array_equal(engine.logits(), alone)
 
@@ -184,9 +186,9 @@ def test_unknown_types(model: Path, bad: str | int) -> None:
 def test_heads_that_blocks_do_not_divide() -> None:
     shape = LayerShape(2, 80, 48)
     with pytest.raises(GgufpyError, match="q8_0 needs keys of a multiple of 32 values, this model's have 80"):
-        KVCache([shape], 1, GGMLType.Q8_0, GGMLType.F16)
+        Pages([shape], 1, GGMLType.Q8_0, GGMLType.F16)
     with pytest.raises(GgufpyError, match="q4_0 needs values of a multiple of 32 values"):
-        KVCache([shape], 1, GGMLType.BF16, GGMLType.Q4_0)
+        Pages([shape], 1, GGMLType.BF16, GGMLType.Q4_0)
 
 
 def test_values_of_odd_lengths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

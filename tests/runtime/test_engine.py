@@ -198,7 +198,7 @@ def test_neighbours_do_not_change_a_bit(model: Path) -> None:
     engine.eval_batch(together)
     mixed = engine.logits()
     for i, (text, span) in enumerate(zip(texts, together, strict=True)):
-        sequences[i].truncate(len(text))
+        sequences[i].rewind(len(text))
         engine.eval(sequences[i], span.tokens, generating=span.generating)
         np.testing.assert_array_equal(mixed[i], engine.logits()[0])
 
@@ -213,7 +213,7 @@ def test_fork_and_truncate(model: Path, length: int) -> None:
     engine.eval(second, [1, 2, 3])  # writes to the page they share
     engine.eval(first, TOKENS[length : length + 5])
     np.testing.assert_array_equal(engine.logits()[-1], want)
-    second.truncate(length)
+    second.rewind(length)
     engine.eval(second, TOKENS[length : length + 5])
     np.testing.assert_array_equal(engine.logits()[-1], want)
 

@@ -1,0 +1,120 @@
+"""What nearly all decoders have: their shape, and the parts that they are put together from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ggufpy.errors import FormatError
+from ggufpy.graph import Graph, Layer, Outputs, Value
+from ggufpy.graph.nodes import Function
+from ggufpy.graph.rope import Rope
+
+MOST_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a decoder-only transformer; head counts are per layer. Reading it raises FormatError."""
+
+    layers: int
+    width: int
+    heads: tuple[int, ...]
+    kv_heads: tuple[int, ...]
+    key_length: int
+    value_length: int
+
+    @classmethod
+    def read(cls, g: Graph) -> Shape:
+        """From metadata."""
+        k = g.keys
+        layers = k.integer("block_count", most=MOST_LAYERS)
+        width = k.integer("embedding_length", most=1 << 20)
+        k.integer("context_length")
+        heads = k.integers("attention.head_count", layers)
+        size = max(width // heads[0], 1)
+        return cls(
+            layers=layers,
+            width=width,
+            heads=heads,
+            kv_heads=k.integers("attention.head_count_kv", layers, heads),
+            key_length=k.integer("attention.key_length", size, most=1 << 16),
+            value_length=k.integer("attention.value_length", size, most=1 << 16),
+        )
+
+    def rope(self, g: Graph, *, halves: bool) -> Rope:
+        """Rotary embedding of all heads; halves: value i is paired with the one half a head away."""
+        return Rope.read(g.keys, self.key_length, halves=halves)
+
+    def local_rope(self, g: Graph, rope: Rope, default: float) -> Rope:
+        """`rope` for layers with a window: with a base of their own, or `default`."""
+        g.keys.expect("rope.dimension_count_swa", rope.dimensions)
+        return replace(rope, base=g.keys.number("rope.freq_base_swa", default, above=1.0))
+
+
+def qkv(layer: Layer, h: Value, shape: Shape) -> tuple[Value, Value, Value]:
+    """Queries, keys and values, (heads, n) each."""
+    heads, kv_heads = shape.heads[layer.index], shape.kv_heads[layer.index]
+    parts = [
+        (layer.linear(h, name), count, size)
+        for name, count, size in (
+            ("attn_q", heads, shape.key_length),
+            ("attn_k", kv_heads, shape.key_length),
+            ("attn_v", kv_heads, shape.value_length),
+        )
+    ]
+    if heads % kv_heads or any(value.width != count * size for value, count, size in parts):
+        widths = ", ".join(str(value.width) for value, *_ in parts)
+        raise FormatError(
+            f"{layer.keys.source}: layer {layer.index}: {heads}, {kv_heads} heads of {shape.key_length}, "
+            f"{shape.value_length} values do not fit attn_q, attn_k and attn_v with {widths} rows"
+        )
+    q, k, v = (value.view(count, size) for value, count, size in parts)
+    return q, k, v
+
+
+def gated(layer: Layer, h: Value, function: Function) -> Value:
+    """Feed-forward network: down(function(gate) * up)."""
+    gate, up = layer.linear(h, "ffn_gate"), layer.linear(h, "ffn_up")
+    return layer.linear(gate.apply(function) * up, "ffn_down")
+
+
+def windows(g: Graph, shape: Shape, *, every: int) -> list[int | None]:
+    """The window of each layer, None where it attends to all.
+
+    every: each so manieth layer attends to all, where the file does not say which do; 0: none has a window.
+    """
+    k = g.keys
+    window = k.integer("attention.sliding_window", 0, least=0)
+    local = k.pattern("attention.sliding_window_pattern", shape.layers, every)
+    k.expect("attention.key_length_swa", shape.key_length)
+    k.expect("attention.value_length_swa", shape.value_length)
+    return [window if window and is_local else None for is_local in local]
+
+
+def experts(
+    layer: Layer,
+    h: Value,
+    activate: Callable[[Value, Value], Value],
+    *,
+    gating: Literal["softmax", "sigmoid", "chosen"] = "softmax",
+    normalize: bool = False,
+) -> Value:
+    """Mixture of experts: the weighted sum of down(activate(gate, up)) over the experts of each token."""
+    k = layer.keys
+    count = k.integer("expert_count", most=1 << 16)
+    used = k.integer("expert_used_count", most=count)
+    scale = k.number("expert_weights_scale", 1.0) or 1.0
+    logits = layer.linear(h, "ffn_gate_inp")
+    chosen = layer.route(logits, used, gating=gating, normalize=normalize, scale=scale)
+    gate = layer.linear_of_experts(h, "ffn_gate_exps", chosen)
+    up = layer.linear_of_experts(h, "ffn_up_exps", chosen)
+    return layer.total(layer.linear_of_experts(activate(gate, up), "ffn_down_exps", chosen) * chosen.weights)
+
+
+def head(g: Graph, x: Value) -> Outputs:
+    """The last norm, whose result is the embeddings, and the output, which may be the input's tensor."""
+    x = g.norm(x, "output_norm")
+    g.ignore("cls.output.weight")  # of a reranker made from a language model
+    return {"logits": g.linear(x, "output", tied="token_embd"), "embeddings": x}
