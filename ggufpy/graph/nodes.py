@@ -239,6 +239,20 @@ class Total(Node):
     x: Value
 
 
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Tap(Node):
+    """Adds what the linears of `tensors` read to sums that the plan keeps: x^2, or the products x x^T.
+
+    route, per_head: as in Linear; there is a sum for each expert, or head.
+    """
+
+    x: Value
+    tensors: tuple[str, ...]
+    products: bool
+    route: Value | None
+    per_head: bool
+
+
 # ---- Experts ----
 
 
@@ -359,4 +373,5 @@ class DeltaRule(Node):
 
 
 STATEFUL = (Keep, Conv, Scan, DeltaRule)
+LASTING = (*STATEFUL, Tap)  # what they do is not only in their outputs
 VIEWS = (View, Slice)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from ggufpy.graph.nodes import STATEFUL, Binary, Copy, Keep, Linear, Node, Unary, Value, View
+from ggufpy.graph.nodes import STATEFUL, Binary, Copy, Keep, Linear, Node, Tap, Unary, Value, View
 
 MOST_TOGETHER = 3  # linears in one op, as gg_linear has room for
 
@@ -127,6 +127,25 @@ def _picked(nodes: Nodes) -> Nodes:
             result.append(View(outputs=node.outputs, rows="wanted", x=node.x) if picked_before else node)
         else:
             result.append(node.reading(pick) if node.rows == "wanted" else node)
+    return result
+
+
+def tapped(nodes: Nodes, *, products: bool) -> Nodes:
+    """With a tap before each linear, on the rows that the linear works on."""
+    result: Nodes = []
+    for node in nodes:
+        if isinstance(node, Linear):
+            tap = Tap(
+                outputs=(),
+                rows=node.rows,
+                x=node.x,
+                tensors=tuple(matrix.tensor for matrix in node.matrices),
+                products=products,
+                route=node.route,
+                per_head=node.per_head,
+            )
+            result.append(tap)
+        result.append(node)
     return result
 
 

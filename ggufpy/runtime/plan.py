@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ggufpy.graph import Graph
 from ggufpy.graph.nodes import (
-    STATEFUL,
+    LASTING,
     Affine,
     Binary,
     Concat,
@@ -109,7 +109,7 @@ def _needed(nodes: list[Node], outputs: Iterable[Value]) -> list[Node]:
     wanted = set(outputs)
     kept = []
     for node in reversed(nodes):
-        if isinstance(node, STATEFUL) or wanted.intersection(node.outputs):
+        if isinstance(node, LASTING) or wanted.intersection(node.outputs):
             kept.append(node)
             wanted.update(node.inputs)
     return kept[::-1]

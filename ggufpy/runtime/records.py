@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -34,6 +35,17 @@ FUNCTIONS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What a linear has read: sums over rows of x^2, (matrices, n), or of x x^T, (matrices, n, n), in f64.
+
+    rows: how many there were, (matrices,).
+    """
+
+    sums: NDArray[np.float64]
+    rows: NDArray[np.int64]
+
+
 class Memory:
     """Tensors and arrays of a program, as pointers that stay good while this lives."""
 
@@ -41,6 +53,8 @@ class Memory:
         self.states = states
         self.max_rows = max_rows
         self.routes: dict[Value, Any] = {}  # the lists of each route
+        self.taps: dict[str, Moments] = {}  # by the tensor of the linear
+        self._experts: dict[Value, int] = {}
         self._kept: list[Any] = []
         self._tensors = tensors
 
@@ -91,6 +105,14 @@ class Memory:
         record.type, record.n_in, record.n_out = info.type, columns, rows
         record.count = math.prod(matrices)
         assert data.nbytes == math.prod(info.shape[:-1]) * record.stride, name
+
+    def add_route(self, weights: Value, lists: Any, experts: int) -> None:
+        """Note a route by its weights, for the linears that follow it."""
+        self.routes[weights], self._experts[weights] = lists, experts
+
+    def experts(self, weights: Value) -> int:
+        """How many experts a route chooses from."""
+        return self._experts[weights]
 
     def error(self, name: str, problem: str) -> FormatError:
         """The error about a tensor."""
@@ -196,7 +218,20 @@ def _route(node: n.Route, memory: Memory, args: Any) -> None:
     args.gating = ("softmax", "sigmoid", "chosen").index(node.gating)
     args.normalize, args.scale = node.normalize, node.scale
     args.groups, args.groups_used = node.groups, node.groups_used
-    memory.routes[node.outputs[0]] = args.lists
+    memory.add_route(node.outputs[0], args.lists, experts)
+
+
+@fills(n.Tap, "tap")
+def _tap(node: n.Tap, memory: Memory, args: Any) -> None:
+    slots = node.route.shape[0] if node.route else 1
+    matrices = memory.experts(node.route) if node.route else node.x.shape[0] if node.per_head else 1
+    size = node.x.shape[-1]
+    sums = np.zeros((matrices, size, size) if node.products else (matrices, size))
+    counts = np.zeros(matrices, np.int64)
+    args.sum, args.count = memory.pointer("double[]", sums), memory.pointer("int64_t[]", counts)
+    args.lists = memory.routes[node.route] if node.route else ffi.NULL
+    args.matrices, args.slots, args.products = matrices, slots, node.products
+    memory.taps.update(dict.fromkeys(node.tensors, Moments(sums, counts)))
 
 
 @fills(n.Unary, "unary")

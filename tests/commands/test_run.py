@@ -38,7 +38,7 @@ def test_answers_one_prompt_in_a_pipe(tmp_path: Path) -> None:
         (["--prompt", "hi", "--n-predict", "9", "-sys", "s", "-c", "100", "-t", "1", "-s", "1"], "", "HI\n"),
     ):
         done = pipe(arguments, tmp_path, stdin)
-        assert (done.returncode, done.stdout) == (0, expected)
+        assert (done.returncode, done.stdout) == (0, expected), done.stderr
         assert done.stderr.count("\n") == 1 and "tokens/s" in done.stderr
 
 
