@@ -90,7 +90,7 @@ def test_impatience_does_no_harm(model: Path, interrupts: int) -> None:
     """A second Ctrl-C comes while C still works on memory of the call."""
     code = f"""
 import os, signal, sys, threading, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path = {sys.path!r}
 from test_engine import load
 from ggufpy._kernels import lib
 from random_llama import TOKENS

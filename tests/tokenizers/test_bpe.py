@@ -1,4 +1,4 @@
-"""Byte-pair encoding in csrc/bpe.c: the ids that `tokenizers` gives, from random vocabularies and merges."""
+"""Byte-pair encoding in csrc/text/bpe.c: the ids of `tokenizers`, from random vocabularies and merges."""
 
 from __future__ import annotations
 
