@@ -290,6 +290,7 @@ class LowLevel:
             top_k=top_k,
             top_p=top_p,
             min_p=min_p,
+            typical_p=typical_p,
             repeat_penalty=repeat_penalty,
             repeat_last_n=self._last_n,
             frequency_penalty=frequency_penalty,
@@ -299,7 +300,6 @@ class LowLevel:
         return make_pick(
             self._texts.engine.n_vocab,
             params,
-            typical_p=typical_p,
             logits_processor=logits_processor,
             logit_bias=logit_bias,
             stopping_criteria=stopping_criteria,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ggufpy.errors import ContextError
 from ggufpy.generate.completion import Completion, encode_prompt
+from ggufpy.generate.picking import sampling
 from ggufpy.generate.sampler import Sampler, SamplingParams
 from ggufpy.generate.transcript import Transcript, too_long
 
@@ -88,7 +89,7 @@ class Chat:
         self.completion = Completion(
             self._transcript,
             self._tokenizer,
-            lambda transcript: transcript.sample(sampler),
+            sampling(sampler),
             max_tokens=self._max_tokens,
         )
         answer = {"role": "assistant", "content": ""}

@@ -13,6 +13,7 @@ from ggufpy.commands.run_options import context_size, sampling_params
 from ggufpy.commands.shipped import shipped_model
 from ggufpy.errors import GgufpyError
 from ggufpy.generate.completion import Completion, encode_prompt
+from ggufpy.generate.picking import sampling
 from ggufpy.generate.sampler import Sampler
 from ggufpy.generate.transcript import Transcript
 from ggufpy.gguf.memory import lock_weights
@@ -83,7 +84,7 @@ class Session:
         completion = Completion(
             Transcript(self.engine),
             self.tokenizer,
-            lambda transcript: transcript.sample(sampler),
+            sampling(sampler),
             max_tokens=self._max_tokens,
         )
         write(prompt)
