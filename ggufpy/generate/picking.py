@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from ggufpy.generate.completion import END, Pick
-from ggufpy.generate.sampler import Sampler, SamplingParams, bias_row
+from ggufpy.generate.sampler import Numbers, Sampler, SamplingParams, bias_row
 from ggufpy.generate.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -23,18 +23,32 @@ Processors = LogitsProcessor | Sequence[LogitsProcessor]
 Criteria = StoppingCriterion | Sequence[StoppingCriterion]
 
 
+class Sampling(Numbers, total=False):
+    """How tokens are chosen.
+
+    logit_bias: added to the logits of these tokens. logits_processor: changes the logits before that.
+    """
+
+    logit_bias: Mapping[int, float] | None
+    logits_processor: Processors | None
+
+
 def make_pick(
     n_vocab: int,
-    params: SamplingParams,
     *,
-    logits_processor: Processors | None = None,
-    logit_bias: Mapping[int, float] | None = None,
+    temp: float,
+    repeat_last_n: int,
+    seed: int,
     stopping_criteria: Criteria | None = None,
+    logit_bias: Mapping[int, float] | None = None,
+    logits_processor: Processors | None = None,
+    **numbers: Unpack[Numbers],
 ) -> Pick:
-    """Choose tokens as `params` say: processors change the logits, biases are added, then one is drawn.
+    """Choose tokens as llama-cpp-python's arguments say; see `Sampling` and `SamplingParams`.
 
     Raises ValueError for a biased token that the vocabulary does not have.
     """
+    params = SamplingParams(temp=temp, repeat_last_n=repeat_last_n, seed=seed, **numbers)
     sampler = Sampler(params, bias=bias_row(n_vocab, logit_bias) if logit_bias else None)
     pick = processing(sampler, _listed(logits_processor)) if logits_processor else sampling(sampler)
     return stopping(pick, _listed(stopping_criteria)) if stopping_criteria else pick

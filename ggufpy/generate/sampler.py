@@ -6,7 +6,7 @@ import secrets
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,25 @@ from ggufpy._kernels import ffi, lib
 _INT32_MAX = 2**31 - 1
 
 
+class Numbers(TypedDict, total=False):
+    """What a caller says about the draw in numbers; meanings and defaults are those of `SamplingParams`."""
+
+    top_k: int
+    typical_p: float
+    top_p: float
+    min_p: float
+    repeat_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How the next token is drawn. Names, order and defaults are llama.cpp's.
 
     temp <= 0 takes the most likely token; top_k <= 0, typical_p >= 1, top_p >= 1 and min_p <= 0 turn these
-    off. repeat_last_n: how many of the last tokens the penalties look at. seed None: a new one each time.
+    off. The penalties make tokens less likely that are among the last repeat_last_n: by a factor, by so much
+    for each time, by so much once. seed None: a new one each time.
     """
 
     temp: float = 0.8
