@@ -15,8 +15,9 @@ from ggufpy.generate.transcript import Transcript
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# (token ids so far, logits of the next token) -> logits; as in llama-cpp-python and transformers.
-LogitsProcessor = Callable[["NDArray[np.intc]", "NDArray[np.float32]"], "NDArray[np.float32]"]
+# (token ids so far, logits of the next token) -> logits, or None if it changed them in place; as in
+# llama-cpp-python and transformers.
+LogitsProcessor = Callable[["NDArray[np.intc]", "NDArray[np.float32]"], "NDArray[np.float32] | None"]
 StoppingCriterion = Callable[["NDArray[np.intc]", "NDArray[np.float32]"], bool]
 
 Processors = LogitsProcessor | Sequence[LogitsProcessor]
@@ -60,16 +61,22 @@ def sampling(sampler: Sampler) -> Pick:
 
 
 def processing(sampler: Sampler, processors: Sequence[LogitsProcessor]) -> Pick:
-    """Draw from what `processors` make of a copy of the logits. Raises ValueError if that is no such row."""
+    """Draw from what `processors` make of a copy of the logits, in place if they return None.
+
+    Raises ValueError for a result of another shape than (n_vocab,) or (1, n_vocab).
+    """
 
     def processed(transcript: Transcript) -> int:
         logits = transcript.logits()
         shape = logits.shape
         ids = np.array(transcript.tokens, np.intc)
         for process in processors:
-            logits = np.ascontiguousarray(process(ids, logits), np.float32)
-            if logits.shape != shape:
+            result = process(ids, logits)
+            if result is not None:
+                logits = np.array(result, np.float32)  # a copy: the next one may write to it
+            if logits.shape not in (shape, (1, *shape)):
                 raise ValueError(f"a logits processor made {logits.shape} of logits of shape {shape}")
+            logits = logits.reshape(shape)
         return sampler.draw(logits)
 
     return processed

@@ -181,12 +181,32 @@ def test_sampling_follows_what_processors_make_of_the_logits(make: Make) -> None
     assert share_of_b(temperature=1, presence_penalty=-50, top_k=0) in (0, 1)
 
 
-def test_a_processor_must_return_a_row(make: Make) -> None:
+def test_processors_as_people_write_them(make: Make) -> None:
     llm, _ = make(alphabet)
-    with pytest.raises(ValueError, match=r"a logits processor made \(1, 259\) of logits of shape \(259,\)"):
-        llm("abc", logits_processor=lambda ids, logits: logits[None])
-    with pytest.raises(ValueError, match="no token can be drawn"):
-        llm("abc", logits_processor=lambda ids, logits: logits - np.inf)
+
+    def text(*processors: Any) -> str:
+        return str(whole(llm("abc", max_tokens=2, logits_processor=processors))["choices"][0]["text"])
+
+    def in_place(ids: Any, logits: Any) -> None:
+        logits[:] = np.roll(logits, 1)
+
+    assert text(lambda ids, logits: np.broadcast_to(logits, logits.shape), in_place) == "eg"
+    assert text(lambda ids, logits: logits[None], in_place) == text(
+        lambda ids, logits: logits.tolist(), in_place
+    )
+    with pytest.raises(ValueError, match=r"a logits processor made \(10,\) of logits of shape \(259,\)"):
+        text(lambda ids, logits: logits[:10])
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_nothing_left_to_draw_is_an_error(make: Make, temperature: float) -> None:
+    llm, _ = make(alphabet)
+    for choosing in (
+        {"logits_processor": lambda ids, logits: np.full_like(logits, -np.inf)},
+        {"logit_bias": dict.fromkeys(range(259), -np.inf)},
+    ):
+        with pytest.raises(ValueError, match="no token can be drawn"):
+            llm("abc", temperature=temperature, **choosing)
 
 
 def test_the_same_seed_gives_the_same_text_with_a_bias_that_does_nothing(f16: Path) -> None:
