@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
 from ggufpy.architectures import Architecture, architecture
@@ -25,6 +24,7 @@ from ggufpy.runtime.cache import PAGE, KVCache, LayerShape, Sequence, cache_type
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
 from ggufpy.runtime.plan import make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
+from ggufpy.runtime.result import Result
 
 Wanted = Literal["none", "last", "all"]
 
@@ -85,10 +85,6 @@ class Engine:
         self.n_embeddings = file.tensors["token_embd.weight"].shape[0]
         self._abort = ffi.new("int32_t *")
         self._lock = threading.Lock()
-        # The span of each row of logits: of those that the last batch left in the program, and, with the
-        # rows, of those of earlier batches of the same call.
-        self._places: list[int] = []
-        self._earlier: list[tuple[list[int], NDArray[np.float32]]] = []
 
     @classmethod
     def load(
@@ -137,34 +133,28 @@ class Engine:
         """An empty sequence; close it to give its pages back."""
         return Sequence(self._cache, self.n_ctx)
 
-    def eval(
-        self, sequence: Sequence, tokens: Items[int], *, generating: bool = False, logits: Wanted = "last"
-    ) -> None:
-        """Append `tokens` to `sequence` and compute the logits wanted: of none, the last or all of them.
+    def step(self, spans: Items[Span]) -> Result:
+        """Append the tokens of each span to its sequence, and compute the logits wanted of it.
 
-        Raises ContextError if they do not fit (nothing is changed then), ValueError for unknown ids.
-        After KeyboardInterrupt the sequence ends with the last whole batch.
+        Any mixture of prompts and generated tokens goes; they are computed in batches of n_batch. Threads
+        take turns, as the program's memory and the cache are for one step at a time.
+        Raises ContextError if they do not fit (nothing is changed then), ValueError for unknown ids and for a
+        sequence that is there twice or is of another engine. After KeyboardInterrupt the sequences end with
+        the last whole batch.
         """
-        self.eval_batch([Span(sequence, tokens, generating, logits)])
-
-    def eval_batch(self, spans: Items[Span]) -> None:
-        """Like `eval` for several sequences at once; logits are in the order of `spans`.
-
-        Raises ValueError for a sequence that is there twice or is of another engine.
-        """
+        result = Result(len(spans), self.n_vocab)
         with self._lock:
             self._check(spans)
-            self._earlier, self._places = [], []
             try:
                 for span in spans:
                     span.sequence.reserve(len(span.tokens))
                 for slices in _batches(spans, self.n_batch):
-                    self._keep_logits()
-                    self._run(spans, slices)
+                    result.add(self._run(spans, slices), self._program.logits)
             except BaseException:
                 for span in spans:
                     span.sequence.truncate(span.sequence.length)  # gives back what was reserved in vain
                 raise
+        return result
 
     def _check(self, spans: Items[Span]) -> None:
         if len({id(span.sequence) for span in spans}) < len(spans):
@@ -176,8 +166,8 @@ class Engine:
             if bad:
                 raise ValueError(f"token {bad[0]} is not in the vocabulary of {self.n_embeddings}")
 
-    def _run(self, spans: Items[Span], slices: list[_Slice]) -> None:
-        """Run one batch and note which rows of logits it left."""
+    def _run(self, spans: Items[Span], slices: list[_Slice]) -> list[int]:
+        """Run one batch; returns the span of each row of logits that it left."""
         columns: dict[str, list[int]] = {
             name: [] for name in ("token", "position", "sequence", "out_row", "page", "first_page")
         }
@@ -198,7 +188,7 @@ class Engine:
         self._call(columns, *n_wide)
         for i, start, stop in slices:
             spans[i].sequence.length += stop - start
-        self._places = places
+        return places
 
     def _call(self, columns: dict[str, list[int]], n_prompt: int, n_out_wide: int) -> None:
         """Run the program; a prompt runs on another thread, so that Ctrl-C is seen and ends it."""
@@ -219,33 +209,6 @@ class Engine:
 
     def _stop(self) -> None:
         self._abort[0] = 1
-
-    def _keep_logits(self) -> None:
-        """Copy the rows that the next batch would overwrite."""
-        if self._places:
-            self._earlier.append((self._places, self._program.logits[: len(self._places)].copy()))
-            self._places = []
-
-    def logits(self) -> NDArray[np.float32]:
-        """The logits that the last `eval` was asked for: (rows, n_vocab), a copy."""
-        parts = [*self._earlier, (self._places, self._program.logits[: len(self._places)])]
-        places = [place for part, _ in parts for place in part]
-        rows = np.concatenate([rows for _, rows in parts])
-        if places == sorted(places):
-            return rows
-        return rows[np.argsort(places, kind="stable")]
-
-    def last_row(self) -> NDArray[np.float32]:
-        """The last of `logits()`, without a copy: good until the next `eval`."""
-        parts = [*self._earlier, (self._places, self._program.logits)]
-        places = [
-            (place, part, row) for part, (rows, _) in enumerate(parts) for row, place in enumerate(rows)
-        ]
-        if not places:
-            raise GgufpyError("there are no logits to sample from; eval some tokens first")
-        _, part, row = max(places)
-        last: NDArray[np.float32] = parts[part][1][row]
-        return last
 
 
 def _batches(spans: Items[Span], n_batch: int) -> Iterator[list[_Slice]]:
