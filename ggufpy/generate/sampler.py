@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
+from ggufpy.errors import SamplingError
 
 _INT32_MAX = 2**31 - 1
 
@@ -102,7 +103,8 @@ class Sampler:
     def draw(self, logits: NDArray[np.float32], mask: NDArray[np.bool_] | None = None) -> int:
         """Draw from `logits`, (n_vocab,), and accept the token. mask: (n_vocab,), False: cannot be drawn.
 
-        Raises ValueError if no token can be drawn, or for a mask or bias of another length.
+        Raises SamplingError, a ValueError, if no token can be drawn; ValueError for a mask or bias of another
+        length.
         """
         n_vocab = logits.size
         for name, array in (("mask", mask), ("bias", self._bias)):
@@ -121,7 +123,9 @@ class Sampler:
             choice.mask = ffi.from_buffer("uint8_t[]", mask)
         token = lib.gg_sample(choice, self._stages, self._n_stages, self._rng, self._scratch)
         if token < 0:
-            raise ValueError("no token can be drawn: all are masked, or their logits are -inf or no numbers")
+            raise SamplingError(
+                "no token can be drawn: all are masked, or their logits are -inf or no numbers"
+            )
         self.accept(token)
         return token
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from oracle import Chain, needs_oracle, oracle_probabilities, oracle_sample
 
 from ggufpy._kernels import ffi, lib
+from ggufpy.errors import SamplingError
 from ggufpy.generate.sampler import Sampler, SamplingParams, bias_row
 
 N_VOCAB = 500
@@ -215,9 +216,9 @@ def test_extreme_logits_give_a_token(options: dict[str, Any]) -> None:
 def test_nothing_left_to_draw_is_an_error(options: dict[str, Any]) -> None:
     sampler = Sampler(SamplingParams(**options))
     for height in (-np.inf, np.nan):
-        with pytest.raises(ValueError, match="no token can be drawn"):
+        with pytest.raises(SamplingError, match="no token can be drawn"):
             sampler.draw(np.full(N_VOCAB, height, np.float32))
-    with pytest.raises(ValueError, match="no token can be drawn"):
+    with pytest.raises(SamplingError, match="no token can be drawn"):
         sampler.draw(logits(), np.zeros(N_VOCAB, np.bool_))
 
 
