@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from ggufpy.api.arguments import by_position
 from ggufpy.errors import GgufpyError
-from ggufpy.generate.completion import END, Pick
-from ggufpy.generate.picking import Criteria, Sampling, make_pick
+from ggufpy.generate.completion import END
+from ggufpy.generate.picking import Criteria, Pick, Sampling, make_pick
 from ggufpy.generate.pool import TranscriptPool
 from ggufpy.gguf.memory import lock_weights
 from ggufpy.gguf.reader import GGUFFile

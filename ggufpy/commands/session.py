@@ -16,6 +16,7 @@ from ggufpy.generate.completion import Completion, encode_prompt
 from ggufpy.generate.picking import sampling
 from ggufpy.generate.sampler import Sampler
 from ggufpy.generate.transcript import Transcript
+from ggufpy.generate.writer import Writer
 from ggufpy.gguf.memory import lock_weights
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
@@ -81,14 +82,9 @@ class Session:
         sampler = Sampler(self.params)
         for token in tokens:
             sampler.accept(token)
-        completion = Completion(
-            Transcript(self.engine),
-            self.tokenizer,
-            sampling(sampler),
-            max_tokens=self._max_tokens,
-        )
+        completion = Completion(self.tokenizer, max_tokens=self._max_tokens)
         write(prompt)
-        show(completion.run(tokens))
+        show(Writer(completion, Transcript(self.engine), sampling(sampler)).run(tokens))
         self.report(completion)
 
     def report_chat(self, chat: Chat) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from ggufpy.generate.completion import END, Pick
+from ggufpy.generate.completion import END
 from ggufpy.generate.sampler import Numbers, Sampler, SamplingParams, bias_row
 from ggufpy.generate.transcript import Transcript
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # llama-cpp-python and transformers.
 LogitsProcessor = Callable[["NDArray[np.intc]", "NDArray[np.float32]"], "NDArray[np.float32] | None"]
 StoppingCriterion = Callable[["NDArray[np.intc]", "NDArray[np.float32]"], bool]
+
+# Chooses the token that follows a transcript; END ends the text.
+Pick = Callable[[Transcript], int]
 
 Processors = LogitsProcessor | Sequence[LogitsProcessor]
 Criteria = StoppingCriterion | Sequence[StoppingCriterion]
