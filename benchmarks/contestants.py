@@ -33,12 +33,10 @@ class Ours:
         """Seconds for `n_tokens` one by one in each sequence, after prompts that are not timed."""
         sequences = [self.engine.new_sequence() for _ in range(n_sequences)]
         for sequence in sequences:
-            self.engine.eval(sequence, PROMPT)
+            self.engine.step([Span(sequence, PROMPT)])
         start = perf_counter()
         for i in range(n_tokens):
-            self.engine.eval_batch(
-                [Span(sequence, [100 + i % 3000], generating=True) for sequence in sequences]
-            )
+            self.engine.step([Span(sequence, [100 + i % 3000], generating=True) for sequence in sequences])
         seconds = perf_counter() - start
         for sequence in sequences:
             sequence.close()
@@ -48,7 +46,7 @@ class Ours:
         """Seconds for `tokens` in one batch, with the logits of the last."""
         sequence = self.engine.new_sequence()
         start = perf_counter()
-        self.engine.eval(sequence, tokens)
+        self.engine.step([Span(sequence, tokens)])
         seconds = perf_counter() - start
         sequence.close()
         return seconds

@@ -18,6 +18,7 @@ from turns import Row, Times, rates, ratio, ratios, take_turns
 
 from ggufpy.errors import GgufpyError
 from ggufpy.gguf.reader import GGUFFile
+from ggufpy.runtime.engine import Span
 
 T = TypeVar("T")
 
@@ -94,14 +95,14 @@ def _depth_times(file: GGUFFile, kv: str, args: argparse.Namespace) -> tuple[Tim
     memory = Memory(engine, file)
     deep, shallow = engine.new_sequence(), engine.new_sequence()
     print(f"reading {args.depth} tokens", file=sys.stderr)
-    engine.eval(deep, [100 + i % 3000 for i in range(args.depth)], logits="none")
+    engine.step([Span(deep, [100 + i % 3000 for i in range(args.depth)], logits="none")])
     kv_bytes = engine.bytes_read(args.depth - 1)
 
     def generate(depth: int) -> float:
         sequence = deep if depth else shallow
         start = perf_counter()
         for i in range(args.tokens):
-            engine.eval(sequence, [100 + i % 3000], generating=True)
+            engine.step([Span(sequence, [100 + i % 3000], generating=True)])
         seconds = perf_counter() - start
         sequence.rewind(depth)
         return seconds

@@ -6,6 +6,7 @@ GgufpyError
 ├── TokenizerError         a vocabulary that cannot be built, or that disagrees with its checkpoint
 ├── ShapeError             an array of a shape that the operation does not take
 ├── TemplateError          a chat template that refuses the messages, or fails
+├── SamplingError          logits that leave no token to draw; a ValueError
 └── ContextError           more tokens than the context has room for; a ValueError, as in llama-cpp-python
 
 A message says what is wrong, where, with which value, and what to do about it.
@@ -34,6 +35,10 @@ class ShapeError(GgufpyError):
 
 class TemplateError(GgufpyError):
     """A chat template that refuses the messages, or fails."""
+
+
+class SamplingError(GgufpyError, ValueError):
+    """Logits that leave no token to draw."""
 
 
 class ContextError(GgufpyError, ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.errors import ContextError
-from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.engine import Engine, Span
+from ggufpy.runtime.result import Result
 from ggufpy.tokenizers import Tokenizer
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -88,7 +89,7 @@ class FakeSequence:
 class FakeEngine:
     """Continues each sequence with the token that `follow` gives for it; logits are `height` there, else 0.
 
-    evaluated: the tokens of each eval, with whether they were generated.
+    evaluated: the tokens of each span, with whether they were generated.
     """
 
     n_vocab = n_embeddings = FakeTokenizer.n_vocab
@@ -100,32 +101,30 @@ class FakeEngine:
         self.n_ctx = n_ctx
         self.height = 40.0
         self.evaluated: list[tuple[list[int], bool]] = []
-        self._rows = np.zeros((0, self.n_vocab), np.float32)
 
     def new_sequence(self) -> FakeSequence:
         return FakeSequence()
 
-    def eval(
-        self, sequence: FakeSequence, tokens: list[int], *, generating: bool = False, logits: str = "last"
-    ) -> None:
+    def step(self, spans: Sequence[Span]) -> Result:
+        result = Result(len(spans), {"logits": self.n_vocab})
+        for number, span in enumerate(spans):
+            rows = self._append(cast(FakeSequence, span.sequence), list(span.tokens), span)
+            result.add("logits", [number] * len(rows), rows)
+        return result
+
+    def _append(self, sequence: FakeSequence, tokens: list[int], span: Span) -> NDArray[np.float32]:
         if len(sequence.tokens) + len(tokens) > self.n_ctx:
             raise ContextError("the context is full")
         if not all(0 <= token < self.n_vocab for token in tokens):
             raise ValueError(f"token {tokens} is not in the vocabulary")
-        self.evaluated.append((tokens, generating))
+        self.evaluated.append((tokens, span.generating))
         start = len(sequence.tokens)
         sequence.tokens += tokens
-        wanted = range(start, sequence.length) if logits == "all" else [sequence.length - 1]
-        self._rows = np.zeros((len(wanted), self.n_vocab), np.float32)
-        for row, position in zip(self._rows, wanted, strict=True):
+        wanted = range(start, sequence.length) if span.logits == "all" else [sequence.length - 1]
+        rows = np.zeros((len(wanted), self.n_vocab), np.float32)
+        for row, position in zip(rows, wanted, strict=True):
             row[self.follow(sequence.tokens[: position + 1])] = self.height
-
-    def logits(self) -> NDArray[np.float32]:
-        return self._rows.copy()
-
-    def last_row(self) -> NDArray[np.float32]:
-        row: NDArray[np.float32] = self._rows[-1]
-        return row
+        return rows
 
 
 def says(answers: Callable[[str], str | bytes]) -> Callable[[list[int]], int]:

@@ -189,6 +189,7 @@ class Chain:
     """llama.cpp's sampler chain in its default order; the defaults here switch every step off."""
 
     top_k: int = 0
+    typical_p: float = 1.0
     top_p: float = 1.0
     min_p: float = 0.0
     temp: float = 1.0
@@ -245,6 +246,7 @@ def _new_sampler(chain: Chain, n_vocab: int, seed: int) -> int:
     for step in (
         lib.llama_sampler_init_penalties(n_vocab, *penalties),
         lib.llama_sampler_init_top_k(chain.top_k),
+        lib.llama_sampler_init_typical(chain.typical_p, 0),
         lib.llama_sampler_init_top_p(chain.top_p, 0),
         lib.llama_sampler_init_min_p(chain.min_p, 0),
         lib.llama_sampler_init_temp(chain.temp),

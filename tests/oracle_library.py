@@ -157,6 +157,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "llama_sampler_chain_add": (None, (c_void_p, c_void_p)),
     "llama_sampler_init_penalties": (c_void_p, (c_int32, c_int32, c_float, c_float, c_float)),
     "llama_sampler_init_top_k": (c_void_p, (c_int32,)),
+    "llama_sampler_init_typical": (c_void_p, (c_float, c_size_t)),
     "llama_sampler_init_top_p": (c_void_p, (c_float, c_size_t)),
     "llama_sampler_init_min_p": (c_void_p, (c_float, c_size_t)),
     "llama_sampler_init_temp": (c_void_p, (c_float,)),

@@ -7,6 +7,7 @@ import random_llama
 import tiny
 from numpy.typing import NDArray
 from random_llama import TOKENS
+from steps import step
 from tiny import CONFIG
 
 from ggufpy.gguf.reader import GGUFFile
@@ -43,5 +44,4 @@ def wide_checkpoint(folder: Path, tokenizer: Path, dtype: str = "BF16") -> Path:
 
 def logits(path: Path) -> Floats:
     engine = Engine.load(GGUFFile.open(path), precision="exact", n_threads=1)
-    engine.eval(engine.new_sequence(), TOKENS, logits="all")
-    return engine.logits()
+    return step(engine, engine.new_sequence(), TOKENS, logits="all")

@@ -1,7 +1,9 @@
 /* Sampling. Contracts in gg_cdef.h. Source of order and defaults: llama.cpp common/sampling.cpp. */
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "gg.h"
 
@@ -37,13 +39,59 @@ static double next_unit(gg_rng *rng) {
     return x < 1.0 ? x : nextafter(1.0, 0.0);
 }
 
-/* ---- The chain: each step keeps some candidates, at the front. They are in the order of the vocabulary until a step
- * needs them sorted; the draw walks along them in whatever order they are ---- */
+/* ---- Candidates: the tokens that can be drawn, in the order of the vocabulary until a stage sorts them ---- */
+
+typedef struct {
+    const gg_choice *choice;
+    gg_candidate *c;
+    size_t n;
+    enum { UNREAD, ALL, POSSIBLE } read; /* ALL: c[i] is token i; POSSIBLE: those that can be drawn, or fewer */
+    int sorted;                          /* the likeliest first */
+} chain;
+
+/* What is no number is as impossible as -inf; +inf is a certainty that can be calculated with. */
+static float sound(float logit) {
+    if (!(logit > -INFINITY)) return -INFINITY;
+    return logit < FLT_MAX ? logit : FLT_MAX;
+}
+
+static gg_candidate candidate(const gg_choice *choice, size_t i) {
+    const float bias = choice->bias ? choice->bias[i] : 0.0f;
+    const int masked = choice->mask && !choice->mask[i];
+    return (gg_candidate){masked ? -INFINITY : sound(choice->logits[i] + bias), 0.0f, (int32_t)i};
+}
+
+static void read_all(chain *x) {
+    if (x->read != UNREAD) return;
+    x->n = x->choice->n_vocab;
+    for (size_t i = 0; i < x->n; i++) x->c[i] = candidate(x->choice, i);
+    x->read = ALL;
+}
+
+static void read_possible(chain *x) {
+    if (x->read == POSSIBLE) return;
+    const int all = x->read == ALL;
+    const size_t n = x->choice->n_vocab;
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        const gg_candidate c = all ? x->c[i] : candidate(x->choice, i);
+        x->c[kept] = c;
+        kept += c.logit > -INFINITY;
+    }
+    x->n = kept;
+    x->read = POSSIBLE;
+}
 
 static int by_falling_logit(const void *a, const void *b) {
     const gg_candidate *x = a, *y = b;
     if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
     return x->token < y->token ? -1 : x->token > y->token;
+}
+
+static int by_rising_p(const void *a, const void *b) {
+    const gg_candidate *x = a, *y = b;
+    if (x->p != y->p) return x->p < y->p ? -1 : 1;
+    return by_falling_logit(a, b);
 }
 
 static void sift_down(gg_candidate *heap, size_t n, size_t i) { /* the worst candidate is at the root */
@@ -63,106 +111,163 @@ static void enter(gg_candidate *heap, size_t n, gg_candidate x) {
     if (by_falling_logit(&x, &heap[0]) < 0) heap[0] = x, sift_down(heap, n, 0);
 }
 
-/* The k best, sorted. */
-static size_t top_k(gg_candidate *c, size_t n, size_t k) {
-    if (k < n) {
-        make_heap(c, k);
-        for (size_t i = k; i < n; i++) enter(c, k, c[i]);
-        n = k;
-    }
-    qsort(c, n, sizeof *c, by_falling_logit);
-    return n;
-}
-
-static gg_candidate candidate(const float *logits, size_t i) { return (gg_candidate){logits[i], 0.0f, (int32_t)i}; }
-
-static int any_above(const float *x, size_t n, float least) { /* for the compiler to vectorize */
+static int any_above(const gg_choice *choice, size_t first, size_t n, float least) { /* for the compiler to vectorize */
+    const float *x = choice->logits + first;
     int any = 0;
-    for (size_t i = 0; i < n; i++) any |= x[i] > least;
+    if (choice->bias) {
+        const float *bias = choice->bias + first;
+        for (size_t i = 0; i < n; i++) any |= x[i] + bias[i] > least;
+    } else {
+        for (size_t i = 0; i < n; i++) any |= x[i] > least;
+    }
     return any;
 }
 
-/* The k best of a vocabulary, sorted, k < n: nearly all logits are only compared, some at a time. */
-static size_t best(const float *logits, size_t n, size_t k, gg_candidate *c) {
+/* The k best of a vocabulary, k < n_vocab: nearly all logits are only compared, some at a time. */
+static void read_best(chain *x, size_t k) {
     enum { STEP = 64 };
-    for (size_t i = 0; i < k; i++) c[i] = candidate(logits, i);
-    make_heap(c, k);
+    const size_t n = x->choice->n_vocab;
+    for (size_t i = 0; i < k; i++) x->c[i] = candidate(x->choice, i);
+    make_heap(x->c, k);
     for (size_t first = k, step; first < n; first += step) {
         step = n - first < STEP ? n - first : STEP;
-        if (!any_above(logits + first, step, c[0].logit)) continue;
-        for (size_t i = first; i < first + step; i++) enter(c, k, candidate(logits, i));
+        if (!any_above(x->choice, first, step, x->c[0].logit)) continue;
+        for (size_t i = first; i < first + step; i++)
+            if (!x->choice->mask || x->choice->mask[i]) enter(x->c, k, candidate(x->choice, i));
     }
-    return top_k(c, k, k);
+    x->n = k;
 }
 
-static float best_logit(const gg_candidate *c, size_t n) {
-    float best = c[0].logit;
-    for (size_t i = 1; i < n; i++)
-        if (c[i].logit > best) best = c[i].logit;
+/* The k best, sorted. */
+static void keep_best(chain *x, size_t k) {
+    if (x->read == UNREAD && k < x->choice->n_vocab) {
+        read_best(x, k);
+    } else {
+        read_all(x);
+        if (k < x->n && !x->sorted) {
+            make_heap(x->c, k);
+            for (size_t i = k; i < x->n; i++) enter(x->c, k, x->c[i]);
+        }
+        if (k < x->n) x->n = k;
+    }
+    if (!x->sorted) qsort(x->c, x->n, sizeof *x->c, by_falling_logit);
+    while (x->n && x->c[x->n - 1].logit == -INFINITY) x->n--;
+    x->read = POSSIBLE, x->sorted = 1;
+}
+
+static float best_logit(const chain *x) {
+    float best = -INFINITY;
+    for (size_t i = 0; i < x->n; i++)
+        if (x->c[i].logit > best) best = x->c[i].logit;
     return best;
 }
 
 /* Sets p; returns the sum. */
-static double softmax(gg_candidate *c, size_t n, float temperature) {
-    const float best = best_logit(c, n);
+static double softmax(chain *x) {
+    const float best = best_logit(x);
     double sum = 0.0;
-    for (size_t i = 0; i < n; i++) sum += c[i].p = expf((c[i].logit - best) / temperature);
+    for (size_t i = 0; i < x->n; i++) sum += x->c[i].p = expf(x->c[i].logit - best);
     return sum;
 }
 
-/* The first of the sorted candidates that together reach p. */
-static size_t top_p(gg_candidate *c, size_t n, float p) {
-    const double sum = softmax(c, n, 1.0f);
-    double reached = 0.0;
-    for (size_t i = 0; i < n; i++)
-        if ((reached += c[i].p / sum) >= p) return i + 1;
-    return n;
-}
+/* ---- Stages: each changes logits, or keeps some candidates, at the front ---- */
 
-/* Those at least p times as likely as the best. */
-static size_t min_p(gg_candidate *c, size_t n, float p) {
-    const float least = best_logit(c, n) + logf(p);
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++)
-        if (c[i].logit >= least) c[kept++] = c[i];
-    return kept ? kept : 1;
-}
-
-static void penalize(gg_candidate *c, const gg_sampling *s, const int32_t *history, size_t n) {
-    for (size_t i = 0; i < n; i++) c[history[i]].p += 1.0f; /* p counts until softmax needs it */
+/* Of the last n tokens: a factor or divisor for all, then so much less for each time, and once. Before all others. */
+static void penalties(chain *x, const gg_stage *s) {
+    const float repeat = s->value[0], frequency = s->value[1], presence = s->value[2];
+    const size_t n = x->choice->n_history < (size_t)s->n ? x->choice->n_history : (size_t)s->n;
+    const int32_t *history = x->choice->history + x->choice->n_history - n;
+    read_all(x);
+    for (size_t i = 0; i < n; i++) x->c[history[i]].p += 1.0f; /* p counts until softmax needs it */
     for (size_t i = 0; i < n; i++) {
-        gg_candidate *x = &c[history[i]];
-        if (x->p == 0.0f) continue; /* done at an earlier place */
-        x->logit = x->logit <= 0.0f ? x->logit * s->repeat_penalty : x->logit / s->repeat_penalty;
-        x->logit -= x->p * s->frequency_penalty + s->presence_penalty;
-        x->p = 0.0f;
+        gg_candidate *c = &x->c[history[i]];
+        if (c->p == 0.0f || c->logit == -INFINITY) continue; /* done at an earlier place; impossible */
+        const float logit = c->logit <= 0.0f ? c->logit * repeat : c->logit / repeat;
+        c->logit = sound(logit - (c->p * frequency + presence));
+        c->p = 0.0f;
     }
 }
 
-static int32_t draw(gg_candidate *c, size_t n, float temperature, gg_rng *rng) {
-    const double target = softmax(c, n, temperature) * next_unit(rng);
+static void top_k(chain *x, const gg_stage *s) { keep_best(x, (size_t)s->n); }
+
+/* Those whose surprise is nearest to the entropy, in this order, until together they are likelier than value[0]. */
+static void typical_p(chain *x, const gg_stage *s) {
+    read_possible(x);
+    const double sum = softmax(x), log_sum = log(sum);
+    const float best = best_logit(x);
+    double entropy = 0.0, reached = 0.0;
+    for (size_t i = 0; i < x->n; i++) entropy += x->c[i].p / sum * (log_sum - ((double)x->c[i].logit - best));
+    for (size_t i = 0; i < x->n; i++)
+        x->c[i].p = (float)fabs(log_sum - ((double)x->c[i].logit - best) - entropy); /* to sort by */
+    qsort(x->c, x->n, sizeof *x->c, by_rising_p);
+    x->sorted = 0;
+    size_t kept = 0;
+    while (kept < x->n && (kept == 0 || reached <= s->value[0])) reached += expf(x->c[kept++].logit - best) / sum;
+    x->n = kept;
+}
+
+/* The likeliest that together reach value[0]. */
+static void top_p(chain *x, const gg_stage *s) {
+    if (!x->sorted) keep_best(x, SIZE_MAX);
+    const double sum = softmax(x);
     double reached = 0.0;
-    for (size_t i = 0; i < n; i++)
-        if ((reached += c[i].p) >= target) return c[i].token;
-    return c[n - 1].token;
+    size_t kept = 0;
+    while (kept < x->n && (kept == 0 || reached < s->value[0])) reached += x->c[kept++].p / sum;
+    x->n = kept;
 }
 
-int32_t gg_sample(const float *logits, size_t n_vocab, const gg_sampling *sampling, const int32_t *history,
-                  size_t n_history, gg_rng *rng, gg_candidate *c) {
-    const int greedy = sampling->temperature <= 0.0f;
-    const int penalizes =
-        sampling->repeat_penalty != 1.0f || sampling->frequency_penalty != 0.0f || sampling->presence_penalty != 0.0f;
-    const size_t k = greedy ? 1 : sampling->top_k > 0 ? (size_t)sampling->top_k : n_vocab;
-    size_t n = n_vocab;
-    if (k < n && !penalizes) {
-        n = best(logits, n, k, c);
-    } else {
-        for (size_t i = 0; i < n; i++) c[i] = candidate(logits, i);
-        if (penalizes) penalize(c, sampling, history, n_history);
-        if (greedy || sampling->top_k > 0) n = top_k(c, n, k);
+/* Those at least value[0] times as likely as the likeliest. */
+static void min_p(chain *x, const gg_stage *s) {
+    read_possible(x);
+    const float least = best_logit(x) + logf(fminf(s->value[0], 1.0f));
+    size_t kept = 0;
+    for (size_t i = 0; i < x->n; i++)
+        if (x->c[i].logit >= least) x->c[kept++] = x->c[i];
+    x->n = kept;
+}
+
+/* Logits over value[0]; of 0 and less the likeliest is left. */
+static void temperature(chain *x, const gg_stage *s) {
+    if (s->value[0] <= 0.0f) {
+        keep_best(x, 1);
+        return;
     }
-    if (greedy) return c[0].token;
-    if (sampling->top_p < 1.0f) n = top_p(c, sampling->top_k > 0 ? n : top_k(c, n, n), sampling->top_p);
-    if (sampling->min_p > 0.0f) n = min_p(c, n, sampling->min_p);
-    return draw(c, n, sampling->temperature, rng);
+    read_possible(x);
+    const float best = best_logit(x);
+    for (size_t i = 0; i < x->n; i++) {
+        const float logit = (x->c[i].logit - best) / s->value[0];
+        x->c[i].logit = logit > -FLT_MAX ? logit : -FLT_MAX;
+    }
+}
+
+static const struct {
+    const char *name;
+    void (*apply)(chain *, const gg_stage *);
+} STAGES[] = {
+    {"penalties", penalties},
+    {"top_k", top_k},
+    {"typical_p", typical_p},
+    {"top_p", top_p},
+    {"min_p", min_p},
+    {"temperature", temperature},
+};
+
+int32_t gg_find_stage(const char *name) {
+    for (size_t i = 0; i < sizeof STAGES / sizeof *STAGES; i++)
+        if (!strcmp(STAGES[i].name, name)) return (int32_t)i;
+    return -1;
+}
+
+int32_t gg_sample(const gg_choice *choice, const gg_stage *stages, size_t n_stages, gg_rng *rng,
+                  gg_candidate *scratch) {
+    chain x = {.choice = choice, .c = scratch, .read = UNREAD};
+    for (size_t i = 0; i < n_stages; i++) STAGES[stages[i].kind].apply(&x, &stages[i]);
+    read_possible(&x);
+    if (x.n == 0) return -1;
+    /* Along the candidates in whatever order they are. */
+    const double target = softmax(&x) * next_unit(rng);
+    double reached = 0.0;
+    for (size_t i = 0; i < x.n; i++)
+        if ((reached += x.c[i].p) >= target) return x.c[i].token;
+    return x.c[x.n - 1].token;
 }

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from ggufpy.api.arguments import by_position
 from ggufpy.api.low_level import LowLevel
 from ggufpy.api.request import Request
 from ggufpy.api.responses import ChatResponse, CompletionResponse, chat_chunks, chat_response
 from ggufpy.errors import ContextError
 from ggufpy.generate.completion import encode_prompt
-from ggufpy.generate.picking import Criteria, Processors
+from ggufpy.generate.picking import Criteria, Sampling
 
 if TYPE_CHECKING:
     from ggufpy.chat.templates import ChatTemplate
@@ -45,36 +46,32 @@ class Llama(LowLevel):
     Raises OSError, FormatError or UnsupportedModelError for a file that cannot be read or run.
     """
 
+    @by_position(
+        "prompt suffix max_tokens temperature top_p min_p typical_p logprobs echo stop frequency_penalty "
+        "presence_penalty repeat_penalty top_k stream seed"
+    )
     def create_completion(
         self,
         prompt: str | Sequence[int],
         suffix: str | None = None,
         max_tokens: int | None = 16,
+        *,
         temperature: float = 0.8,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        typical_p: float = 1.0,
         logprobs: int | None = None,
         echo: bool = False,
         stop: str | Sequence[str] | None = None,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        repeat_penalty: float = 1.0,
-        top_k: int = 40,
         stream: bool = False,
         seed: int | None = None,
-        *,
         model: str | None = None,
         stopping_criteria: Criteria | None = None,
-        logits_processor: Processors | None = None,
-        logit_bias: Mapping[int, float] | None = None,
+        **sampling: Unpack[Sampling],
     ) -> CompletionResponse | Iterator[CompletionResponse]:
         """Continue a text, or a list of tokens; with `stream`, in chunks as they come.
 
         max_tokens: None, 0 or less for as many as the context holds. temperature 0: always the likeliest
         token. logprobs: report log-probabilities, with so many likeliest tokens each. model: the name to
-        report. A string gets a BOS token in front if the vocabulary asks for it; a list of tokens stays as it
-        is.
+        report. sampling: see `Sampling`. A string gets a BOS token in front if the vocabulary asks for it; a
+        list of tokens stays as it is.
 
         Raises ContextError, which is a ValueError, if the prompt leaves no room in the context.
         """
@@ -90,19 +87,7 @@ class Llama(LowLevel):
             raise ContextError(f"Requested tokens ({len(tokens)}) exceed context window of {self.n_ctx()}")
         if seed is not None:
             self.set_seed(seed)
-        pick = self._pick(
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            typical_p,
-            repeat_penalty,
-            frequency_penalty,
-            presence_penalty,
-            logits_processor=logits_processor,
-            logit_bias=logit_bias,
-            stopping_criteria=stopping_criteria,
-        )
+        pick = self._pick(temperature, stopping_criteria, **sampling)
         request = Request(
             tokenizer=self._tokenizer,
             text=prompt if isinstance(prompt, str) else self.detokenize(tokens).decode("utf-8", "replace"),
@@ -120,27 +105,23 @@ class Llama(LowLevel):
 
     __call__ = create_completion
 
+    @by_position(
+        "messages temperature top_p top_k min_p typical_p stream stop seed max_tokens presence_penalty "
+        "frequency_penalty repeat_penalty"
+    )
     def create_chat_completion(
         self,
         messages: Sequence[Mapping[str, Any]],
+        *,
         temperature: float = 0.2,
-        top_p: float = 0.95,
-        top_k: int = 40,
-        min_p: float = 0.05,
-        typical_p: float = 1.0,
         stream: bool = False,
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
         max_tokens: int | None = None,
-        presence_penalty: float = 0.0,
-        frequency_penalty: float = 0.0,
-        repeat_penalty: float = 1.0,
-        *,
         model: str | None = None,
-        logits_processor: Processors | None = None,
-        logit_bias: Mapping[int, float] | None = None,
         logprobs: bool | None = None,
         top_logprobs: int | None = None,
+        **sampling: Unpack[Sampling],
     ) -> ChatResponse | Iterator[ChatResponse]:
         """Answer the last of `messages` (each with "role" and "content"), by the model's chat template.
 
@@ -153,20 +134,12 @@ class Llama(LowLevel):
             encode_prompt(self._tokenizer, self._template.render(messages)),
             max_tokens=max_tokens,
             temperature=temperature,
-            top_p=top_p,
-            min_p=min_p,
-            typical_p=typical_p,
             logprobs=(top_logprobs or 0) if logprobs else None,
             stop=stop,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            repeat_penalty=repeat_penalty,
-            top_k=top_k,
             stream=stream,
             seed=seed,
             model=model,
-            logits_processor=logits_processor,
-            logit_bias=logit_bias,
+            **sampling,
         )
         return chat_chunks(completion) if isinstance(completion, Iterator) else chat_response(completion)
 

@@ -7,13 +7,13 @@ import random
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from ggufpy.api.arguments import by_position
 from ggufpy.errors import GgufpyError
-from ggufpy.generate.completion import END, Pick
-from ggufpy.generate.picking import Criteria, Processors, make_pick
+from ggufpy.generate.completion import END
+from ggufpy.generate.picking import Criteria, Pick, Sampling, make_pick
 from ggufpy.generate.pool import TranscriptPool
-from ggufpy.generate.sampler import SamplingParams
 from ggufpy.gguf.memory import lock_weights
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
@@ -192,50 +192,25 @@ class LowLevel:
             else:
                 text.extend(tokens)
 
-    def sample(
-        self,
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        typical_p: float = 1.0,
-        temp: float = 0.8,
-        repeat_penalty: float = 1.0,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
-        *,
-        logits_processor: Processors | None = None,
-    ) -> int:
+    @by_position("top_k top_p min_p typical_p temp repeat_penalty frequency_penalty presence_penalty")
+    def sample(self, *, temp: float = 0.8, **sampling: Unpack[Sampling]) -> int:
         """Choose the next token. Penalties have nothing to look at: use `generate`."""
-        pick = self._pick(
-            temp,
-            top_k,
-            top_p,
-            min_p,
-            typical_p,
-            repeat_penalty,
-            frequency_penalty,
-            presence_penalty,
-            logits_processor=logits_processor,
-        )
+        pick = self._pick(temp, **sampling)
         texts = self._texts
         with texts.lock:
             return pick(texts.shared())
 
+    @by_position(
+        "tokens top_k top_p min_p typical_p temp repeat_penalty reset frequency_penalty presence_penalty"
+    )
     def generate(
         self,
         tokens: Sequence[int],
-        top_k: int = 40,
-        top_p: float = 0.95,
-        min_p: float = 0.05,
-        typical_p: float = 1.0,
-        temp: float = 0.8,
-        repeat_penalty: float = 1.0,
-        reset: bool = True,
-        frequency_penalty: float = 0.0,
-        presence_penalty: float = 0.0,
         *,
-        logits_processor: Processors | None = None,
+        temp: float = 0.8,
+        reset: bool = True,
         stopping_criteria: Criteria | None = None,
+        **sampling: Unpack[Sampling],
     ) -> Generator[int, Sequence[int] | None, None]:
         """Yield tokens that continue `tokens`, end tokens among them, until `stopping_criteria` or forever.
 
@@ -243,18 +218,7 @@ class LowLevel:
         from it. Tokens that are sent to the generator follow the one it yielded. Raises ContextError when the
         context is full.
         """
-        pick = self._pick(
-            temp,
-            top_k,
-            top_p,
-            min_p,
-            typical_p,
-            repeat_penalty,
-            frequency_penalty,
-            presence_penalty,
-            logits_processor=logits_processor,
-            stopping_criteria=stopping_criteria,
-        )
+        pick = self._pick(temp, stopping_criteria, **sampling)
         texts = self._texts
         with texts.lend(copy=True) as text:
             with texts.lock:
@@ -271,38 +235,15 @@ class LowLevel:
                     token = pick(text)
 
     def _pick(
-        self,
-        temp: float,
-        top_k: int,
-        top_p: float,
-        min_p: float,
-        typical_p: float,
-        repeat_penalty: float,
-        frequency_penalty: float,
-        presence_penalty: float,
-        *,
-        logits_processor: Processors | None = None,
-        logit_bias: Mapping[int, float] | None = None,
-        stopping_criteria: Criteria | None = None,
+        self, temp: float, stopping_criteria: Criteria | None = None, **sampling: Unpack[Sampling]
     ) -> Pick:
-        params = SamplingParams(
-            temp=temp,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repeat_penalty=repeat_penalty,
-            repeat_last_n=self._last_n,
-            frequency_penalty=frequency_penalty,
-            presence_penalty=presence_penalty,
-            seed=self._random.getrandbits(32),
-        )
         return make_pick(
             self._texts.engine.n_vocab,
-            params,
-            typical_p=typical_p,
-            logits_processor=logits_processor,
-            logit_bias=logit_bias,
+            temp=temp,
+            repeat_last_n=self._last_n,
+            seed=self._random.getrandbits(32),
             stopping_criteria=stopping_criteria,
+            **sampling,
         )
 
     @property

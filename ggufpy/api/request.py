@@ -13,10 +13,11 @@ from ggufpy.api.responses import (
     CompletionResponse,
     completion_logprobs,
 )
-from ggufpy.generate.completion import Completion, Pick, token_bytes
-from ggufpy.generate.picking import TokenLogprob, recording
+from ggufpy.generate.completion import Completion, token_bytes
+from ggufpy.generate.picking import Pick, TokenLogprob, recording
 from ggufpy.generate.pool import TranscriptPool
 from ggufpy.generate.transcript import Transcript
+from ggufpy.generate.writer import Writer
 
 if TYPE_CHECKING:
     from ggufpy.tokenizers import Tokenizer
@@ -45,10 +46,9 @@ class Request:
 
     def whole(self) -> CompletionResponse:
         """Generate all of the text, then return it."""
-        respond = CompletionFactory(self.model)
+        respond, completion = CompletionFactory(self.model), self._completion()
         with self.texts.lend() as transcript:
-            completion = self._completion(transcript)
-            text = "".join(completion.run(self.prompt))
+            text = "".join(self._writer(transcript, completion).run(self.prompt))
             logprobs = self._whole_logprobs(transcript)
         self._report(completion)
         response = respond(self.text + text if self.echo else text, completion.finish_reason, logprobs)
@@ -62,26 +62,26 @@ class Request:
 
     def chunks(self) -> Iterator[CompletionResponse]:
         """Generate text and yield it as it comes; the last chunk has no text, but the finish_reason."""
-        respond = CompletionFactory(self.model)
+        respond, completion = CompletionFactory(self.model), self._completion()
         if self.echo:
             yield respond(self.text)
         with self.texts.lend() as transcript:
-            completion = self._completion(transcript)
             offset = len(self.text)
-            for text in completion.run(self.prompt):
+            for text in self._writer(transcript, completion).run(self.prompt):
                 if text:
                     yield respond(text, None, self._new_logprobs(offset))
                     offset += len(text)
         self._report(completion)
         yield respond("", completion.finish_reason, self._new_logprobs(offset))
 
-    def _completion(self, transcript: Transcript) -> Completion:
+    def _completion(self) -> Completion:
+        return Completion(self.tokenizer, stop=self.stop, max_tokens=self.max_tokens)
+
+    def _writer(self, transcript: Transcript, completion: Completion) -> Writer:
         pick = self.pick
         if self.logprobs is not None:
             pick = recording(pick, self.logprobs, self._record)
-        return Completion(
-            transcript, self.tokenizer, pick, stop=self.stop, max_tokens=self.max_tokens, lock=self.texts.lock
-        )
+        return Writer(completion, transcript, pick, self.texts.lock)
 
     def _new_logprobs(self, offset: int) -> CompletionLogprobs | None:
         """Log-probabilities of the tokens since the last chunk."""

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from ggufpy.errors import ContextError
 from ggufpy.generate.completion import Completion, encode_prompt
+from ggufpy.generate.picking import sampling
 from ggufpy.generate.sampler import Sampler, SamplingParams
 from ggufpy.generate.transcript import Transcript, too_long
+from ggufpy.generate.writer import Writer
 
 if TYPE_CHECKING:
     from ggufpy.chat.templates import ChatTemplate
@@ -85,15 +87,11 @@ class Chat:
         sampler = Sampler(replace(self._params, seed=self._seeds.getrandbits(32)))
         for token in prompt:
             sampler.accept(token)
-        self.completion = Completion(
-            self._transcript,
-            self._tokenizer,
-            lambda transcript: transcript.sample(sampler),
-            max_tokens=self._max_tokens,
-        )
+        self.completion = Completion(self._tokenizer, max_tokens=self._max_tokens)
+        writer = Writer(self.completion, self._transcript, sampling(sampler))
         answer = {"role": "assistant", "content": ""}
         try:
-            for piece in self.completion.run(prompt, self._refill):
+            for piece in writer.run(prompt, self._refill):
                 answer["content"] += piece
                 yield piece
         finally:

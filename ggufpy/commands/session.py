@@ -13,8 +13,10 @@ from ggufpy.commands.run_options import context_size, sampling_params
 from ggufpy.commands.shipped import shipped_model
 from ggufpy.errors import GgufpyError
 from ggufpy.generate.completion import Completion, encode_prompt
+from ggufpy.generate.picking import sampling
 from ggufpy.generate.sampler import Sampler
 from ggufpy.generate.transcript import Transcript
+from ggufpy.generate.writer import Writer
 from ggufpy.gguf.memory import lock_weights
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
@@ -80,14 +82,9 @@ class Session:
         sampler = Sampler(self.params)
         for token in tokens:
             sampler.accept(token)
-        completion = Completion(
-            Transcript(self.engine),
-            self.tokenizer,
-            lambda transcript: transcript.sample(sampler),
-            max_tokens=self._max_tokens,
-        )
+        completion = Completion(self.tokenizer, max_tokens=self._max_tokens)
         write(prompt)
-        show(completion.run(tokens))
+        show(Writer(completion, Transcript(self.engine), sampling(sampler)).run(tokens))
         self.report(completion)
 
     def report_chat(self, chat: Chat) -> None:

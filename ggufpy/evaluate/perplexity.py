@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.errors import GgufpyError
-from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.engine import Engine, Span
 from ggufpy.tokenizers import Tokenizer
 
 SMALLEST_CONTEXT = 4
@@ -100,12 +100,12 @@ def _losses(engine: Engine, chunk: list[int]) -> NDArray[np.float64]:
     first = len(chunk) // 2
     sequence = engine.new_sequence()
     try:
-        engine.eval(sequence, chunk[:first], logits="none")
+        engine.step([Span(sequence, chunk[:first], logits="none")])
         parts: list[NDArray[np.float64]] = []
         for start in range(first, len(chunk) - 1, _SLAB_ROWS):
             stop = min(start + _SLAB_ROWS, len(chunk) - 1)
-            engine.eval(sequence, chunk[start:stop], logits="all")
-            parts.extend(_slab_losses(engine.logits(), np.array(chunk[start + 1 : stop + 1])))
+            result = engine.step([Span(sequence, chunk[start:stop], logits="all")])
+            parts.extend(_slab_losses(result.rows(0), np.array(chunk[start + 1 : stop + 1])))
         return np.concatenate(parts)
     finally:
         sequence.close()

@@ -20,7 +20,7 @@ import numpy as np
 from ggufpy._kernels import lib
 from ggufpy.evaluate.probes import ARITHMETIC, PeakProbe, ReadProbe
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.runtime.engine import FEW_TOKENS, Engine
+from ggufpy.runtime.engine import FEW_TOKENS, Engine, Span
 from ggufpy.runtime.state import Sequence as Tokens
 
 
@@ -142,16 +142,16 @@ class _Bench:
         self._random = np.random.default_rng(0)
         self._sequence: Tokens = engine.new_sequence()
         if test.n_depth:
-            engine.eval(self._sequence, self._tokens(test.n_depth), logits="none")
+            engine.step([Span(self._sequence, self._tokens(test.n_depth), logits="none")])
 
     def run(self) -> int:
         """Nanoseconds of the tokens that count."""
         start = perf_counter_ns()
         if self._test.n_prompt:
             n_prompt = self._test.n_prompt
-            self._engine.eval(self._sequence, self._tokens(n_prompt), generating=n_prompt < FEW_TOKENS)
+            self._engine.step([Span(self._sequence, self._tokens(n_prompt), n_prompt < FEW_TOKENS)])
         for token in self._tokens(self._test.n_gen):
-            self._engine.eval(self._sequence, [token], generating=True)
+            self._engine.step([Span(self._sequence, [token], generating=True)])
         nanoseconds = perf_counter_ns() - start
         self._sequence.rewind(self._test.n_depth)
         return nanoseconds

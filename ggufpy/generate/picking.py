@@ -1,134 +1,88 @@
-"""Choosing the next token outside the C sampler: logits processors, biases, log-probabilities."""
+"""Choosing the next token: what stands around the sampler, logits processors, criteria, log-probabilities."""
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from ggufpy.generate.completion import END, Pick
-from ggufpy.generate.sampler import Sampler, SamplingParams
+from ggufpy.generate.completion import END
+from ggufpy.generate.sampler import Numbers, Sampler, SamplingParams, bias_row
 from ggufpy.generate.transcript import Transcript
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# (token ids so far, logits of the next token) -> logits; as in llama-cpp-python and transformers.
-LogitsProcessor = Callable[["NDArray[np.intc]", "NDArray[np.float32]"], "NDArray[np.float32]"]
+# (token ids so far, logits of the next token) -> logits, or None if it changed them in place; as in
+# llama-cpp-python and transformers.
+LogitsProcessor = Callable[["NDArray[np.intc]", "NDArray[np.float32]"], "NDArray[np.float32] | None"]
 StoppingCriterion = Callable[["NDArray[np.intc]", "NDArray[np.float32]"], bool]
 
+# Chooses the token that follows a transcript; END ends the text.
+Pick = Callable[[Transcript], int]
 
 Processors = LogitsProcessor | Sequence[LogitsProcessor]
 Criteria = StoppingCriterion | Sequence[StoppingCriterion]
 
 
+class Sampling(Numbers, total=False):
+    """How tokens are chosen.
+
+    logit_bias: added to the logits of these tokens. logits_processor: changes the logits before that.
+    """
+
+    logit_bias: Mapping[int, float] | None
+    logits_processor: Processors | None
+
+
 def make_pick(
     n_vocab: int,
-    params: SamplingParams,
     *,
-    typical_p: float = 1.0,
-    logits_processor: Processors | None = None,
-    logit_bias: Mapping[int, float] | None = None,
+    temp: float,
+    repeat_last_n: int,
+    seed: int,
     stopping_criteria: Criteria | None = None,
+    logit_bias: Mapping[int, float] | None = None,
+    logits_processor: Processors | None = None,
+    **numbers: Unpack[Numbers],
 ) -> Pick:
-    """Choose tokens in C where that does, in NumPy where it does not.
+    """Choose tokens as llama-cpp-python's arguments say; see `Sampling` and `SamplingParams`.
 
     Raises ValueError for a biased token that the vocabulary does not have.
     """
-    bias = {int(token): float(value) for token, value in (logit_bias or {}).items()}
-    for token in bias:
-        if not 0 <= token < n_vocab:
-            raise ValueError(f"logit_bias: no token {token} in a vocabulary of {n_vocab}")
-    pick: Pick
-    if typical_p < 1 or logits_processor or bias:
-        pick = NumpyPick(params, processors=_listed(logits_processor), bias=bias, typical_p=typical_p)
-    else:
-        pick = _in_c(Sampler(params))
+    params = SamplingParams(temp=temp, repeat_last_n=repeat_last_n, seed=seed, **numbers)
+    sampler = Sampler(params, bias=bias_row(n_vocab, logit_bias) if logit_bias else None)
+    pick = processing(sampler, _listed(logits_processor)) if logits_processor else sampling(sampler)
     return stopping(pick, _listed(stopping_criteria)) if stopping_criteria else pick
 
 
-def _in_c(sampler: Sampler) -> Pick:
+def sampling(sampler: Sampler) -> Pick:
+    """Draw from the logits as they are."""
     return lambda transcript: transcript.sample(sampler)
 
 
-class NumpyPick:
-    """Samples in NumPy, in llama-cpp-python's order, what the C sampler has no means for.
+def processing(sampler: Sampler, processors: Sequence[LogitsProcessor]) -> Pick:
+    """Draw from what `processors` make of a copy of the logits, in place if they return None.
 
-    processors, then bias (added to the logits), then penalties over the tokens picked so far, top-k,
-    typical-p, top-p, min-p, temperature. typical_p: 1 is off.
+    Raises ValueError for a result of another shape than (n_vocab,) or (1, n_vocab).
     """
 
-    def __init__(
-        self,
-        params: SamplingParams,
-        *,
-        processors: Sequence[LogitsProcessor] = (),
-        bias: Mapping[int, float] | None = None,
-        typical_p: float = 1.0,
-    ) -> None:
-        self._params = params
-        self._processors = processors
-        self._bias = dict(bias or {})
-        self._typical_p = typical_p
-        self._random = random.Random(params.seed)
-        self._picked: list[int] = []
-
-    def __call__(self, transcript: Transcript) -> int:
-        """Choose a token, and remember it for the penalties."""
+    def processed(transcript: Transcript) -> int:
         logits = transcript.logits()
+        shape = logits.shape
         ids = np.array(transcript.tokens, np.intc)
-        for process in self._processors:
-            logits = np.asarray(process(ids, logits), np.float32)
-        for token, bias in self._bias.items():
-            logits[token] += bias
-        self._penalize(logits)
-        token = int(np.argmax(logits)) if self._params.temp <= 0 else self._draw(logits)
-        self._picked.append(token)
-        return token
+        for process in processors:
+            result = process(ids, logits)
+            if result is not None:
+                logits = np.array(result, np.float32)  # a copy: the next one may write to it
+            if logits.shape not in (shape, (1, *shape)):
+                raise ValueError(f"a logits processor made {logits.shape} of logits of shape {shape}")
+            logits = logits.reshape(shape)
+        return sampler.draw(logits)
 
-    def _penalize(self, logits: NDArray[np.float32]) -> None:
-        params = self._params
-        recent = self._picked[-params.repeat_last_n :] if params.repeat_last_n else []
-        for token, count in Counter(recent).items():
-            logit = logits[token]
-            logit = logit * params.repeat_penalty if logit <= 0 else logit / params.repeat_penalty
-            logits[token] = logit - count * params.frequency_penalty - params.presence_penalty
-
-    def _draw(self, logits: NDArray[np.float32]) -> int:
-        params = self._params
-        if not np.isfinite(logits.max()):
-            raise ValueError("no token left to choose: the logits are all -inf, or not numbers")
-        order = np.argsort(-logits, kind="stable")
-        if params.top_k > 0:
-            order = order[: params.top_k]
-        if self._typical_p < 1:
-            order = _typical(order, _softmax(logits[order]), self._typical_p)
-        p = _softmax(logits[order])
-        if params.top_p < 1:
-            # Up to and with the token that reaches top_p.
-            order = order[: int(np.searchsorted(np.cumsum(p), params.top_p)) + 1]
-        order = order[logits[order] >= logits[order[0]] + np.log(max(params.min_p, 1e-30))]
-        cumulative = np.cumsum(_softmax(logits[order] / params.temp))
-        drawn = int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
-        return int(order[min(drawn, len(order) - 1)])
-
-
-def _typical(order: NDArray[np.intp], p: NDArray[np.float64], typical_p: float) -> NDArray[np.intp]:
-    """Keep the tokens whose surprise is nearest to the entropy, until they have `typical_p` together."""
-    surprise = -np.log(np.maximum(p, 1e-300))
-    near = np.argsort(np.abs(surprise - (p * surprise).sum()), kind="stable")
-    kept = near[: int(np.searchsorted(np.cumsum(p[near]), typical_p)) + 1]
-    return order[np.sort(kept)]
-
-
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    p = np.exp(logits.astype(np.float64) - float(logits.max()))
-    normalized: NDArray[np.float64] = p / p.sum()
-    return normalized
+    return processed
 
 
 def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

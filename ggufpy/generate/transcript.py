@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ggufpy.errors import ContextError, GgufpyError
-from ggufpy.runtime.engine import FEW_TOKENS
+from ggufpy.runtime.engine import FEW_TOKENS, Span
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,11 +17,8 @@ if TYPE_CHECKING:
     from ggufpy.runtime.engine import Engine, Wanted
 
 
-# Tokens per evaluation when all logits are kept: bounds the engine's copy of them.
+# Tokens per step when all logits are kept: bounds what its result holds.
 _LOGITS_BATCH = 512
-
-# The mark of the transcript that the logits in an engine are of: it keeps those of its last evaluation only.
-_logits_of: WeakKeyDictionary[Engine, object] = WeakKeyDictionary()
 
 
 class Transcript:
@@ -41,8 +37,8 @@ class Transcript:
         self._keep_logits = keep_logits
         self._room_for = room_for
         self._rows: NDArray[np.float32] | None = None
+        self._last: NDArray[np.float32] | None = None  # the last token's logits, where not all are kept
         self._generated = False  # the last token was generated
-        self._mark = object()
 
     @property
     def room(self) -> int:
@@ -62,19 +58,11 @@ class Transcript:
 
     def logits(self) -> NDArray[np.float32]:
         """Logits of the token that follows: (n_vocab,), a copy. Raises GgufpyError if there are no tokens."""
-        row: NDArray[np.float32]
-        if self._rows is None:
-            self._recall()
-            row = self.engine.logits()[-1]
-        else:
-            self._check_begun()
-            row = self._rows[len(self.tokens) - 1].copy()
-        return row
+        return self._last_row().copy()
 
     def sample(self, sampler: Sampler) -> int:
         """Draw the token that follows. Raises GgufpyError if there are no tokens."""
-        self._recall()
-        return sampler.draw(self.engine.last_row())
+        return sampler.draw(self._last_row())
 
     def prefill(self, tokens: Sequence[int]) -> int:
         """Make the cache hold exactly `tokens`, with the logits of the last one at hand.
@@ -102,7 +90,7 @@ class Transcript:
         # An interrupt may have come between the engine's work and our note of it: the shorter of both counts.
         length = min(length, len(self.tokens), self._sequence.length)
         if length < len(self.tokens):
-            self._forget_logits()
+            self._last = None
         length = self._sequence.rewind(length)
         del self.tokens[length:]
 
@@ -110,7 +98,7 @@ class Transcript:
         """Another transcript with the same tokens; they are not computed again."""
         copy = Transcript(self.engine, keep_logits=self._keep_logits, room_for=self._room_for)
         copy._sequence = self._sequence.fork()
-        copy.tokens, copy._generated = list(self.tokens), self._generated
+        copy.tokens, copy._generated, copy._last = list(self.tokens), self._generated, self._last
         if self._rows is not None:
             copy._rows = np.zeros_like(self._rows)
             copy._rows[: len(self.tokens)] = self._rows[: len(self.tokens)]
@@ -130,11 +118,6 @@ class Transcript:
         if n_tokens > self.engine.n_ctx:
             raise too_long("text", n_tokens, self.engine.n_ctx)
 
-    def _check_begun(self) -> None:
-        self._check(len(self.tokens))
-        if not self.tokens:
-            raise GgufpyError("nothing has been evaluated yet; call eval first")
-
     def _eval_prompt(self, tokens: list[int]) -> None:
         self._eval(tokens, generating=len(tokens) < FEW_TOKENS)
 
@@ -143,22 +126,21 @@ class Transcript:
         if not tokens:
             return
         if not self._keep_logits:
-            self._eval_batch(tokens, generating, "last")
+            self._last = self._step(tokens, generating, "last")[-1]
             return
         for start in range(0, len(tokens), _LOGITS_BATCH):
             before = len(self.tokens)
-            self._eval_batch(tokens[start : start + _LOGITS_BATCH], generating, "all")
+            rows = self._step(tokens[start : start + _LOGITS_BATCH], generating, "all")
             if self._rows is None:
                 # Zero pages cost nothing until they are written.
                 self._rows = np.zeros((self.engine.n_ctx, self.engine.n_vocab), np.float32)
-            self._rows[before : len(self.tokens)] = self.engine.logits()
+            self._rows[before : len(self.tokens)] = rows
 
-    def _eval_batch(self, tokens: list[int], generating: bool, logits: Wanted) -> None:
+    def _step(self, tokens: list[int], generating: bool, wanted: Wanted) -> NDArray[np.float32]:
+        """Compute tokens that fit; returns the logits wanted of them."""
         before = len(self.tokens)
-        _logits_of.pop(self.engine, None)
         try:
-            self.engine.eval(self._sequence, tokens, generating=generating, logits=logits)
-            _logits_of[self.engine] = self._mark
+            return self.engine.step([Span(self._sequence, tokens, generating, wanted)]).rows(0)
         except ContextError:
             # Our own context has room: others have taken the pages.
             completions = "1 completion" if self._room_for == 1 else f"{self._room_for} completions"
@@ -171,21 +153,25 @@ class Transcript:
                 self._sequence.rewind(before)  # whose logits nobody has seen
             raise
         finally:
-            # Interrupted, the engine keeps the micro-batches that it has finished.
-            self.tokens += tokens[: self._sequence.length - before]
-            self._generated = generating
+            # Interrupted, the engine keeps the batches that it has finished.
+            if added := tokens[: self._sequence.length - before]:
+                self.tokens += added
+                self._generated, self._last = generating, None
 
-    def _recall(self) -> None:
-        """Have the engine hold the last token's logits: if it does not any more, compute them again."""
-        self._check_begun()
-        if _logits_of.get(self.engine) is not self._mark:
-            last, generated = self.tokens[-1], self._generated
-            self.truncate(len(self.tokens) - 1)
-            self._eval([last], generating=generated)
-
-    def _forget_logits(self) -> None:
-        if _logits_of.get(self.engine) is self._mark:
-            del _logits_of[self.engine]
+    def _last_row(self) -> NDArray[np.float32]:
+        """The last token's logits; computed again if it was not the last one when it was computed."""
+        self._check(len(self.tokens))
+        if not self.tokens:
+            raise GgufpyError("nothing has been evaluated yet; call eval first")
+        if self._rows is not None:
+            row: NDArray[np.float32] = self._rows[len(self.tokens) - 1]
+            return row
+        if self._last is None:
+            tokens, generated = list(self.tokens), self._generated
+            self.truncate(len(tokens) - 1)
+            self._eval(tokens[len(self.tokens) :], generating=generated)
+        assert self._last is not None
+        return self._last
 
 
 def too_long(what: str, n_tokens: int, n_ctx: int) -> ContextError:

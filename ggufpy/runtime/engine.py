@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from collections.abc import Sequence as Items
-from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
 from ggufpy.architectures import architecture
-from ggufpy.errors import GgufpyError, UnsupportedModelError
+from ggufpy.errors import ContextError, GgufpyError, UnsupportedModelError
 from ggufpy.gguf.memory import advise_huge_pages
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
-from ggufpy.graph import Graph, Outputs
+from ggufpy.graph import Graph, Outputs, Value
+from ggufpy.graph.nodes import Attention, Embed
 from ggufpy.runtime.background import run_interruptibly
+from ggufpy.runtime.batch import Batch, Slice, Span, Wanted, cut
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
 from ggufpy.runtime.passes import PASSES, Pass
 from ggufpy.runtime.plan import make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
+from ggufpy.runtime.result import Result
 from ggufpy.runtime.state import Sequence, States, cache_type
 
-Wanted = Literal["none", "last", "all"]
+__all__ = ["FEW_TOKENS", "Engine", "Span", "Wanted", "trace"]
 
 # A prompt of fewer tokens is faster computed as generated ones are, with every type and CPU measured.
 FEW_TOKENS = 32
-_Slice = tuple[int, int, int]  # a span's number, and its tokens from .. to
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Tokens to append to a sequence; generating: they were generated (int8 numerics under "fast")."""
-
-    sequence: Sequence
-    tokens: Items[int]
-    generating: bool = False
-    logits: Wanted = "last"
 
 
 class Engine:
@@ -54,14 +40,14 @@ class Engine:
         n_batch: int,
         precision: str,
         cache_types: tuple[GGMLType, GGMLType],
+        outputs: Items[str] = ("logits",),
         passes: Items[Pass] = PASSES,
     ) -> None:
         apply_isa_setting()
-        graph, outputs = trace(file)
-        self.n_ctx = n_ctx or graph.keys.integer("context_length")
+        graph, found = trace(file)
+        self.n_ctx = _context(graph, file, n_ctx)
         self.n_threads, self.n_batch = n_threads, min(n_batch, self.n_ctx)
-        self.n_vocab = outputs["logits"].width
-        plan = make_plan(graph, {"logits": outputs["logits"]}, passes)
+        plan = make_plan(graph, {name: _output(found, name, file) for name in outputs}, passes)
         self._states = States(plan.nodes, cache_types, n_ctx=self.n_ctx, n_seq=n_seq, n_batch=self.n_batch)
         self.linears = tuple(plan.linears())
         self._program = Program(
@@ -72,13 +58,13 @@ class Engine:
             n_threads=n_threads,
             precision=precision,
         )
-        self.n_embeddings = file.tensors["token_embd.weight"].shape[0]
+        self._widths = {name: rows.shape[1] for name, rows in self._program.outputs.items()}
+        # A text whose tokens see later ones cannot be cut.
+        self._whole_texts = any(isinstance(node, Attention) and not node.causal for node in plan.nodes)
+        self.n_vocab = self._widths.get("logits", 0)
+        self.n_embeddings, self._width = file.tensors["token_embd.weight"].shape
         self._abort = ffi.new("int32_t *")
         self._lock = threading.Lock()
-        # The span of each row of logits: of those that the last batch left in the program, and, with the
-        # rows, of those of earlier batches of the same call.
-        self._places: list[int] = []
-        self._earlier: list[tuple[list[int], NDArray[np.float32]]] = []
 
     @classmethod
     def load(
@@ -93,13 +79,15 @@ class Engine:
         type_k: str | int | None = None,
         type_v: str | int | None = None,
         huge_pages: bool = True,
+        outputs: Items[str] = ("logits",),
     ) -> Engine:
         """Make the model in `file` ready to run; its weights are used where they lie.
 
         n_ctx: positions per sequence, None for the model's own; n_seq: sequences that the cache has room for;
         n_batch: rows computed together; precision: "fast", "exact" or "int8"; type_k, type_v: what the KV
         cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or ggml's number, None for f16 (f32 if exact);
-        huge_pages: ask for them for weights that the system has yet to read from the disk.
+        huge_pages: ask for them for weights that the system has yet to read from the disk; outputs: what a
+        step computes, of what the architecture can give ("logits", "embeddings").
         Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
         """
         if precision not in PRECISIONS:
@@ -116,7 +104,9 @@ class Engine:
         types = cache_type(type_k, default), cache_type(type_v, default)
         if huge_pages:
             advise_huge_pages(file)
-        return cls(file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision, types)
+        return cls(
+            file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision, types, outputs
+        )
 
     def bytes_read(self, position: int) -> int:
         """Bytes of state that a token at `position` reads."""
@@ -126,34 +116,28 @@ class Engine:
         """An empty sequence; close it to give its state back."""
         return self._states.new_sequence()
 
-    def eval(
-        self, sequence: Sequence, tokens: Items[int], *, generating: bool = False, logits: Wanted = "last"
-    ) -> None:
-        """Append `tokens` to `sequence` and compute the logits wanted: of none, the last or all of them.
+    def step(self, spans: Items[Span]) -> Result:
+        """Append the tokens of each span to its sequence, and compute what is wanted of it.
 
-        Raises ContextError if they do not fit (nothing is changed then), ValueError for unknown ids.
-        After KeyboardInterrupt the sequence ends with the last whole batch.
+        Any mixture of prompts and generated tokens goes; they are computed in batches of n_batch. Threads
+        take turns, as the program's memory and the cache are for one step at a time.
+        Raises ContextError if they do not fit (nothing is changed then), ValueError for unknown ids, inputs
+        of another width, and for a sequence that is there twice or is of another engine. After KeyboardInterrupt
+        the sequences end with the last whole batch.
         """
-        self.eval_batch([Span(sequence, tokens, generating, logits)])
-
-    def eval_batch(self, spans: Items[Span]) -> None:
-        """Like `eval` for several sequences at once; logits are in the order of `spans`.
-
-        Raises ValueError for a sequence that is there twice or is of another engine.
-        """
+        result = Result(len(spans), self._widths)
         with self._lock:
             self._check(spans)
-            self._earlier, self._places = [], []
             try:
                 for span in spans:
                     span.sequence.reserve(len(span.tokens))
-                for slices in _batches(spans, self.n_batch):
-                    self._keep_logits()
-                    self._run(spans, slices)
+                for slices in cut(spans, self.n_batch, whole=self._whole_texts):
+                    self._run(spans, slices, result)
             except BaseException:
                 for span in spans:
                     span.sequence.undo()
                 raise
+        return result
 
     def _check(self, spans: Items[Span]) -> None:
         if len({id(span.sequence) for span in spans}) < len(spans):
@@ -161,116 +145,41 @@ class Engine:
         for span in spans:
             if span.sequence.owner is not self._states:
                 raise ValueError("a sequence is of another engine; make it with this one's new_sequence()")
-            bad = [t for t in span.tokens if not 0 <= t < self.n_embeddings]
-            if bad:
+            n = len(span.tokens)
+            if span.inputs is not None:
+                if span.inputs.shape != (n, self._width):
+                    raise ValueError(f"inputs have shape {span.inputs.shape}, must have {(n, self._width)}")
+            elif bad := [t for t in span.tokens if not 0 <= t < self.n_embeddings]:
                 raise ValueError(f"token {bad[0]} is not in the vocabulary of {self.n_embeddings}")
+            if span.angles is not None and span.angles.shape != (4, n):
+                raise ValueError(f"angles have shape {span.angles.shape}, must have {(4, n)}")
+            if self._whole_texts and (n > self.n_batch or span.sequence.length):
+                raise ContextError(
+                    f"a text of {span.sequence.length + n} tokens must be in one batch, which holds "
+                    f"{self.n_batch}; open the model with a larger n_batch"
+                )
 
-    def _run(self, spans: Items[Span], slices: list[_Slice]) -> None:
-        """Run one batch and note which rows of logits it left."""
-        columns: dict[str, list[int]] = {
-            name: [] for name in ("token", "place", "sequence", "first_row", "out_row")
-        }
-        places = []
-        for number, (i, start, stop) in enumerate(slices):
-            span, n = spans[i], stop - start
-            span.sequence.begin(n)
-            wanted = _wanted_rows(span, start, stop)
-            columns["first_row"].append(len(columns["token"]))
-            columns["out_row"] += [len(columns["token"]) + row for row in wanted]
-            columns["token"] += span.tokens[start:stop]
-            columns["place"] += range(span.sequence.length, span.sequence.length + n)
-            columns["sequence"] += [number] * n
-            places += [i] * len(wanted)
-        columns["first_row"].append(len(columns["token"]))
-        # Of a prompt one row of logits is wanted, or all: one alone is not worth the work for many.
-        prompts = [(spans[i], stop - start) for i, start, stop in slices if not spans[i].generating]
-        n_wide = sum(n for _, n in prompts), sum(n for span, n in prompts if span.logits == "all")
-        self._call(columns, [spans[i].sequence for i, *_ in slices], *n_wide)
+    def _run(self, spans: Items[Span], slices: Items[Slice], result: Result) -> None:
+        """Run one batch; a prompt runs on another thread, so that Ctrl-C is seen and ends it."""
         for i, start, stop in slices:
-            spans[i].sequence.commit(stop - start, mark=not spans[i].generating)
-        self._places = places
-
-    def _call(
-        self, columns: dict[str, list[int]], sequences: Items[Sequence], n_prompt: int, n_out_wide: int
-    ) -> None:
-        """Run the program; a prompt runs on another thread, so that Ctrl-C is seen and ends it."""
-        arrays = {name: np.array(values, np.int32) for name, values in columns.items()}
-        arrays["angle"] = np.tile(arrays["place"], 4)
-        batch = ffi.new("gg_batch *")
-        batch.n_rows, batch.n_out = len(columns["token"]), len(columns["out_row"])
-        batch.n_prompt, batch.n_out_wide, batch.n_sequences = n_prompt, n_out_wide, len(sequences)
-        for name, array in arrays.items():
-            setattr(batch, name, ffi.from_buffer("int32_t[]", array))
-        states, kept = self._states.columns(sequences)
-        batch.states, batch.n_states = states, len(self._states)
+            spans[i].sequence.begin(stop - start)
+        batch = Batch(spans, slices, self._states, self._width)
         self._abort[0] = 0
 
         def run() -> int:
-            # These are named for their lives: the batch points into them.
-            _ = arrays, states, kept
-            return lib.gg_run(self._program.record, batch, self.n_threads, self._abort)
+            return lib.gg_run(self._program.record, batch.record, self.n_threads, self._abort)
 
-        status = run() if batch.n_rows <= 1 else run_interruptibly(run, self._stop)
-        assert status == 0, f"gg_run: {status}"
+        status = run() if batch.record.n_rows <= 1 else run_interruptibly(run, self._stop)
+        if status:
+            raise RuntimeError(f"gg_run: {status}")
+        for i, start, stop in slices:
+            spans[i].sequence.commit(stop - start, mark=not spans[i].generating)
+        for name, rows in self._program.outputs.items():
+            owners = batch.texts if self._program.rows[name] == "texts" else batch.wanted
+            result.add(name, owners, rows)
 
     def _stop(self) -> None:
         self._abort[0] = 1
-
-    def _keep_logits(self) -> None:
-        """Copy the rows that the next batch would overwrite."""
-        if self._places:
-            self._earlier.append((self._places, self._program.outputs["logits"][: len(self._places)].copy()))
-            self._places = []
-
-    def logits(self) -> NDArray[np.float32]:
-        """The logits that the last `eval` was asked for: (rows, n_vocab), a copy."""
-        parts = [*self._earlier, (self._places, self._program.outputs["logits"][: len(self._places)])]
-        places = [place for part, _ in parts for place in part]
-        rows = np.concatenate([rows for _, rows in parts])
-        if places == sorted(places):
-            return rows
-        return rows[np.argsort(places, kind="stable")]
-
-    def last_row(self) -> NDArray[np.float32]:
-        """The last of `logits()`, without a copy: good until the next `eval`."""
-        parts = [*self._earlier, (self._places, self._program.outputs["logits"])]
-        places = [
-            (place, part, row) for part, (rows, _) in enumerate(parts) for row, place in enumerate(rows)
-        ]
-        if not places:
-            raise GgufpyError("there are no logits to sample from; eval some tokens first")
-        _, part, row = max(places)
-        last: NDArray[np.float32] = parts[part][1][row]
-        return last
-
-
-def _batches(spans: Items[Span], n_batch: int) -> Iterator[list[_Slice]]:
-    """Cut the tokens of all spans into batches.
-
-    Rows that are computed together come first: those of prompts, and of these the ones with all logits.
-    """
-    slices: list[_Slice] = []
-    room = n_batch
-    for i in sorted(range(len(spans)), key=lambda i: (spans[i].generating, spans[i].logits != "all")):
-        start, end = 0, len(spans[i].tokens)
-        while start < end:
-            stop = min(end, start + room)
-            slices.append((i, start, stop))
-            room -= stop - start
-            start = stop
-            if room == 0:
-                yield slices
-                slices, room = [], n_batch
-    if slices:
-        yield slices
-
-
-def _wanted_rows(span: Span, start: int, stop: int) -> range:
-    """Rows of tokens start..stop whose logits are wanted, counted from `start`."""
-    if span.logits == "all":
-        return range(stop - start)
-    is_end = span.logits == "last" and stop == len(span.tokens)
-    return range(stop - start - 1, stop - start) if is_end else range(0)
 
 
 def trace(file: GGUFFile) -> tuple[Graph, Outputs]:
@@ -286,3 +195,22 @@ def trace(file: GGUFFile) -> tuple[Graph, Outputs]:
     outputs = network.forward(graph)
     graph.check_all_used()
     return graph, outputs
+
+
+def _output(found: Outputs, name: str, file: GGUFFile) -> Value:
+    if name not in found:
+        raise UnsupportedModelError(f"{file.path}: this model has no {name}; it gives {', '.join(found)}")
+    return found[name]
+
+
+def _context(graph: Graph, file: GGUFFile, wanted: int) -> int:
+    """Positions of a sequence: those wanted, or as many as the model was made for."""
+    n_ctx = wanted or graph.keys.integer("context_length")
+    for node in graph.nodes:
+        if isinstance(node, Embed) and node.by == "place":
+            rows = file.tensors[node.tensor].shape[0]
+            if n_ctx > rows:
+                raise GgufpyError(
+                    f"{file.path}: a context of {n_ctx} tokens, but the model has {rows} places"
+                )
+    return n_ctx

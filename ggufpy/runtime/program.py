@@ -20,7 +20,11 @@ _ROWS = {"all": lib.GG_ROWS_ALL, "wanted": lib.GG_ROWS_WANTED, "texts": lib.GG_R
 
 
 class Program:
-    """A runnable plan. `record` is the gg_program; `outputs` views the rows that a run leaves, by name."""
+    """A runnable plan.
+
+    record: the gg_program. outputs: the rows that a run leaves, by name; rows: which these are. taps: what
+    linears have read, by their tensors.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,11 @@ class Program:
         record.precision, record.max_rows = PRECISIONS[precision], max_rows
         record.arena, record.arena_floats = self._memory.pointer("float[]", arena), arena.size
         self._allocate(n_threads)
+        self.taps = self._memory.taps
+        makers = {value: node for node in plan.nodes for value in node.outputs}
+        self.rows = {
+            name: makers[value].rows if value in makers else "wanted" for name, value in plan.outputs.items()
+        }
         self.outputs = {
             name: _rows(arena, plan.places[value], max_rows) for name, value in plan.outputs.items()
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from fake_llama import Make, alphabet, llama_maker, whole
 from fakes import ENDOFTEXT, FakeTokenizer, says
 
+from ggufpy.api.llama import Llama
 from ggufpy.errors import ContextError, TemplateError
 
 
@@ -160,7 +162,7 @@ def test_stopping_criteria(make: Make) -> None:
     }
 
 
-def test_sampling_in_numpy_follows_the_logits(make: Make) -> None:
+def test_sampling_follows_what_processors_make_of_the_logits(make: Make) -> None:
     """Logits 1, 0 and -inf elsewhere, drawn often: frequencies are those of the softmax, per setting."""
     llm, _ = make(alphabet)
 
@@ -177,6 +179,47 @@ def test_sampling_in_numpy_follows_the_logits(make: Make) -> None:
     assert share_of_b(temperature=2) == pytest.approx(1 / (1 + np.exp(0.5)), abs=0.06)
     assert share_of_b(temperature=0) == share_of_b(top_k=1) == share_of_b(top_p=0.5) == 0
     assert share_of_b(temperature=1, presence_penalty=-50, top_k=0) in (0, 1)
+
+
+def test_processors_as_people_write_them(make: Make) -> None:
+    llm, _ = make(alphabet)
+
+    def text(*processors: Any) -> str:
+        return str(whole(llm("abc", max_tokens=2, logits_processor=processors))["choices"][0]["text"])
+
+    def in_place(ids: Any, logits: Any) -> None:
+        logits[:] = np.roll(logits, 1)
+
+    assert text(lambda ids, logits: np.broadcast_to(logits, logits.shape), in_place) == "eg"
+    assert text(lambda ids, logits: logits[None], in_place) == text(
+        lambda ids, logits: logits.tolist(), in_place
+    )
+    with pytest.raises(ValueError, match=r"a logits processor made \(10,\) of logits of shape \(259,\)"):
+        text(lambda ids, logits: logits[:10])
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_nothing_left_to_draw_is_an_error(make: Make, temperature: float) -> None:
+    llm, _ = make(alphabet)
+    for choosing in (
+        {"logits_processor": lambda ids, logits: np.full_like(logits, -np.inf)},
+        {"logit_bias": dict.fromkeys(range(259), -np.inf)},
+    ):
+        with pytest.raises(ValueError, match="no token can be drawn"):
+            llm("abc", temperature=temperature, **choosing)
+
+
+def test_the_same_seed_gives_the_same_text_with_a_bias_that_does_nothing(f16: Path) -> None:
+    with Llama(f16) as llm:
+
+        def text(**options: Any) -> str:
+            response = whole(llm("A river is", max_tokens=24, temperature=1.0, seed=11, **options))
+            return str(response["choices"][0]["text"])
+
+        plain = text()
+        assert text(logit_bias={5: 0.0}) == text(logits_processor=lambda ids, logits: logits) == plain
+        assert text(logit_bias={5: 0.0}, repeat_penalty=1.2) == text(repeat_penalty=1.2)
+        assert text(typical_p=0.5, logit_bias={5: 0.0}) == text(typical_p=0.5) != plain
 
 
 def test_what_does_not_fit_is_a_value_error(make: Make) -> None:

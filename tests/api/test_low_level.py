@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from fakes import ENDOFTEXT, IM_END
 
 from ggufpy.api.llama import Llama
 from ggufpy.errors import GgufpyError
+from ggufpy.runtime.engine import Span
+from ggufpy.runtime.result import Result
 
 
 @pytest.fixture
@@ -137,14 +139,15 @@ def test_two_streams_at_once_do_not_disturb_each_other(make: Make) -> None:
 def test_threads_take_turns(make: Make) -> None:
     llm, engine = make(alphabet)
     inside = threading.Lock()
-    plain = engine.eval
+    plain = engine.step
 
-    def alone(*arguments: Any, **options: Any) -> None:
+    def alone(spans: Sequence[Span]) -> Result:
         assert inside.acquire(blocking=False)
-        plain(*arguments, **options)
+        result = plain(spans)
         inside.release()
+        return result
 
-    engine.eval = alone  # type: ignore[method-assign]
+    engine.step = alone  # type: ignore[method-assign]
     texts: list[str] = []
     threads = [
         threading.Thread(target=lambda: texts.append(whole(llm("a", max_tokens=None))["choices"][0]["text"]))

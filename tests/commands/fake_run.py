@@ -5,14 +5,15 @@ Answers a message in capitals; "slow N" counts to N, a number each 20 ms; "evil"
 
 import sys
 import time
+from collections.abc import Sequence
 from unittest.mock import patch
 
-import numpy as np
 from fakes import FakeEngine, FakeFile, FakeTokenizer, says
-from numpy.typing import NDArray
 from terminals import take_terminal
 
 from ggufpy.commands.run import main
+from ggufpy.runtime.engine import Span
+from ggufpy.runtime.result import Result
 
 
 def answer(question: str) -> str:
@@ -23,11 +24,11 @@ def answer(question: str) -> str:
 
 
 class SlowEngine(FakeEngine):
-    def last_row(self) -> NDArray[np.float32]:
-        row = super().last_row()
-        if row.argmax() == ord("\n"):
+    def step(self, spans: Sequence[Span]) -> Result:
+        result = super().step(spans)
+        if result.rows(0)[-1].argmax() == ord("\n"):
             time.sleep(0.02)
-        return row
+        return result
 
 
 def load(file: object, *, n_ctx: int | None, **options: object) -> SlowEngine:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from oracle import Oracle, needs_oracle
 from random_llama import nmse
+from steps import step
 from test_kernels import cpu_flags
 
 from ggufpy import convert_checkpoint
@@ -61,10 +62,10 @@ def test_greedy_text_equals_llama_cpp(converted: dict[str, Path], text: str) -> 
     with Oracle(converted["f16"], kv_f32=True) as oracle:
         want = oracle.greedy(prompt, 64)
     sequence = engine.new_sequence()
-    engine.eval(sequence, prompt)
+    rows = step(engine, sequence, prompt)
     for token in want:
-        assert engine.logits()[-1].argmax() == token
-        engine.eval(sequence, [token], generating=True)
+        assert rows[-1].argmax() == token
+        rows = step(engine, sequence, [token], generating=True)
 
 
 @needs_oracle
@@ -75,8 +76,7 @@ def test_logits_are_near_llama_cpp(converted: dict[str, Path], type: str, limit:
     with Oracle(converted[type], kv_f32=True) as oracle:
         want = oracle.logits(tokens)
     engine = load(converted[type], "exact")
-    engine.eval(engine.new_sequence(), tokens, logits="all")
-    assert nmse(engine.logits(), want) < limit
+    assert nmse(step(engine, engine.new_sequence(), tokens, logits="all"), want) < limit
 
 
 @needs_oracle
@@ -90,8 +90,8 @@ def test_fast_logits_are_near_llama_cpp_at_every_level(
     engine = load(converted[type], "fast")
     for generating in (False, True):
         sequence = engine.new_sequence()
-        engine.eval(sequence, tokens, generating=generating, logits="all")
-        assert nmse(engine.logits(), want) < 2e-4
+        rows = step(engine, sequence, tokens, generating=generating, logits="all")
+        assert nmse(rows, want) < 2e-4
         sequence.close()
 
 

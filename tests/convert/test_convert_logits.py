@@ -12,6 +12,7 @@ from conversion import LLAMA3
 from numpy.typing import NDArray
 from oracle import Oracle
 from random_llama import nmse
+from steps import step
 from tiny import CONFIG
 
 from ggufpy.convert.pipeline import convert_checkpoint
@@ -70,5 +71,4 @@ def test_logits(tmp_path: Path, shipped_checkpoint: Path, name: str, biases: boo
 def ggufpy_logits(path: Path, tokens: list[int]) -> NDArray[np.float32]:
     with GGUFFile.open(path) as file:
         engine = Engine.load(file, precision="exact", n_threads=1)
-        engine.eval(engine.new_sequence(), tokens, logits="all")
-        return engine.logits()
+        return step(engine, engine.new_sequence(), tokens, logits="all")

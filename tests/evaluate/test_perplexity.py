@@ -1,6 +1,7 @@
 """Perplexity: the counting, with an engine whose logits are known, and the command."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +17,8 @@ from ggufpy.commands import perplexity as command
 from ggufpy.errors import GgufpyError
 from ggufpy.evaluate.perplexity import Perplexity, perplexity, read_text, text_chunks
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.engine import Engine, Span
+from ggufpy.runtime.result import Result
 from ggufpy.tokenizers import Tokenizer, load_tokenizer
 
 BOS = 7
@@ -45,7 +47,6 @@ class Table:
         random = np.random.default_rng(0)
         self._of_token: NDArray[np.float32] = random.normal(size=(256, 256)).astype(np.float32)
         self._of_position: NDArray[np.float32] = random.normal(size=(n_ctx, 256)).astype(np.float32)
-        self._last: NDArray[np.float32] = np.zeros((0, 256), np.float32)
 
     def row(self, position: int, token: int) -> NDArray[np.float32]:
         row: NDArray[np.float32] = self._of_token[token] + self._of_position[position]
@@ -54,16 +55,16 @@ class Table:
     def new_sequence(self) -> Any:
         return SimpleNamespace(length=0, close=lambda: None)
 
-    def eval(
-        self, sequence: Any, tokens: list[int], *, generating: bool = False, logits: str = "last"
-    ) -> None:
-        assert sequence.length + len(tokens) <= self.n_ctx
-        if logits == "all":
-            self._last = np.stack([self.row(sequence.length + i, token) for i, token in enumerate(tokens)])
-        sequence.length += len(tokens)
-
-    def logits(self) -> NDArray[np.float32]:
-        return self._last.copy()
+    def step(self, spans: Sequence[Span]) -> Result:
+        [span] = spans
+        start = span.sequence.length
+        assert start + len(span.tokens) <= self.n_ctx
+        result = Result(1, {"logits": self.n_vocab})
+        if span.logits == "all":
+            rows = np.stack([self.row(start + i, token) for i, token in enumerate(span.tokens)])
+            result.add("logits", [0] * len(rows), rows)
+        span.sequence.length += len(span.tokens)
+        return result
 
 
 def measure(engine: Table, tokenizer: Bytes, text: str) -> Perplexity:

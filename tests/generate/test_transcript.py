@@ -36,23 +36,44 @@ def test_logits_stay_those_of_the_own_text(file: GGUFFile, precision: str, keep_
         one.extend(tokens)
         logits, token = one.logits(), one.sample(Sampler(GREEDY))
         other.append(3)
-        np.testing.assert_allclose(one.logits(), logits, rtol=1e-3, atol=1e-3)
+        np.testing.assert_array_equal(one.logits(), logits)
         other.append(4)
         assert one.sample(Sampler(GREEDY)) == token == logits.argmax()
         other.extend([5, 6])
-        np.testing.assert_allclose(one.scores[-1], logits, rtol=1e-3, atol=1e-3)
+        np.testing.assert_array_equal(one.scores[-1], logits)
 
 
-def test_logits_are_computed_again_only_if_another_text_came_between() -> None:
+def test_logits_are_not_computed_again_because_of_other_texts() -> None:
     engine = FakeEngine(next_letter)
     one, other = Transcript(as_engine(engine)), Transcript(as_engine(engine))
     one.prefill([1, 2, 3])
     one.append(4)
     assert one.logits().argmax() == one.sample(Sampler(GREEDY)) == one.scores[-1].argmax() == 5
-    assert engine.evaluated == [([1, 2, 3], True), ([4], True)]
     other.prefill([50, 51])
-    assert (one.sample(Sampler(GREEDY)), one.tokens) == (5, [1, 2, 3, 4])
-    assert engine.evaluated[2:] == [([50, 51], True), ([4], True)]
+    copy = one.fork()
+    one.append(20)
+    assert (copy.sample(Sampler(GREEDY)), copy.tokens) == (5, [1, 2, 3, 4])
+    assert (one.sample(Sampler(GREEDY)), other.sample(Sampler(GREEDY))) == (21, 52)
+    assert engine.evaluated == [([1, 2, 3], True), ([4], True), ([50, 51], True), ([20], True)]
+
+
+def test_logits_are_the_callers_own() -> None:
+    transcript = Transcript(as_engine(FakeEngine(next_letter)))
+    transcript.prefill([1, 2])
+    transcript.logits()[:] = 0
+    assert transcript.logits().argmax() == transcript.scores[-1].argmax() == 3
+
+
+@pytest.mark.parametrize("keep_logits", [False, True])
+def test_what_does_not_fit_changes_nothing(keep_logits: bool) -> None:
+    engine = FakeEngine(next_letter, n_ctx=3)
+    transcript = Transcript(as_engine(engine), keep_logits=keep_logits)
+    transcript.extend([1, 2])
+    for tokens in ([3, 4], [999]):
+        with pytest.raises(ValueError):
+            transcript.extend(tokens)
+        assert transcript.sample(Sampler(GREEDY)) == 3 and transcript.tokens == [1, 2]
+    assert engine.evaluated == [([1, 2], True)]
 
 
 def test_logits_after_truncation_and_after_nothing() -> None:

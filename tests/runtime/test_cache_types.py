@@ -10,6 +10,7 @@ from gguf import GGMLQuantizationType
 from gguf.quants import quantize
 from numpy.typing import NDArray
 from random_llama import HEADS, KV_HEADS, TOKENS, WIDTH, nmse
+from steps import step
 from test_kernels import cpu_flags
 
 from ggufpy._kernels import ffi
@@ -41,11 +42,8 @@ def logits(engine: Engine, tokens: list[int], generated: int = 0) -> NDArray[np.
     """Of all tokens, the last `generated` of which are evaluated one by one."""
     sequence = engine.new_sequence()
     prompt = len(tokens) - generated
-    engine.eval(sequence, tokens[:prompt], logits="all")
-    rows = [engine.logits()]
-    for token in tokens[prompt:]:
-        engine.eval(sequence, [token], generating=True)
-        rows.append(engine.logits())
+    rows = [step(engine, sequence, tokens[:prompt], logits="all")]
+    rows += [step(engine, sequence, [token], generating=True) for token in tokens[prompt:]]
     sequence.close()
     return np.concatenate(rows)
 
@@ -87,7 +85,7 @@ def test_pages_hold_what_gguf_would(model: Path, name: str, cpu_flags: int) -> N
     for each in ("f32", name):
         engine = load(model, each, precision="exact")
         sequence = engine.new_sequence()
-        engine.eval(sequence, TOKENS[:40])
+        step(engine, sequence, TOKENS[:40])
         stored.append([page.copy() for page in pages(engine)])
     for floats, got, transposed in zip(*stored, (True, False), strict=True):
         rows = rows_of_page(floats, GGMLType.F32, transposed).view(np.float32)
@@ -155,23 +153,22 @@ def test_neighbours_do_not_change_a_bit(model: Path) -> None:
     sequences = [engine.new_sequence() for _ in lengths]
     alone = []
     for sequence, length in zip(sequences, lengths, strict=True):
-        engine.eval(sequence, LONG[:length], logits="none")
-        engine.eval(sequence, [5], generating=True)
-        alone.append(engine.logits()[0])
+        step(engine, sequence, LONG[:length], logits="none")
+        alone.append(step(engine, sequence, [5], generating=True))
         sequence.rewind(length)
-    engine.eval_batch([Span(sequence, [5], generating=True) for sequence in sequences])
-    np.testing.assert_array_equal(engine.logits(), alone)
+    result = engine.step([Span(sequence, [5], generating=True) for sequence in sequences])
+    for i, want in enumerate(alone):
+        np.testing.assert_array_equal(result.rows(i), want)
 
 
 def test_forks_copy_quantized_pages(model: Path) -> None:
     engine = load(model, "q4_0", n_seq=2)
     want = logits(engine, TOKENS[:50])[-1]
     first = engine.new_sequence()
-    engine.eval(first, TOKENS[:45], logits="none")
+    step(engine, first, TOKENS[:45], logits="none")
     second = first.fork()
-    engine.eval(second, [1, 2, 3])  # writes to the page they share
-    engine.eval(first, TOKENS[45:50], logits="all")
-    np.testing.assert_array_equal(engine.logits()[-1], want)
+    step(engine, second, [1, 2, 3])  # writes to the page they share
+    np.testing.assert_array_equal(step(engine, first, TOKENS[45:50], logits="all")[-1], want)
 
 
 # ---- What is refused ----

@@ -9,6 +9,7 @@ import random_llama
 from numpy.typing import NDArray
 from oracle import Oracle, needs_oracle, quantize
 from random_llama import TOKENS, nmse
+from steps import step
 from test_kernels import TYPES, cpu_flags
 
 from ggufpy._kernels import lib
@@ -30,17 +31,14 @@ def load(path: Path, precision: str = "exact", n_threads: int = 2, **options: An
 
 def prompt_logits(engine: Engine, tokens: list[int]) -> NDArray[np.float32]:
     sequence = engine.new_sequence()
-    engine.eval(sequence, tokens, logits="all")
+    rows = step(engine, sequence, tokens, logits="all")
     sequence.close()
-    return engine.logits()
+    return rows
 
 
 def generated_logits(engine: Engine, tokens: list[int]) -> NDArray[np.float32]:
     sequence = engine.new_sequence()
-    rows = []
-    for token in tokens:
-        engine.eval(sequence, [token], generating=True)
-        rows.append(engine.logits()[0])
+    rows = [step(engine, sequence, [token], generating=True)[0] for token in tokens]
     sequence.close()
     return np.array(rows)
 
@@ -190,17 +188,17 @@ def test_neighbours_do_not_change_a_bit(model: Path) -> None:
     texts = [TOKENS[:40], TOKENS[3:20], TOKENS[50:]]
     alone = [prompt_logits(engine, text) for text in texts]
     sequences = [engine.new_sequence() for _ in texts]
-    engine.eval_batch([Span(s, t, logits="all") for s, t in zip(sequences, texts, strict=True)])
-    np.testing.assert_array_equal(engine.logits(), np.concatenate(alone))
+    result = engine.step([Span(s, t, logits="all") for s, t in zip(sequences, texts, strict=True)])
+    for i, want in enumerate(alone):
+        np.testing.assert_array_equal(result.rows(i), want)
 
     # One sequence goes on with a prompt while the two others generate.
     together = [Span(sequences[0], [5], True), Span(sequences[1], [6, 7, 8]), Span(sequences[2], [9], True)]
-    engine.eval_batch(together)
-    mixed = engine.logits()
+    mixed = engine.step(together)
     for i, (text, span) in enumerate(zip(texts, together, strict=True)):
         sequences[i].rewind(len(text))
-        engine.eval(sequences[i], span.tokens, generating=span.generating)
-        np.testing.assert_array_equal(mixed[i], engine.logits()[0])
+        single = step(engine, sequences[i], span.tokens, generating=span.generating)
+        np.testing.assert_array_equal(mixed.rows(i), single)
 
 
 @pytest.mark.parametrize("length", [31, 32, 33, 64])
@@ -208,14 +206,12 @@ def test_fork_and_truncate(model: Path, length: int) -> None:
     engine = load(model, n_seq=3)
     want = prompt_logits(engine, TOKENS[: length + 5])[-1]
     first = engine.new_sequence()
-    engine.eval(first, TOKENS[:length], logits="none")
+    step(engine, first, TOKENS[:length], logits="none")
     second = first.fork()
-    engine.eval(second, [1, 2, 3])  # writes to the page they share
-    engine.eval(first, TOKENS[length : length + 5])
-    np.testing.assert_array_equal(engine.logits()[-1], want)
+    step(engine, second, [1, 2, 3])  # writes to the page they share
+    np.testing.assert_array_equal(step(engine, first, TOKENS[length : length + 5])[-1], want)
     second.rewind(length)
-    engine.eval(second, TOKENS[length : length + 5])
-    np.testing.assert_array_equal(engine.logits()[-1], want)
+    np.testing.assert_array_equal(step(engine, second, TOKENS[length : length + 5])[-1], want)
 
 
 @needs_oracle

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import random_llama
 from random_llama import TOKENS
+from steps import step
 from test_engine import load, model, prompt_logits
 
 from ggufpy._kernels import lib
@@ -25,12 +26,12 @@ __all__ = ["model"]
 def test_full_context_changes_nothing(model: Path) -> None:
     engine = load(model, n_ctx=40)
     sequence = engine.new_sequence()
-    engine.eval(sequence, TOKENS[:30])
+    step(engine, sequence, TOKENS[:30])
     with pytest.raises(ContextError, match="41 tokens do not fit into a context of 40"):
-        engine.eval(sequence, TOKENS[30:41])
+        step(engine, sequence, TOKENS[30:41])
     assert sequence.length == 30
-    engine.eval(sequence, TOKENS[30:40])
-    np.testing.assert_array_equal(engine.logits()[-1], prompt_logits(load(model), TOKENS[:40])[-1])
+    row = step(engine, sequence, TOKENS[30:40])[-1]
+    np.testing.assert_array_equal(row, prompt_logits(load(model), TOKENS[:40])[-1])
 
 
 def test_interrupt_ends_a_long_prompt(model: Path) -> None:
@@ -43,20 +44,20 @@ def test_interrupt_ends_a_long_prompt(model: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             while True:  # until it comes, however fast the machine is
                 sequence.rewind(0)
-                engine.eval(sequence, (TOKENS * 60)[:4096])
+                step(engine, sequence, (TOKENS * 60)[:4096])
     finally:
         timer.cancel()
         lib.gg_use_cpu_flags(0xFFFFFFFF)
     assert sequence.length % 128 == 0
     sequence.rewind(0)
-    engine.eval(sequence, TOKENS)
-    np.testing.assert_array_equal(engine.logits()[-1], prompt_logits(load(model), TOKENS)[-1])
+    row = step(engine, sequence, TOKENS)[-1]
+    np.testing.assert_array_equal(row, prompt_logits(load(model), TOKENS)[-1])
 
 
 def test_ids_outside_the_vocabulary_are_refused(model: Path) -> None:
     engine = load(model)
     with pytest.raises(ValueError, match="token 128 is not in the vocabulary of 128"):
-        engine.eval(engine.new_sequence(), [1, 128])
+        step(engine, engine.new_sequence(), [1, 128])
 
 
 @pytest.mark.parametrize("options", [{"n_ctx": 0}, {"n_threads": 0}, {"n_batch": -1}])
@@ -90,10 +91,11 @@ def test_impatience_does_no_harm(model: Path, interrupts: int) -> None:
     """A second Ctrl-C comes while C still works on memory of the call."""
     code = f"""
 import os, signal, sys, threading, time
-sys.path = {sys.path!r}
+sys.path[:] = {sys.path!r}
 from test_engine import load
 from ggufpy._kernels import lib
 from random_llama import TOKENS
+from steps import step
 engine = load({str(model)!r}, n_batch=2048, n_threads=1)
 lib.gg_use_cpu_flags(0)
 def interrupt():
@@ -105,7 +107,7 @@ sequence = engine.new_sequence()
 try:
     while True:
         sequence.rewind(0)
-        engine.eval(sequence, (TOKENS * 60)[:4096])
+        step(engine, sequence, (TOKENS * 60)[:4096])
 except KeyboardInterrupt:
     print("interrupted", sequence.length % 2048)
 for _ in range(3):
@@ -113,7 +115,7 @@ for _ in range(3):
         time.sleep(0.3)
     except KeyboardInterrupt:
         pass
-engine.eval(sequence, [1, 2, 3])
+step(engine, sequence, [1, 2, 3])
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert (result.returncode, result.stdout) == (0, "interrupted 0\n"), result.stderr
@@ -133,43 +135,30 @@ def test_a_sequence_counts_once_and_at_home(model: Path) -> None:
     engine = load(model, n_seq=2)
     sequence = engine.new_sequence()
     with pytest.raises(ValueError, match="there twice"):
-        engine.eval_batch([Span(sequence, [1]), Span(sequence, [2])])
+        engine.step([Span(sequence, [1]), Span(sequence, [2])])
     with pytest.raises(ValueError, match="of another engine"):
-        load(model).eval(sequence, [1])
+        step(load(model), sequence, [1])
     assert sequence.length == 0
 
 
 def test_what_was_reserved_in_vain_is_given_back(model: Path) -> None:
     engine = load(model, n_ctx=64, n_seq=2)
     first, second, third = (engine.new_sequence() for _ in range(3))
-    engine.eval(first, TOKENS[:5])
+    step(engine, first, TOKENS[:5])
     with pytest.raises(ContextError):
-        engine.eval_batch([Span(first, TOKENS[:50]), Span(second, TOKENS[:65])])
+        engine.step([Span(first, TOKENS[:50]), Span(second, TOKENS[:65])])
     assert [len(sequence.holds[0].columns()) for sequence in (first, second)] == [1, 0]
-    engine.eval(third, TOKENS[:60])
+    step(engine, third, TOKENS[:60])
     fork = first.fork()
-    engine.eval(fork, [7])
-    engine.eval(first, TOKENS[5:20])
-    np.testing.assert_array_equal(engine.logits()[-1], prompt_logits(load(model), TOKENS[:20])[-1])
+    step(engine, fork, [7])
+    row = step(engine, first, TOKENS[5:20])[-1]
+    np.testing.assert_array_equal(row, prompt_logits(load(model), TOKENS[:20])[-1])
 
 
 def test_forgotten_sequences_give_their_pages_back(model: Path) -> None:
     engine = load(model, n_ctx=64)
     for _ in range(3):
-        engine.eval(engine.new_sequence(), TOKENS[:64])
-
-
-def test_the_last_row_is_of_the_last_span(model: Path) -> None:
-    engine = load(model, n_batch=4, n_seq=2)
-    spans = [Span(engine.new_sequence(), [5], True), Span(engine.new_sequence(), TOKENS[:6])]
-    for order in (spans, spans[::-1]):
-        for span in order:
-            span.sequence.rewind(0)
-        engine.eval_batch(order)
-        assert engine.last_row().argmax() == engine.logits()[-1].argmax()
-    engine.eval(spans[0].sequence, [1], logits="none")
-    with pytest.raises(GgufpyError, match="no logits to sample from"):
-        engine.last_row()
+        step(engine, engine.new_sequence(), TOKENS[:64])
 
 
 @pytest.mark.parametrize(
