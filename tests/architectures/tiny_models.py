@@ -149,8 +149,8 @@ MODELS: Mapping[str, Tiny] = {
 }
 
 
-def write(path: Path, name: str, seed: int = 0) -> Path:
-    """Write the model of an architecture and return its path."""
+def write(path: Path, name: str, changed: Mapping[str, Value] | None = None) -> Path:
+    """Write the model of an architecture, with some keys changed, and return its path."""
     model = MODELS[name]
     values = random_llama.vocabulary(VOCAB) | {
         "general.architecture": name,
@@ -159,8 +159,8 @@ def write(path: Path, name: str, seed: int = 0) -> Path:
         f"{name}.embedding_length": WIDTH,
         f"{name}.attention.layer_norm_rms_epsilon": 1e-5,
     }
-    values |= {f"{name}.{key}": value for key, value in model.keys.items()}
-    write_gguf(path, values, list(tensors(model, np.random.default_rng(seed))))
+    values |= {f"{name}.{key}": value for key, value in {**model.keys, **(changed or {})}.items()}
+    write_gguf(path, values, list(tensors(model, np.random.default_rng(0))))
     return path
 
 
