@@ -36,12 +36,19 @@ def metadata(**changed: Value) -> dict[str, Value | Typed]:
         "llama.attention.head_count_kv": KV_HEADS,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "llama.rope.dimension_count": WIDTH // HEADS,
-        "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(VOCAB - 3))],
-        "tokenizer.ggml.scores": [0.0] * VOCAB,
-        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * (VOCAB - 3)],
+        **vocabulary(VOCAB),
     }
     return values | {key.replace("__", "."): value for key, value in changed.items()}
+
+
+def vocabulary(size: int) -> dict[str, Value | Typed]:
+    """Tokens of no meaning."""
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(size - 3))],
+        "tokenizer.ggml.scores": [0.0] * size,
+        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * (size - 3)],
+    }
 
 
 def arrays(seed: int = 0, biases: bool = False, tied: bool = False) -> dict[str, NDArray[np.float32]]:

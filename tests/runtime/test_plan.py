@@ -22,7 +22,7 @@ def test_linears_are_fused() -> None:
     names = [[matrix.tensor.split(".")[-2] for matrix in node.matrices] for node in linears]
     rest = [["attn_output"], ["ffn_gate", "ffn_up"], ["ffn_down"]]
     first = [["attn_q", "attn_k", "attn_v"], *rest] * (LAYERS - 1)
-    assert names == [*first, ["attn_k", "attn_v"], ["attn_q"], *rest, ["output"]]
+    assert names == [*first, ["attn_q"], ["attn_k", "attn_v"], *rest, ["output"]]
     assert [node.gate for node in linears if node.gate] == ["silu"] * LAYERS
     assert sum(node.add is not None for node in linears) == 2 * LAYERS
 

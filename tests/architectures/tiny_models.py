@@ -1,0 +1,201 @@
+"""A tiny random model of each architecture, of odd sizes, scaled so that attention matters.
+
+Matrices are of block types, so that all regimes of a linear have work to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import random_llama
+from gguf import GGMLQuantizationType
+from gguf.quants import quantize
+from numpy.typing import NDArray
+
+from ggufpy.gguf.tensors import TensorSource
+from ggufpy.gguf.types import GGMLType
+from ggufpy.gguf.values import Value
+from ggufpy.gguf.writer import write_gguf
+
+VOCAB, WIDTH, INNER, LAYERS = 96, 128, 160, 2
+HEADS, KV_HEADS, HEAD = 4, 2, 32
+EXPERTS = 6
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Types that take turns. Those with minimums read the sums of activations, too.
+TYPES = (GGMLType.Q4_1, GGMLType.Q8_0, GGMLType.Q5_0, GGMLType.F32, GGMLType.Q5_1, GGMLType.F16)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """Keys without the architecture's prefix, and shapes of the tensors of each layer and of the whole."""
+
+    keys: Mapping[str, Value]
+    layer: Shapes
+    whole: Shapes = field(default_factory=dict)
+
+
+def attention(bias: bool = False, norms: bool = False) -> Shapes:
+    shapes: dict[str, tuple[int, ...]] = {"attn_norm.weight": (WIDTH,)}
+    for name, rows, columns in (
+        ("attn_q", HEADS * HEAD, WIDTH),
+        ("attn_k", KV_HEADS * HEAD, WIDTH),
+        ("attn_v", KV_HEADS * HEAD, WIDTH),
+        ("attn_output", WIDTH, HEADS * HEAD),
+    ):
+        shapes[f"{name}.weight"] = rows, columns
+        if bias:
+            shapes[f"{name}.bias"] = (rows,)
+    return shapes | dict.fromkeys(("attn_q_norm.weight", "attn_k_norm.weight"), (HEAD,)) if norms else shapes
+
+
+def dense(bias: bool = False) -> Shapes:
+    shapes: dict[str, tuple[int, ...]] = {"ffn_norm.weight": (WIDTH,)}
+    for name, rows, columns in (("gate", INNER, WIDTH), ("up", INNER, WIDTH), ("down", WIDTH, INNER)):
+        shapes[f"ffn_{name}.weight"] = rows, columns
+        if bias:
+            shapes[f"ffn_{name}.bias"] = (rows,)
+    return shapes
+
+
+def experts(bias: bool = False) -> Shapes:
+    shapes: dict[str, tuple[int, ...]] = {"ffn_gate_inp.weight": (EXPERTS, WIDTH)}
+    if bias:
+        shapes["ffn_gate_inp.bias"] = (EXPERTS,)
+    for name, rows, columns in (("gate", INNER, WIDTH), ("up", INNER, WIDTH), ("down", WIDTH, INNER)):
+        shapes[f"ffn_{name}_exps.weight"] = EXPERTS, rows, columns
+        if bias:
+            shapes[f"ffn_{name}_exps.bias"] = EXPERTS, rows
+    return shapes
+
+
+def mixer(groups: int, states: int, heads: int) -> Shapes:
+    inner, mixed = 2 * WIDTH, 2 * WIDTH + 2 * groups * states
+    return {
+        "attn_norm.weight": (WIDTH,),
+        "ssm_in.weight": (inner + mixed + heads, WIDTH),
+        "ssm_conv1d.weight": (mixed, 4),
+        "ssm_conv1d.bias": (mixed,),
+        "ssm_dt.bias": (heads,),
+        "ssm_a": (heads, 1),
+        "ssm_d": (heads, 1),
+        "ssm_norm.weight": (groups, inner // groups),
+        "ssm_out.weight": (WIDTH, inner),
+    }
+
+
+ATTENTION: Mapping[str, Value] = {
+    "attention.head_count": HEADS,
+    "attention.head_count_kv": KV_HEADS,
+    "attention.key_length": HEAD,
+    "attention.value_length": HEAD,
+}
+WINDOWS: Mapping[str, Value] = {
+    "attention.sliding_window": 8,
+    "attention.sliding_window_pattern": [True, False],
+}
+CHOICE: Mapping[str, Value] = {"expert_count": EXPERTS, "expert_used_count": 2}
+YARN: Mapping[str, Value] = {
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 4.0,
+    "rope.scaling.original_context_length": 16,
+    "rope.scaling.yarn_log_multiplier": 0.5,
+}
+SSM: Mapping[str, Value] = {
+    "ssm.inner_size": 2 * WIDTH,
+    "ssm.conv_kernel": 4,
+    "ssm.state_size": 24,
+    "ssm.time_step_rank": 8,
+    "ssm.group_count": 2,
+}
+OUTPUT: Shapes = {"output.weight": (VOCAB, WIDTH)}
+
+MODELS: Mapping[str, Tiny] = {
+    "gemma3": Tiny(
+        {**ATTENTION, **WINDOWS, "rope.freq_base_swa": 500.0, "final_logit_softcapping": 3.0},
+        {
+            **attention(norms=True),
+            **dense(),
+            "post_attention_norm.weight": (WIDTH,),
+            "post_ffw_norm.weight": (WIDTH,),
+        },
+    ),
+    "gpt-oss": Tiny(
+        {**ATTENTION, **WINDOWS, **CHOICE},
+        {
+            **attention(bias=True),
+            **experts(bias=True),
+            "post_attention_norm.weight": (WIDTH,),
+            "attn_sinks.weight": (HEADS,),
+        },
+        OUTPUT,
+    ),
+    "llama": Tiny(ATTENTION, {**attention(), **dense()}, {**OUTPUT, "rope_freqs.weight": (HEAD // 2,)}),
+    "mamba2": Tiny(SSM, mixer(groups=2, states=24, heads=8), OUTPUT),
+    "mistral3": Tiny(
+        {**ATTENTION, **YARN, "attention.temperature_scale": 0.3},
+        {**attention(bias=True), **dense(bias=True)},
+        OUTPUT,
+    ),
+    "qwen3": Tiny(ATTENTION, {**attention(norms=True), **dense()}),
+    "qwen3moe": Tiny(
+        {**ATTENTION, **CHOICE}, {**attention(norms=True), **experts(), "ffn_norm.weight": (WIDTH,)}, OUTPUT
+    ),
+}
+
+
+def write(path: Path, name: str, changed: Mapping[str, Value] | None = None) -> Path:
+    """Write the model of an architecture, with some keys changed, and return its path."""
+    model = MODELS[name]
+    values = random_llama.vocabulary(VOCAB) | {
+        "general.architecture": name,
+        f"{name}.block_count": LAYERS,
+        f"{name}.context_length": 4096,
+        f"{name}.embedding_length": WIDTH,
+        f"{name}.attention.layer_norm_rms_epsilon": 1e-5,
+    }
+    values |= {f"{name}.{key}": value for key, value in {**model.keys, **(changed or {})}.items()}
+    write_gguf(path, values, list(tensors(model, np.random.default_rng(0))))
+    return path
+
+
+def tensors(model: Tiny, rng: np.random.Generator) -> Iterator[TensorSource]:
+    whole = {"token_embd.weight": (VOCAB, WIDTH), "output_norm.weight": (WIDTH,), **model.whole}
+    layers = {f"blk.{i}.{name}": shape for i in range(LAYERS) for name, shape in model.layer.items()}
+    turn = 0
+    for name, shape in {**whole, **layers}.items():
+        values = weights(rng, name.removesuffix(".weight").split(".")[-1], shape)
+        is_matrix = len(shape) > 1 and shape[-1] % 32 == 0 and "norm" not in name
+        turn += is_matrix
+        yield source(name, values, TYPES[turn % len(TYPES)] if is_matrix else GGMLType.F32)
+
+
+def weights(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Random values that a tensor of that name may have."""
+    x = rng.standard_normal(shape, np.float32)
+    match name:
+        case "ssm_a":
+            decay: NDArray[np.float32] = -np.exp(x / 2)
+            return decay
+        case "rope_freqs":
+            return 1 + np.abs(x)
+        case "token_embd":
+            return x
+        case "attn_q" | "attn_k" | "ffn_gate_inp" if len(shape) > 1:
+            return x * np.float32(2 / math.sqrt(shape[-1]))
+        case "ffn_gate_exps" | "ffn_up_exps" if len(shape) == 3:
+            return x * np.float32(4 / math.sqrt(shape[-1]))  # beyond what gpt-oss limits
+    if "norm" in name or name == "ssm_d":
+        return 1 + np.float32(0.2) * x
+    return x * np.float32(1.5 / math.sqrt(shape[-1])) if len(shape) > 1 else np.float32(0.3) * x
+
+
+def source(name: str, values: NDArray[np.float32], type: GGMLType) -> TensorSource:
+    """An array as a tensor of that type."""
+    rows = quantize(values.reshape(-1, values.shape[-1]), GGMLQuantizationType(type)).view(np.uint8)
+    return TensorSource(name, values.shape, type, lambda start, stop: rows[start:stop])
