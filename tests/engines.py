@@ -23,9 +23,8 @@ def load(path: Path, precision: str = "exact", **options: Any) -> Engine:
 
 def step(engine: Engine, spans: Items[Span]) -> list[Logits]:
     """Append tokens; the rows of logits that were wanted of each span."""
-    engine.eval_batch(spans)
-    counts = [{"all": len(span.tokens), "last": 1, "none": 0}[span.logits] for span in spans]
-    return np.split(engine.logits(), np.cumsum(counts)[:-1])
+    result = engine.step(spans)
+    return [result.rows(i) for i in range(len(spans))]
 
 
 def append(

@@ -122,8 +122,8 @@ class Engine:
         Any mixture of prompts and generated tokens goes; they are computed in batches of n_batch. Threads
         take turns, as the program's memory and the cache are for one step at a time.
         Raises ContextError if they do not fit (nothing is changed then), ValueError for unknown ids, inputs
-        of another width, and for a sequence that is there twice or is of another engine. After KeyboardInterrupt
-        the sequences end with the last whole batch.
+        of another width, and for a sequence that is there twice or is of another engine. After
+        KeyboardInterrupt the sequences end with the last whole batch.
         """
         result = Result(len(spans), self._widths)
         with self._lock:
