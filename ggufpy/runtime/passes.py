@@ -130,8 +130,17 @@ def _picked(nodes: Nodes) -> Nodes:
     return result
 
 
-def tapped(nodes: Nodes, *, products: bool) -> Nodes:
-    """With a tap before each linear, on the rows that the linear works on."""
+def squares_tapped(nodes: Nodes, outputs: Sequence[Value]) -> Nodes:
+    """With a tap before each linear that sums the squares of what it reads."""
+    return _tapped(nodes, products=False)
+
+
+def products_tapped(nodes: Nodes, outputs: Sequence[Value]) -> Nodes:
+    """With a tap before each linear that sums x x^T of what it reads."""
+    return _tapped(nodes, products=True)
+
+
+def _tapped(nodes: Nodes, *, products: bool) -> Nodes:
     result: Nodes = []
     for node in nodes:
         if isinstance(node, Linear):
