@@ -150,9 +150,12 @@ class Keys:
         Keys about attention, or about windows, say nothing where the architecture has none.
         """
         prefix = f"{self.architecture}."
-        for name, value in self._metadata.items():
+        for name in self._metadata:
             key = name.removeprefix(prefix)
-            if key == name or key in self._read or key in _HARMLESS or _is_neutral(key, value):
+            if key == name or key in self._read or key in _HARMLESS:
+                continue
+            value = self._metadata[name]  # only now: to read a vocabulary takes time
+            if _is_neutral(key, value):
                 continue
             if key.startswith(("attention.", "rope.")) and not attends:
                 continue

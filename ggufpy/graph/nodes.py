@@ -7,7 +7,7 @@ run, in tests/reference.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,36 +65,44 @@ class Value:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Node:
-    """An op. Fields that are values are its inputs, but for `outputs`. rows: those that it runs on."""
+    """An op. Fields that are values are its inputs. rows: those of the batch that it runs on."""
 
     outputs: tuple[Value, ...]
     rows: Rows = "all"
+    inputs: tuple[Value, ...] = field(init=False, repr=False)
+    """The values that the op reads, in the order of its fields."""
 
-    @property
-    def inputs(self) -> tuple[Value, ...]:
-        """The values that the op reads, in the order of its fields."""
-        return tuple(self._inputs())
-
-    def _inputs(self) -> Iterator[Value]:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name == "outputs":
-                continue
+    def __post_init__(self) -> None:
+        found: list[Value] = []
+        for name in _names(type(self)):
+            value = getattr(self, name)
             if isinstance(value, Value):
-                yield value
+                found.append(value)
             elif isinstance(value, tuple):
-                yield from (item for item in value if isinstance(item, Value))
+                found += [item for item in value if isinstance(item, Value)]
+        object.__setattr__(self, "inputs", tuple(found))
 
     def reading(self, new: Callable[[Value], Value]) -> Node:
         """The same op on other inputs."""
         changes: dict[str, Any] = {}
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if each.name != "outputs" and isinstance(value, Value):
-                changes[each.name] = new(value)
-            elif each.name != "outputs" and isinstance(value, tuple):
-                changes[each.name] = tuple(new(item) if isinstance(item, Value) else item for item in value)
+        for name in _names(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, Value):
+                changes[name] = new(value)
+            elif isinstance(value, tuple):
+                changes[name] = tuple(new(item) if isinstance(item, Value) else item for item in value)
         return replace(self, **changes)
+
+
+def _names(kind: type[Node]) -> tuple[str, ...]:
+    """The fields of a kind of node that may be inputs."""
+    if kind not in _NAMES:
+        common = ("outputs", "rows", "inputs")
+        _NAMES[kind] = tuple(each.name for each in fields(kind) if each.name not in common)
+    return _NAMES[kind]
+
+
+_NAMES: dict[type[Node], tuple[str, ...]] = {}
 
 
 # ---- Views: they cost nothing ----

@@ -281,7 +281,7 @@ class Graph:
         temperature_length: int = 1,
     ) -> Value:
         """Attention of q (heads, n) over what was kept: (heads, m). scale: None for n ** -0.5."""
-        keep = next(node for node in self.nodes if node.outputs == (kept,))
+        keep = next(node for node in reversed(self.nodes) if node.outputs == (kept,))
         assert isinstance(keep, n.Keep)
         if q.shape[1] != keep.k.shape[1] or q.shape[0] % keep.k.shape[0]:
             raise self._refuse(
