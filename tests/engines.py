@@ -15,10 +15,12 @@ from ggufpy.runtime.state import Sequence
 
 Logits = NDArray[np.float32]
 
+N_THREADS = 2
+
 
 def load(path: Path, precision: str = "exact", **options: Any) -> Engine:
-    """An engine with two threads, unless `options` say otherwise."""
-    return Engine.load(GGUFFile.open(path), **{"precision": precision, "n_threads": 2, **options})
+    """An engine with N_THREADS threads, unless `options` say otherwise."""
+    return Engine.load(GGUFFile.open(path), **{"precision": precision, "n_threads": N_THREADS, **options})
 
 
 def step(engine: Engine, spans: Items[Span]) -> list[Logits]:

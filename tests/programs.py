@@ -26,6 +26,8 @@ from ggufpy.runtime.state import Sequence, States
 Integers = NDArray[np.int32]
 F32 = GGMLType.F32
 
+N_THREADS = 2
+
 
 class Machine:
     """A traced graph with one output, and the program that it becomes."""
@@ -37,8 +39,7 @@ class Machine:
         tensors: Mapping[str, Any],  # arrays, or TensorSources
         *,
         precision: str = "exact",
-        max_rows: int = 48,
-        n_threads: int = 2,
+        max_rows: int = 40,
         passes: Items[Pass] = PASSES,
         types: tuple[GGMLType, GGMLType] = (F32, F32),
     ) -> None:
@@ -48,11 +49,11 @@ class Machine:
         self.tensors = GGUFFile.open(path).tensors
         self.graph = Graph.trace({}, self.tensors, "test")
         self.output = build(self.graph)
-        self.n_threads = n_threads
+        self.n_threads = N_THREADS
         self.plan = make_plan(self.graph, {"output": self.output}, passes)
         self.states = States(self.plan.nodes, types, n_ctx=256, n_seq=8, n_batch=max_rows)
         self.program = Program(
-            self.plan, self.tensors, self.states, max_rows=max_rows, n_threads=n_threads, precision=precision
+            self.plan, self.tensors, self.states, max_rows=max_rows, n_threads=N_THREADS, precision=precision
         )
 
     def new_sequence(self) -> Sequence:
