@@ -1,6 +1,6 @@
 /* AVX2: dot products of the types whose weights are rows of a grid, with signs or a shift. */
 
-#include "grids_avx2.h"
+#include "decode_grids_avx2.h"
 
 /* ---- Super-blocks: w = d * scale * q, scales are integers ---- */
 

@@ -1,6 +1,6 @@
 /* AVX-512: dot products of the types whose weights are rows of a grid, with signs or a shift. */
 
-#include "grids_avx512.h"
+#include "decode_grids_avx512.h"
 
 /* ---- Numbers ---- */
 

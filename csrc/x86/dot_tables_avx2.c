@@ -1,7 +1,7 @@
 /* AVX2: dot products of the types whose weights are nibbles that choose from a table, or of two bits at most. */
 
-#include "signed_avx2.h"
-#include "tables_avx2.h"
+#include "skeleton_signed_avx2.h"
+#include "decode_tables_avx2.h"
 
 /* ---- Scales of a block's groups of 16 ---- */
 

@@ -1,7 +1,7 @@
 /* AVX-512: dot products of the types of one scale with two, three or four values. */
 
-#include "portable/unpack_ternary.h"
-#include "superblock_avx512.h"
+#include "portable/decode_ternary.h"
+#include "skeleton_superblock_avx512.h"
 
 INLINE void unpack_tq2_0(const uint8_t *p, struct superblock *u) {
     const block_tq2_0 *b = (const block_tq2_0 *)p;

@@ -1,7 +1,7 @@
 /* Dot products of the types whose weights are rows of a grid, with signs or a shift, with quantized activations. */
 
-#include "portable/unpack_grids.h"
-#include "dot.h"
+#include "portable/decode_grids.h"
+#include "skeleton_dot_arm.h"
 
 INLINE int8x16_t two_rows(uint64_t a, uint64_t b) {
     return vreinterpretq_s8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b)));

@@ -1,8 +1,8 @@
 /* Dot products of the types whose nibbles choose from a table, and of those with two, three or four values, with quantized
  * activations. */
 
-#include "portable/unpack_tables.h"
-#include "dot.h"
+#include "portable/decode_tables.h"
+#include "skeleton_dot_arm.h"
 
 /* ---- Tables ---- */
 

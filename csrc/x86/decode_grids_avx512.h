@@ -1,11 +1,11 @@
 /* AVX-512: rows, signs and scales of the types whose weights are rows of a grid. */
 
-#ifndef GG_X86_GRIDS_AVX512_H
-#define GG_X86_GRIDS_AVX512_H
+#ifndef GG_X86_DECODE_GRIDS_AVX512_H
+#define GG_X86_DECODE_GRIDS_AVX512_H
 
-#include "portable/unpack_grids.h"
-#include "signs.h"
-#include "superblock_avx512.h"
+#include "portable/decode_grids.h"
+#include "decode_signs_x86.h"
+#include "skeleton_superblock_avx512.h"
 
 /* ---- Rows ---- */
 

@@ -3,8 +3,8 @@
  * Compiled for ARMv8.0 (neon), where a dot product of bytes takes three instructions, and with dotprod, where it takes
  * one. Integer sums are exact, so both give the same bits. */
 
-#ifndef GG_ARM_DOT_H
-#define GG_ARM_DOT_H
+#ifndef GG_ARM_SKELETON_DOT_H
+#define GG_ARM_SKELETON_DOT_H
 
 #include "portable/simd.h"
 #include "common.h"
@@ -113,7 +113,7 @@ INLINE void dot_row(size_t n, const uint8_t *w, const int n_x, const struct gg_a
 }
 
 #if defined(__ARM_FEATURE_MATMUL_INT8)
-#include "dot_pairs.h"
+#include "skeleton_pairs_i8mm.h"
 #else
 INLINE size_t dot_pairs(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,
                         const struct gg_activation *x, float *y, size_t ldy, const struct type t) {

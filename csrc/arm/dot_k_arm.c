@@ -1,6 +1,6 @@
 /* Dot products of the K-quants, 256 weights to a block, with quantized activations. */
 
-#include "dot.h"
+#include "skeleton_dot_arm.h"
 
 /* Eight integers as floats 0 to 3 and 4 to 7. */
 INLINE void eight_floats(int8x8_t x_i8, float32x4_t *y) {

@@ -1,11 +1,11 @@
 /* AVX2: 32 weights of a block, in order, as signed bytes: types whose weights are nibbles that choose from a table, or
  * are of two bits at most. */
 
-#ifndef GG_X86_TABLES_AVX2_H
-#define GG_X86_TABLES_AVX2_H
+#ifndef GG_X86_DECODE_TABLES_AVX2_H
+#define GG_X86_DECODE_TABLES_AVX2_H
 
-#include "portable/unpack_tables.h"
-#include "portable/unpack_ternary.h"
+#include "portable/decode_tables.h"
+#include "portable/decode_ternary.h"
 #include "common.h"
 
 /* ---- Weights 32 k to 32 k + 31 ---- */

@@ -3,8 +3,8 @@
  * A type unpacks 256 weights to unsigned bytes, as dpbusd multiplies unsigned with signed ones. Weights that can be
  * negative are biased, which the sums of the activations correct, or their signs go to the activations. */
 
-#ifndef GG_X86_SUPERBLOCK_AVX512_H
-#define GG_X86_SUPERBLOCK_AVX512_H
+#ifndef GG_X86_SKELETON_SUPERBLOCK_AVX512_H
+#define GG_X86_SKELETON_SUPERBLOCK_AVX512_H
 
 #if !defined(__AVX512VNNI__) || !defined(__AVX512BW__) || !defined(__AVX512VL__)
 #error "compile with -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni"

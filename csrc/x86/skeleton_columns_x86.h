@@ -10,8 +10,8 @@
  * Activations are ordered once per call, columns of them share the unpacked weights. Weight rows go one by one: side by
  * side they come at half the speed from memory. */
 
-#ifndef GG_X86_COLUMNS_H
-#define GG_X86_COLUMNS_H
+#ifndef GG_X86_SKELETON_COLUMNS_H
+#define GG_X86_SKELETON_COLUMNS_H
 
 #include "portable/simd.h"
 #include "common.h"

@@ -1,10 +1,10 @@
 /* Blocks to integers: what the x86 kernels share. They are written with AVX2, and compiled for AVX-512, too. */
 
-#ifndef GG_X86_UNPACK_H
-#define GG_X86_UNPACK_H
+#ifndef GG_X86_SKELETON_UNPACK_H
+#define GG_X86_SKELETON_UNPACK_H
 
 #include "portable/simd.h"
-#include "portable/unpack.h"
+#include "portable/decode.h"
 #include "common.h"
 
 INLINE void store256(int8_t *p, __m256i x) { _mm256_storeu_si256((void *)p, x); }

@@ -1,7 +1,7 @@
 /* Blocks to integers: the types whose weights are numbers of two to eight bits. */
 
-#include "unpack.h"
-#include "weights_avx2.h"
+#include "skeleton_unpack_x86.h"
+#include "decode_q_avx2.h"
 
 /* ---- Blocks of 32 ---- */
 

@@ -1,7 +1,7 @@
 /* VBMI: blocks to integers, for the types whose rows fit a table of codes in registers. */
 
-#include "iq3_vbmi.h"
-#include "unpack.h"
+#include "decode_codes_vbmi.h"
+#include "skeleton_unpack_x86.h"
 
 #define UNPACK_CODES(name)                                                                                      \
     UNPACK_KERNEL(name) {                                                                                       \

@@ -1,11 +1,11 @@
 /* AVX2: numbers of rows, signs, and 32 weights at a time of the types whose weights are rows of a grid. */
 
-#ifndef GG_X86_GRIDS_AVX2_H
-#define GG_X86_GRIDS_AVX2_H
+#ifndef GG_X86_DECODE_GRIDS_AVX2_H
+#define GG_X86_DECODE_GRIDS_AVX2_H
 
-#include "portable/unpack_grids.h"
-#include "signed_avx2.h"
-#include "signs.h"
+#include "portable/decode_grids.h"
+#include "skeleton_signed_avx2.h"
+#include "decode_signs_x86.h"
 
 /* ---- Signs: a bit for each weight ---- */
 

@@ -1,7 +1,7 @@
 /* AVX-512, without and with VBMI: dot products of the types whose weights are nibbles that choose from a table. */
 
-#include "portable/unpack_tables.h"
-#include "superblock_avx512.h"
+#include "portable/decode_tables.h"
+#include "skeleton_superblock_avx512.h"
 
 /* The table's numbers plus bias, by the low nibbles. */
 INLINE __m512i look_up(const int8_t *table, const int bias, __m512i q_u8) {

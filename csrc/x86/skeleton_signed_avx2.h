@@ -2,8 +2,8 @@
  *
  * maddubs multiplies unsigned with signed bytes: the signs of the weights go to the activations. */
 
-#ifndef GG_X86_SIGNED_AVX2_H
-#define GG_X86_SIGNED_AVX2_H
+#ifndef GG_X86_SKELETON_SIGNED_AVX2_H
+#define GG_X86_SKELETON_SIGNED_AVX2_H
 
 #include "portable/simd.h"
 #include "common.h"

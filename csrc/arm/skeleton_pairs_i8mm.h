@@ -1,11 +1,11 @@
-/* Dot products of pairs of rows with pairs of columns, for dot.h: smmla multiplies 8 weights of two rows with 8
+/* Dot products of pairs of rows with pairs of columns, for skeleton_dot_arm.h: smmla multiplies 8 weights of two rows with 8
  * activations of two columns. Vectors of four floats are of rows 0, 0, 1, 1 and of columns 0, 1, 0, 1.
  *
  * Columns are paired once for many rows, a slice of them at a time. Groups of weights are added as dot_row adds them:
  * in four sums, by their number modulo four. */
 
-#ifndef GG_ARM_DOT_PAIRS_H
-#define GG_ARM_DOT_PAIRS_H
+#ifndef GG_ARM_SKELETON_PAIRS_I8MM_H
+#define GG_ARM_SKELETON_PAIRS_I8MM_H
 
 enum { SLICE = 512 /* weights at a time */, ROW_PAIRS = 8, COLUMN_PAIRS = 4 /* at most */ };
 

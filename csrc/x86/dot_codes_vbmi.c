@@ -1,7 +1,7 @@
 /* VBMI: dot products of the types whose weights fit a table of codes in registers: 64 bytes of it are looked up
  * at a time. */
 
-#include "iq3_vbmi.h"
+#include "decode_codes_vbmi.h"
 
 /* ---- tq1_0 ---- */
 

@@ -1,7 +1,7 @@
 /* Blocks to integers: the types whose weights are nibbles that choose from a table, or of two bits at most. */
 
-#include "tables_avx2.h"
-#include "unpack.h"
+#include "decode_tables_avx2.h"
+#include "skeleton_unpack_x86.h"
 
 /* ---- Tables ---- */
 

@@ -1,7 +1,7 @@
 /* Signs of eight weights that are stored as seven bits: their number is even. */
 
-#ifndef GG_X86_SIGNS_H
-#define GG_X86_SIGNS_H
+#ifndef GG_X86_DECODE_SIGNS_H
+#define GG_X86_DECODE_SIGNS_H
 
 #include "common.h"
 

@@ -1,6 +1,6 @@
 /* Dot products of the types with 32 weights to a block and with 2 to 8 bits, q4_0 to q8_0, with quantized activations. */
 
-#include "dot.h"
+#include "skeleton_dot_arm.h"
 
 /* Where weights are signed, their bits are put at the top of a byte with the sign bit flipped, or their sign is extended:
  * both cost nothing, a subtraction would. */

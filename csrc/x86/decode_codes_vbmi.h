@@ -1,10 +1,10 @@
 /* VBMI: rows of iq3 and other tables of codes in registers: 64 bytes are looked up at a time. */
 
-#ifndef GG_X86_IQ3_VBMI_H
-#define GG_X86_IQ3_VBMI_H
+#ifndef GG_X86_DECODE_CODES_VBMI_H
+#define GG_X86_DECODE_CODES_VBMI_H
 
 #include "portable/codes.h"
-#include "grids_avx512.h"
+#include "decode_grids_avx512.h"
 
 /* Bytes 0 to 255 of a table; upper: which numbers are above 127. */
 INLINE __m512i look_up(const uint8_t *table, __m512i index_u8, __mmask64 upper) {

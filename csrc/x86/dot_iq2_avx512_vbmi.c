@@ -1,6 +1,6 @@
 /* AVX-512, without and with VBMI: dot products of the iq2 types that store seven signs of eight. */
 
-#include "grids_avx512.h"
+#include "decode_grids_avx512.h"
 
 INLINE void unpack_iq2_xxs(const uint8_t *p, struct superblock *u) {
     const block_iq2_xxs *b = (const block_iq2_xxs *)p;

@@ -1,7 +1,7 @@
 /* Blocks to integers: the types whose weights are rows of a grid, with signs or a shift. */
 
-#include "grids_avx2.h"
-#include "unpack.h"
+#include "decode_grids_avx2.h"
+#include "skeleton_unpack_x86.h"
 
 /* ---- Scales: step * (n + 0.5), which is exact ---- */
 
