@@ -73,7 +73,7 @@ INLINE __m256i weights_q2_0(const block_q2_0 *b, const int k) { /* from each of 
 
 /* ---- Scales ---- */
 
-INLINE __m256 scales_iq4_xs(const block_iq4_xs *b) { /* eight */
+INLINE __m256 eight_scales_iq4_xs(const block_iq4_xs *b) {
     const __m256i two_k_i32 = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
     const __m256i low_i32 =
         _mm256_srlv_epi32(_mm256_set1_epi32((int)load_u32(b->scales_l)), _mm256_add_epi32(two_k_i32, two_k_i32));
