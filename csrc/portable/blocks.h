@@ -40,7 +40,10 @@ typedef struct GG_PACKED { uint8_t qs[64]; gg_f16 d; } block_tq2_0;
 typedef struct GG_PACKED { gg_f16 d; uint8_t qs[16]; } block_q1_0;
 typedef struct GG_PACKED { gg_f16 d; uint8_t qs[16]; } block_q2_0;
 
-#define GG_BLOCK_TYPE(name, id, weights, bytes, ...) static_assert(sizeof(block_##name) == (bytes), #name);
+/* What types.inc says of block_<name>: how many weights it has, how many share a scale, do they have minima? */
+#define GG_BLOCK_TYPE(name, id, weights, bytes, group, low, high) \
+    static_assert(sizeof(block_##name) == (bytes), #name);         \
+    enum { GG_WEIGHTS_##name = weights, GG_GROUP_##name = group, GG_HAS_MIN_##name = low >= 0 };
 #include "types.inc"
 
 #endif

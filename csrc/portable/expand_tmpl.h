@@ -1,12 +1,12 @@
-/* Blocks to integers, integers to floats; contracts in kernels.h. The loops of unpack.h are written for the compiler to
+/* Blocks to integers, integers to floats; contracts in kernels.h. The loops of decode.h are written for the compiler to
  * vectorize. */
 
 #include "kernels.h"
 #include "portable/simd.h"
-#include "portable/unpack.h"
-#include "portable/unpack_grids.h"
-#include "portable/unpack_tables.h"
-#include "portable/unpack_ternary.h"
+#include "portable/decode.h"
+#include "portable/decode_grids.h"
+#include "portable/decode_tables.h"
+#include "portable/decode_ternary.h"
 
 #if !defined(__AVX2__) /* x86/unpack*.c */
 #define GG_BLOCK_TYPE(name, id, weights, bytes, ...)                                                     \

@@ -1,6 +1,6 @@
 /* AVX-512: dot products of the types whose weights are rows of a grid, with signs or a shift. */
 
-#include "grids_avx512.h"
+#include "decode_grids_avx512.h"
 
 /* ---- Numbers ---- */
 
@@ -24,7 +24,7 @@ INLINE __m512i numbers_iq2_s(const uint8_t *p) {
     return indices(b->qs, four_words(_mm512_cvtepu8_epi64(_mm_loadl_epi64((const void *)b->qh)), 2), 3);
 }
 
-INLINE void unpack_iq2_s(const uint8_t *p, const uint16_t *numbers, struct superblock *u) {
+INLINE void unpack_iq2_s(const uint8_t *p, const uint16_t *numbers, struct weights *u) {
     set_rows(u, gg_grid_iq2_s, numbers);
     rest_iq2_s((const block_iq2_s *)p, u);
 }
@@ -37,10 +37,10 @@ INLINE __m256i eight_short_rows(const uint8_t *r) {
                              (int)grid[r[5]], (int)grid[r[6]], (int)grid[r[7]]);
 }
 
-INLINE void unpack_iq3_xxs(const uint8_t *p, struct superblock *u) { /* for iq3_s, AVX2 does better */
+INLINE void unpack_iq3_xxs(const uint8_t *p, struct weights *u) { /* for iq3_s, AVX2 does better */
     const block_iq3_xxs *b = (const block_iq3_xxs *)p;
     for (int z = 0; z < 4; z++)
-        u->w_u8[z] = join(eight_short_rows(b->qs + 16 * z), eight_short_rows(b->qs + 16 * z + 8));
+        u->q_u8[z] = join(eight_short_rows(b->qs + 16 * z), eight_short_rows(b->qs + 16 * z + 8));
     rest_iq3_xxs(b, u);
 }
 
@@ -51,7 +51,7 @@ INLINE __m512i numbers_iq1_s(const uint8_t *p) {
     return indices(b->qs, four_words(_mm512_cvtepu16_epi64(load128(b->qh)), 3), 7);
 }
 
-INLINE void unpack_iq1_s(const uint8_t *p, const uint16_t *numbers, struct superblock *u) {
+INLINE void unpack_iq1_s(const uint8_t *p, const uint16_t *numbers, struct weights *u) {
     const block_iq1_s *b = (const block_iq1_s *)p;
     set_rows(u, gg_grid_iq1, numbers);
     const __m256i qh_i32 = _mm256_cvtepi16_epi32(load128(b->qh)); /* the top bit: is it lower than in the grid? */
@@ -80,12 +80,12 @@ INLINE __m512i numbers_iq1_m(const uint8_t *p) {
     return indices(b->qs, _mm512_cvtepu8_epi16(iq1_m_nibbles(b)), 7);
 }
 
-INLINE void unpack_iq1_m(const uint8_t *p, const uint16_t *numbers, struct superblock *u) {
+INLINE void unpack_iq1_m(const uint8_t *p, const uint16_t *numbers, struct weights *u) {
     const block_iq1_m *b = (const block_iq1_m *)p;
     const __mmask32 higher = _mm256_testn_epi8_mask(iq1_m_nibbles(b), _mm256_set1_epi8(8));
     set_rows(u, gg_grid_iq1, numbers);
     for (int z = 0; z < 4; z++)
-        u->w_u8[z] = _mm512_mask_add_epi64(u->w_u8[z], (__mmask8)(higher >> 8 * z), u->w_u8[z],
+        u->q_u8[z] = _mm512_mask_add_epi64(u->q_u8[z], (__mmask8)(higher >> 8 * z), u->q_u8[z],
                                            _mm512_set1_epi8(2));
     const uint64_t scales = load_u64(b->scales);
     const __m256i word_u8 = _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0706050403020100, 0x0706050403020100));
@@ -98,7 +98,8 @@ INLINE void unpack_iq1_m(const uint8_t *p, const uint16_t *numbers, struct super
     u->shift_f32 = _mm512_permutexvar_ps(order_i32(), u->scale_f32);
 }
 
+/* name, max, bias, has_minus */
 DOT_ROWS(iq2_s, 43, 0, 1)
-DOT(iq3_xxs, 256, 62, 0, 1)
+DOT(iq3_xxs, 62, 0, 1)
 DOT_ROWS(iq1_s, 16, 1, 0)
 DOT_ROWS(iq1_m, 18, 9, 0)

@@ -89,7 +89,7 @@ static void multiply_bf16(int sum, int weights, int lanes) {
 #define _tile_dpbf16ps multiply_bf16
 #define gg_gemm_bf16_amx gemm_bf16_amx
 static gg_gemm_bf16_fn gg_gemm_bf16_amx;
-#include "x86/amx.c"
+#include "x86/gemm_bf16_amx.c"
 
 gg_gemm_bf16_fn gg_gemm_bf16_emulated;
 

@@ -1,7 +1,7 @@
 /* Dot products of the types whose weights are rows of a grid, with signs or a shift, with quantized activations. */
 
-#include "portable/unpack_grids.h"
-#include "dot.h"
+#include "portable/decode_grids.h"
+#include "skeleton_direct_arm.h"
 
 INLINE int8x16_t two_rows(uint64_t a, uint64_t b) {
     return vreinterpretq_s8_u64(vcombine_u64(vcreate_u64(a), vcreate_u64(b)));
@@ -131,10 +131,10 @@ INLINE void unpack_iq3_s(const uint8_t *p, const int h, struct weights *u) {
     u->scale[0] = odd_multiples(four_nibbles(b->scales + 2 * h), f32(b->d));
 }
 
-DOT(iq1_s, 256, 32, 0)
-DOT(iq1_m, 256, 16, 0)
-DOT(iq2_xxs, 256, 32, 0)
-DOT(iq2_xs, 256, 16, 0)
-DOT(iq2_s, 256, 16, 0)
-DOT(iq3_xxs, 256, 32, 0)
-DOT(iq3_s, 256, 32, 0)
+DOT(iq1_s)
+DOT(iq1_m)
+DOT(iq2_xxs)
+DOT(iq2_xs)
+DOT(iq2_s)
+DOT(iq3_xxs)
+DOT(iq3_s)

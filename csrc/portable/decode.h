@@ -3,8 +3,8 @@
  * The portable reference for expanding and for dot products; the SIMD kernels do the same with vectors.
  * Source of the layouts: llama.cpp ggml-quants.c, dequantize_row_*. */
 
-#ifndef GG_UNPACK_H
-#define GG_UNPACK_H
+#ifndef GG_DECODE_H
+#define GG_DECODE_H
 
 #include "portable/blocks.h"
 #include "portable/convert.h"

@@ -1,7 +1,7 @@
 /* Blocks to integers: the types whose weights are nibbles that choose from a table, or of two bits at most. */
 
-#include "tables_avx2.h"
-#include "unpack.h"
+#include "decode_tables_avx2.h"
+#include "skeleton_unpack_x86.h"
 
 /* ---- Tables ---- */
 
@@ -11,7 +11,7 @@ INLINE void set_iq4_nl(const block_iq4_nl *b, float *scale, float *min) {
 }
 
 INLINE void set_iq4_xs(const block_iq4_xs *b, float *scale, float *min) {
-    store_8_twice(scale, scales_iq4_xs(b));
+    store_8_twice(scale, eight_scales_iq4_xs(b));
     store_zeros(min);
 }
 
@@ -29,10 +29,10 @@ INLINE void set_nvfp4(const block_nvfp4 *b, float *scale, float *min) {
     store_zeros(min);
 }
 
-UNPACK(iq4_nl, 32, 0, set_iq4_nl)
-UNPACK(iq4_xs, 256, 0, set_iq4_xs)
-UNPACK(mxfp4, 32, 0, set_mxfp4)
-UNPACK(nvfp4, 64, 0, set_nvfp4)
+UNPACK(iq4_nl, 0, set_iq4_nl)
+UNPACK(iq4_xs, 0, set_iq4_xs)
+UNPACK(mxfp4, 0, set_mxfp4)
+UNPACK(nvfp4, 0, set_nvfp4)
 
 /* ---- Two bits at most ---- */
 
@@ -45,7 +45,7 @@ INLINE void set_quarters(gg_f16 d0, gg_f16 d1, gg_f16 d2, gg_f16 d3, float *scal
 #define SET_ONE(b, scale, min) set_quarters(b->d, b->d, b->d, b->d, scale, min)
 #define SET_TWO(b, scale, min) set_quarters(b[0].d, b[0].d, b[1].d, b[1].d, scale, min)
 #define SET_FOUR(b, scale, min) set_quarters(b[0].d, b[1].d, b[2].d, b[3].d, scale, min)
-UNPACK(tq1_0, 256, 0, SET_ONE)
-UNPACK(tq2_0, 256, 0, SET_ONE)
-UNPACK(q1_0, 128, 0, SET_TWO)
-UNPACK(q2_0, 64, 0, SET_FOUR)
+UNPACK(tq1_0, 0, SET_ONE)
+UNPACK(tq2_0, 0, SET_ONE)
+UNPACK(q1_0, 0, SET_TWO)
+UNPACK(q2_0, 0, SET_FOUR)

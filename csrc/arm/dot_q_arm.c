@@ -1,6 +1,6 @@
 /* Dot products of the types with 32 weights to a block and with 2 to 8 bits, q4_0 to q8_0, with quantized activations. */
 
-#include "dot.h"
+#include "skeleton_direct_arm.h"
 
 /* Where weights are signed, their bits are put at the top of a byte with the sign bit flipped, or their sign is extended:
  * both cost nothing, a subtraction would. */
@@ -61,8 +61,8 @@ INLINE void unpack_q8_0(const uint8_t *p, const int h, struct weights *u) {
     u->scale[0] = four_f16(p, 34);
 }
 
-DOT(q4_0, 32, 32, 0)
-DOT(q4_1, 32, 32, 1)
-DOT(q5_0, 32, 32, 0)
-DOT(q5_1, 32, 32, 1)
-DOT(q8_0, 32, 32, 0)
+DOT(q4_0)
+DOT(q4_1)
+DOT(q5_0)
+DOT(q5_1)
+DOT(q8_0)

@@ -1,6 +1,6 @@
 /* Dot products of the K-quants, 256 weights to a block, with quantized activations. */
 
-#include "dot.h"
+#include "skeleton_direct_arm.h"
 
 /* Eight integers as floats 0 to 3 and 4 to 7. */
 INLINE void eight_floats(int8x8_t x_i8, float32x4_t *y) {
@@ -101,8 +101,8 @@ INLINE void unpack_q6_K(const uint8_t *p, const int h, struct weights *u) {
     for (int k = 0; k < 2; k++) u->scale[k] = vmulq_n_f32(u->scale[k], 0.25f * f32(b->d));
 }
 
-DOT(q2_K, 256, 16, 1)
-DOT(q3_K, 256, 16, 0)
-DOT(q4_K, 256, 32, 1)
-DOT(q5_K, 256, 32, 1)
-DOT(q6_K, 256, 16, 0)
+DOT(q2_K)
+DOT(q3_K)
+DOT(q4_K)
+DOT(q5_K)
+DOT(q6_K)

@@ -1,10 +1,11 @@
-/* What the dot kernels of aarch64 share: 128 weights at a time become bytes and scales, once for up to four columns.
+/* Dot products of block types, for aarch64: row by row, with columns as they lie. 128 weights at a time become bytes and
+ * scales, once for up to four columns.
  *
  * Compiled for ARMv8.0 (neon), where a dot product of bytes takes three instructions, and with dotprod, where it takes
  * one. Integer sums are exact, so both give the same bits. */
 
-#ifndef GG_ARM_DOT_H
-#define GG_ARM_DOT_H
+#ifndef GG_ARM_SKELETON_DIRECT_H
+#define GG_ARM_SKELETON_DIRECT_H
 
 #include "portable/simd.h"
 #include "common.h"
@@ -17,16 +18,21 @@ struct weights {
     float32x4_t scale[2], offset[2];
 };
 
-/* Half h of the block at p, or, of types with less than 256 weights to a block, the blocks at p. */
+/* unpack_<name>: half h of the block at p, or, of types with less than 256 weights to a block, the blocks at p. */
 typedef void unpack_fn(const uint8_t *p, const int h, struct weights *u);
 
+/* What kernels differ in. */
 struct type {
-    size_t weights, bytes; /* of one call to unpack, or two if weights is 256 */
+    size_t block_weights, block_bytes;
     unpack_fn *unpack;
     int group, has_offset;
 };
 
-INLINE int32x4_t add_products(int32x4_t sum_i32, int8x16_t w_i8, int8x16_t x_i8) {
+/* What one call to unpack takes, or two if it is a block of 256: a step. */
+INLINE size_t step_weights(const struct type t) { return t.block_weights < 128 ? 128 : t.block_weights; }
+INLINE size_t step_bytes(const struct type t) { return step_weights(t) / t.block_weights * t.block_bytes; }
+
+INLINE int32x4_t add_fours(int32x4_t sum_i32, int8x16_t w_i8, int8x16_t x_i8) {
 #if defined(__ARM_FEATURE_DOTPROD)
     return vdotq_s32(sum_i32, w_i8, x_i8);
 #else /* two products fit 16 bits: x is never -128 */
@@ -39,25 +45,25 @@ INLINE int32x4_t add_products(int32x4_t sum_i32, int8x16_t w_i8, int8x16_t x_i8)
 INLINE float32x4_t group_sums(const int8x16_t *w, const int8_t *x, const int n) {
     int32x4_t sum[4];
     for (int g = 0; g < 4; g++) {
-        sum[g] = add_products(vdupq_n_s32(0), w[g * n], vld1q_s8(x + 16 * g * n));
-        if (n == 2) sum[g] = add_products(sum[g], w[g * 2 + 1], vld1q_s8(x + 32 * g + 16));
+        sum[g] = add_fours(vdupq_n_s32(0), w[g * n], vld1q_s8(x + 16 * g * n));
+        if (n == 2) sum[g] = add_fours(sum[g], w[g * 2 + 1], vld1q_s8(x + 32 * g + 16));
     }
     return vcvtq_f32_s32(vpaddq_s32(vpaddq_s32(sum[0], sum[1]), vpaddq_s32(sum[2], sum[3])));
 }
 
-/* sum_f32 + 128 weights times activations. */
-INLINE float32x4_t add_128(float32x4_t sum_f32, const struct weights *u, const int8_t *q, const float *d, const float *s,
-                           const int group, const int has_offset) {
+/* sum_f32 + products of weights and activations. */
+INLINE float32x4_t add_products(float32x4_t sum_f32, const struct weights *u, const int8_t *q, const float *d,
+                                const float *s, const struct type t) {
     const float32x4_t d_f32 = vld1q_f32(d);
-    if (group == 32) {
+    if (t.group == 32) {
         sum_f32 = vfmaq_f32(sum_f32, group_sums(u->q, q, 2), vmulq_f32(u->scale[0], d_f32));
-        if (!has_offset) return sum_f32;
+        if (!t.has_offset) return sum_f32;
         return vfmaq_f32(sum_f32, u->offset[0], vpaddq_f32(vld1q_f32(s), vld1q_f32(s + 4)));
     }
     for (int k = 0; k < 2; k++) {
         const float32x4_t pairs_f32 = k ? vzip2q_f32(d_f32, d_f32) : vzip1q_f32(d_f32, d_f32);
         sum_f32 = vfmaq_f32(sum_f32, group_sums(u->q + 4 * k, q + 64 * k, 1), vmulq_f32(u->scale[k], pairs_f32));
-        if (has_offset) sum_f32 = vfmaq_f32(sum_f32, u->offset[k], vld1q_f32(s + 4 * k));
+        if (t.has_offset) sum_f32 = vfmaq_f32(sum_f32, u->offset[k], vld1q_f32(s + 4 * k));
     }
     return sum_f32;
 }
@@ -71,11 +77,11 @@ struct tail {
     float d[4], s[8];
 };
 
-INLINE void load_tail(const struct gg_activation *x, size_t i, size_t left, struct tail *t) {
-    *t = (struct tail){0};
-    memcpy(t->q, x->q + i, left);
-    memcpy(t->d, x->d + i / 32, left / 32 * sizeof *t->d);
-    memcpy(t->s, x->s + i / 16, left / 16 * sizeof *t->s);
+INLINE void load_tail(const struct gg_activation *x, size_t i, size_t left, struct tail *tail) {
+    *tail = (struct tail){0};
+    memcpy(tail->q, x->q + i, left);
+    memcpy(tail->d, x->d + i / 32, left / 32 * sizeof *tail->d);
+    memcpy(tail->s, x->s + i / 16, left / 16 * sizeof *tail->s);
 }
 
 INLINE float32x4_t add_tail(float32x4_t sum_f32, size_t left, const uint8_t *w, size_t bytes,
@@ -85,7 +91,7 @@ INLINE float32x4_t add_tail(float32x4_t sum_f32, size_t left, const uint8_t *w, 
     load_tail(x, i, left, &tail);
     memcpy(tail.w, w, bytes);
     t.unpack(tail.w, 0, &u);
-    return add_128(sum_f32, &u, tail.q, tail.d, tail.s, t.group, t.has_offset);
+    return add_products(sum_f32, &u, tail.q, tail.d, tail.s, t);
 }
 
 /* sum_f32[c] += half h of the weights at w, times activations from i on. */
@@ -94,7 +100,7 @@ INLINE void add_half(const uint8_t *w, const int h, const int n_x, const struct 
     struct weights u;
     t.unpack(w, h, &u);
     for (int c = 0; c < n_x; c++)
-        sum_f32[c] = add_128(sum_f32[c], &u, x[c].q + i, x[c].d + i / 32, x[c].s + i / 16, t.group, t.has_offset);
+        sum_f32[c] = add_products(sum_f32[c], &u, x[c].q + i, x[c].d + i / 32, x[c].s + i / 16, t);
 }
 
 /* One row, n_x columns. */
@@ -103,17 +109,18 @@ INLINE void dot_row(size_t n, const uint8_t *w, const int n_x, const struct gg_a
     float32x4_t sum_f32[4];
     size_t i = 0;
     for (int c = 0; c < n_x; c++) sum_f32[c] = vdupq_n_f32(0.0f);
-    for (; i + t.weights <= n; i += t.weights, w += t.bytes) {
+    for (; i + step_weights(t) <= n; i += step_weights(t), w += step_bytes(t)) {
         add_half(w, 0, n_x, x, i, t, sum_f32);
-        if (t.weights == 256) add_half(w, 1, n_x, x, i + 128, t, sum_f32);
+        if (t.block_weights == 256) add_half(w, 1, n_x, x, i + 128, t, sum_f32);
     }
-    if (t.weights == 128 && i < n)
-        for (int c = 0; c < n_x; c++) sum_f32[c] = add_tail(sum_f32[c], n - i, w, (n - i) * t.bytes / 128, x + c, i, t);
+    if (step_weights(t) == 128 && i < n)
+        for (int c = 0; c < n_x; c++)
+            sum_f32[c] = add_tail(sum_f32[c], n - i, w, (n - i) * step_bytes(t) / 128, x + c, i, t);
     for (int c = 0; c < n_x; c++) y[(size_t)c * ldy] = vaddvq_f32(sum_f32[c]);
 }
 
 #if defined(__ARM_FEATURE_MATMUL_INT8)
-#include "dot_pairs.h"
+#include "skeleton_pairs_i8mm.h"
 #else
 INLINE size_t dot_pairs(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,
                         const struct gg_activation *x, float *y, size_t ldy, const struct type t) {
@@ -134,13 +141,13 @@ INLINE void dot(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n
     }
 }
 
-/* gg_dot_<name>_<isa>, from unpack_<name>; weights: of one block. */
-#define DOT(name, weights, group, has_offset)                                                                        \
-    void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,                     \
-                             const struct gg_activation *x, float *y, size_t ldy) {                                  \
-        enum { BLOCKS = weights < 128 ? 128 / weights : 1 };                                                         \
-        const struct type t = {weights * BLOCKS, sizeof(block_##name) * BLOCKS, unpack_##name, group, has_offset};   \
-        dot(n, rows, w, stride, n_x, x, y, ldy, t);                                                                  \
+/* gg_dot_<name>_<isa>, from unpack_<name>. */
+#define DOT(name)                                                                                                \
+    void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,                 \
+                             const struct gg_activation *x, float *y, size_t ldy) {                              \
+        const struct type t = {GG_WEIGHTS_##name, sizeof(block_##name), unpack_##name, GG_GROUP_##name,          \
+                               GG_HAS_MIN_##name};                                                               \
+        dot(n, rows, w, stride, n_x, x, y, ldy, t);                                                              \
     }
 
 #endif

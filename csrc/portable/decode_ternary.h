@@ -1,9 +1,9 @@
-/* Block types of one scale with two, three or four values: q1_0, tq1_0, tq2_0, q2_0. As in unpack.h. */
+/* Block types of one scale with two, three or four values: q1_0, tq1_0, tq2_0, q2_0. As in decode.h. */
 
-#ifndef GG_UNPACK_TERNARY_H
-#define GG_UNPACK_TERNARY_H
+#ifndef GG_DECODE_TERNARY_H
+#define GG_DECODE_TERNARY_H
 
-#include "portable/unpack.h"
+#include "portable/decode.h"
 
 static inline void gg_set_all(struct gg_unpacked *u, int groups, gg_f16 d) {
     for (int g = 0; g < groups; g++) u->scale[g] = gg_f16_to_f32(d);

@@ -1,9 +1,9 @@
-/* Block types whose nibbles choose from a table of sixteen: iq4, mxfp4, nvfp4. As in unpack.h. */
+/* Block types whose nibbles choose from a table of sixteen: iq4, mxfp4, nvfp4. As in decode.h. */
 
-#ifndef GG_UNPACK_TABLES_H
-#define GG_UNPACK_TABLES_H
+#ifndef GG_DECODE_TABLES_H
+#define GG_DECODE_TABLES_H
 
-#include "portable/unpack.h"
+#include "portable/decode.h"
 
 #if defined(__SSSE3__)
 #include <immintrin.h>

@@ -1,11 +1,11 @@
 /* AVX2: 32 weights of a block, in order, as signed bytes: types whose weights are nibbles that choose from a table, or
  * are of two bits at most. */
 
-#ifndef GG_X86_TABLES_AVX2_H
-#define GG_X86_TABLES_AVX2_H
+#ifndef GG_X86_DECODE_TABLES_AVX2_H
+#define GG_X86_DECODE_TABLES_AVX2_H
 
-#include "portable/unpack_tables.h"
-#include "portable/unpack_ternary.h"
+#include "portable/decode_tables.h"
+#include "portable/decode_ternary.h"
 #include "common.h"
 
 /* ---- Weights 32 k to 32 k + 31 ---- */
@@ -73,7 +73,7 @@ INLINE __m256i weights_q2_0(const block_q2_0 *b, const int k) { /* from each of 
 
 /* ---- Scales ---- */
 
-INLINE __m256 scales_iq4_xs(const block_iq4_xs *b) { /* eight */
+INLINE __m256 eight_scales_iq4_xs(const block_iq4_xs *b) {
     const __m256i two_k_i32 = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
     const __m256i low_i32 =
         _mm256_srlv_epi32(_mm256_set1_epi32((int)load_u32(b->scales_l)), _mm256_add_epi32(two_k_i32, two_k_i32));

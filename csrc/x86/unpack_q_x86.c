@@ -1,7 +1,7 @@
 /* Blocks to integers: the types whose weights are numbers of two to eight bits. */
 
-#include "unpack.h"
-#include "weights_avx2.h"
+#include "skeleton_unpack_x86.h"
+#include "decode_q_avx2.h"
 
 /* ---- Blocks of 32 ---- */
 
@@ -35,11 +35,11 @@ INLINE void set_8_dm(const uint8_t *p, const int size, float *scale, float *min)
 
 #define SET_D(b, scale, min) set_8_d((const uint8_t *)b, sizeof *b, scale, min)
 #define SET_DM(b, scale, min) set_8_dm((const uint8_t *)b, sizeof *b, scale, min)
-UNPACK(q4_0, 32, 8, SET_D)
-UNPACK(q4_1, 32, 0, SET_DM)
-UNPACK(q5_0, 32, 16, SET_D)
-UNPACK(q5_1, 32, 0, SET_DM)
-UNPACK(q8_0, 32, 0, SET_D)
+UNPACK(q4_0, 8, SET_D)
+UNPACK(q4_1, 0, SET_DM)
+UNPACK(q5_0, 16, SET_D)
+UNPACK(q5_1, 0, SET_DM)
+UNPACK(q8_0, 0, SET_D)
 
 /* ---- Super-blocks ---- */
 
@@ -66,8 +66,8 @@ INLINE void set_q6_K(const block_q6_K *b, float *scale, float *min) {
     store_zeros(min);
 }
 
-UNPACK(q2_K, 256, 0, set_q2_K)
-UNPACK(q3_K, 256, 4, set_q3_K)
-UNPACK(q4_K, 256, 0, set_q4_K)
-UNPACK(q5_K, 256, 0, set_q4_K)
-UNPACK(q6_K, 256, 32, set_q6_K)
+UNPACK(q2_K, 0, set_q2_K)
+UNPACK(q3_K, 4, set_q3_K)
+UNPACK(q4_K, 0, set_q4_K)
+UNPACK(q5_K, 0, set_q4_K)
+UNPACK(q6_K, 32, set_q6_K)

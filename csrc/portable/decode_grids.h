@@ -1,10 +1,10 @@
-/* Block types whose weights are rows of a grid, with signs or a shift: iq1, iq2, iq3. As in unpack.h. */
+/* Block types whose weights are rows of a grid, with signs or a shift: iq1, iq2, iq3. As in decode.h. */
 
-#ifndef GG_UNPACK_GRIDS_H
-#define GG_UNPACK_GRIDS_H
+#ifndef GG_DECODE_GRIDS_H
+#define GG_DECODE_GRIDS_H
 
 #include "portable/grids.h"
-#include "portable/unpack.h"
+#include "portable/decode.h"
 
 static inline unsigned gg_nibble(const uint8_t *p, int i) { return p[i / 2] >> (i % 2 * 4) & 15; }
 

@@ -1,8 +1,8 @@
 /* Dot products of the types whose nibbles choose from a table, and of those with two, three or four values, with quantized
  * activations. */
 
-#include "portable/unpack_tables.h"
-#include "dot.h"
+#include "portable/decode_tables.h"
+#include "skeleton_direct_arm.h"
 
 /* ---- Tables ---- */
 
@@ -133,11 +133,11 @@ INLINE void unpack_q2_0(const uint8_t *p, const int h, struct weights *u) {
     }
 }
 
-DOT(iq4_nl, 32, 32, 0)
-DOT(iq4_xs, 256, 32, 0)
-DOT(mxfp4, 32, 32, 0)
-DOT(nvfp4, 64, 16, 0)
-DOT(tq2_0, 256, 32, 0)
-DOT(tq1_0, 256, 32, 0)
-DOT(q1_0, 128, 32, 0)
-DOT(q2_0, 64, 32, 0)
+DOT(iq4_nl)
+DOT(iq4_xs)
+DOT(mxfp4)
+DOT(nvfp4)
+DOT(tq2_0)
+DOT(tq1_0)
+DOT(q1_0)
+DOT(q2_0)

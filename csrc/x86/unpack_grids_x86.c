@@ -1,7 +1,7 @@
 /* Blocks to integers: the types whose weights are rows of a grid, with signs or a shift. */
 
-#include "grids_avx2.h"
-#include "unpack.h"
+#include "decode_grids_avx2.h"
+#include "skeleton_unpack_x86.h"
 
 /* ---- Scales: step * (n + 0.5), which is exact ---- */
 
@@ -62,7 +62,7 @@ INLINE __m256i eight_rows(const uint32_t *grid, const uint16_t *numbers) {
 #define ROWS(name, rows, grid, n_rows)                                          \
     INLINE __m256i rows_##name(const block_##name *b, const int k) {            \
         _Alignas(32) uint16_t numbers[n_rows];                                  \
-        numbers_##name(b, numbers);                                             \
+        numbers_##name((const uint8_t *)b, numbers);                            \
         return rows(grid, numbers + n_rows / 8 * k);                            \
     }
 ROWS(iq1_s, four_rows, gg_grid_iq1, 32)

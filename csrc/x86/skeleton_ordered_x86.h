@@ -1,17 +1,19 @@
-/* Rows of block types by columns of activations: what the dot kernels of all instruction sets share.
+/* Dot products of block types, for AVX2 and AVX-512: rows by columns that are ordered once.
  *
  * The file that includes this defines what it is made of, with the width of the instruction set:
- *   struct weights         256 unpacked weights
- *   struct activations     256 activations, in the order of the weights
- *   struct type            what kernels differ in; block_weights and block_bytes come first
- *   order(q, d, x, t)      fills struct activations
+ *   struct weights              256 unpacked weights
+ *   struct activations          256 activations, in the order of the weights
+ *   struct type                 what kernels differ in; block_weights and block_bytes come first
+ *   order(q, d, x, t)           fills struct activations
  *   add_products(sum, u, x, t)  a vector of sums, plus the products of weights and activations
+ * and for each type
+ *   unpack_<name>(p, u)         fills struct weights, from the blocks at p
  *
  * Activations are ordered once per call, columns of them share the unpacked weights. Weight rows go one by one: side by
  * side they come at half the speed from memory. */
 
-#ifndef GG_X86_COLUMNS_H
-#define GG_X86_COLUMNS_H
+#ifndef GG_X86_SKELETON_ORDERED_H
+#define GG_X86_SKELETON_ORDERED_H
 
 #include "portable/simd.h"
 #include "common.h"
@@ -89,15 +91,15 @@ INLINE void dot(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n
     do {
         const size_t width = n - i < slice ? n - i : slice;
         dot_slice(width, rows, w + i / t.block_weights * t.block_bytes, stride, n_x, x, i, y, ldy, columns, unpack,
-                    t);
+                  t);
     } while ((i += slice) < n);
 }
 
-/* The arguments are what a struct type has after the block. */
-#define KERNEL(name, ...)                                                                                       \
+/* gg_dot_<name>_<isa>, from unpack_<name>; then what else a struct type has. */
+#define DOT(name, ...)                                                                                          \
     void GG_NAME(dot_##name)(size_t n, size_t rows, const uint8_t *w, size_t stride, size_t n_x,                \
                              const struct gg_activation *x, float *y, size_t ldy) {                             \
-        const struct type t = {sizeof(block_##name) < 64 ? 32 : UNIT, sizeof(block_##name), __VA_ARGS__};       \
+        const struct type t = {GG_WEIGHTS_##name, sizeof(block_##name), __VA_ARGS__};                           \
         for (size_t c = 0; c < n_x; c += MAX_COLUMNS) {                                                         \
             const size_t some = n_x - c < MAX_COLUMNS ? n_x - c : MAX_COLUMNS;                                  \
             if (some == 1) dot(n, rows, w, stride, some, x + c, y + c * ldy, ldy, 1, unpack_##name, t);         \

@@ -1,11 +1,11 @@
-/* Dot products of pairs of rows with pairs of columns, for dot.h: smmla multiplies 8 weights of two rows with 8
+/* Dot products of pairs of rows with pairs of columns, for skeleton_direct_arm.h: smmla multiplies 8 weights of two rows with 8
  * activations of two columns. Vectors of four floats are of rows 0, 0, 1, 1 and of columns 0, 1, 0, 1.
  *
  * Columns are paired once for many rows, a slice of them at a time. Groups of weights are added as dot_row adds them:
  * in four sums, by their number modulo four. */
 
-#ifndef GG_ARM_DOT_PAIRS_H
-#define GG_ARM_DOT_PAIRS_H
+#ifndef GG_ARM_SKELETON_PAIRS_I8MM_H
+#define GG_ARM_SKELETON_PAIRS_I8MM_H
 
 enum { SLICE = 512 /* weights at a time */, ROW_PAIRS = 8, COLUMN_PAIRS = 4 /* at most */ };
 
@@ -104,17 +104,17 @@ INLINE void add_paired(const struct paired_weights *w, const struct paired_colum
 INLINE void add_slice(size_t n, const uint8_t *w0, const uint8_t *w1, const struct paired_columns *x, const int n_p,
                       const struct type t, float32x4_t (*sum_f32)[COLUMN_PAIRS]) {
     struct paired_weights w;
-    for (; n >= t.weights; n -= t.weights, w0 += t.bytes, w1 += t.bytes) {
+    for (; n >= step_weights(t); n -= step_weights(t), w0 += step_bytes(t), w1 += step_bytes(t)) {
         pair_weights(w0, w1, 0, t, &w);
         add_paired(&w, x++, n_p, t.group, t.has_offset, sum_f32);
-        if (t.weights == 128) continue;
+        if (step_weights(t) == 128) continue;
         pair_weights(w0, w1, 1, t, &w);
         add_paired(&w, x++, n_p, t.group, t.has_offset, sum_f32);
     }
-    if (t.weights == 256 || n == 0) return;
+    if (step_weights(t) == 256 || n == 0) return;
     uint8_t tail[2][144] = {{0}};
-    memcpy(tail[0], w0, n * t.bytes / 128);
-    memcpy(tail[1], w1, n * t.bytes / 128);
+    memcpy(tail[0], w0, n * step_bytes(t) / 128);
+    memcpy(tail[1], w1, n * step_bytes(t) / 128);
     pair_weights(tail[0], tail[1], 0, t, &w);
     add_paired(&w, x, n_p, t.group, t.has_offset, sum_f32);
 }
@@ -129,7 +129,7 @@ INLINE void dot_row_pairs(size_t n, size_t rows, const uint8_t *w, size_t stride
     struct paired_columns columns[SLICE / 128];
     float32x4_t sum_f32[ROW_PAIRS][4][COLUMN_PAIRS];
     memset(sum_f32, 0, sizeof sum_f32);
-    for (size_t i = 0; i < n; i += SLICE, w += SLICE / t.weights * t.bytes) {
+    for (size_t i = 0; i < n; i += SLICE, w += SLICE / t.block_weights * t.block_bytes) {
         const size_t width = n - i < SLICE ? n - i : SLICE;
         for (size_t k = 0; k < width; k += 128)
             for (int p = 0; p < n_p; p++)

@@ -1,7 +1,7 @@
-/* Block types unpacked 256 weights at a time for dot_avx512.c. */
+/* Block types unpacked 256 weights at a time for dot_q_avx512.c. */
 
-#ifndef GG_X86_UNITS_AVX512_H
-#define GG_X86_UNITS_AVX512_H
+#ifndef GG_X86_DECODE_Q_AVX512_H
+#define GG_X86_DECODE_Q_AVX512_H
 
 #include "common.h"
 

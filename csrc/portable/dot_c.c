@@ -2,10 +2,10 @@
 
 #define GG_PORTABLE
 #include "kernels.h"
-#include "portable/unpack.h"
-#include "portable/unpack_grids.h"
-#include "portable/unpack_tables.h"
-#include "portable/unpack_ternary.h"
+#include "portable/decode.h"
+#include "portable/decode_grids.h"
+#include "portable/decode_tables.h"
+#include "portable/decode_ternary.h"
 
 /* Sum over one unpacked block of n weights; x is at its first weight. */
 static inline float dot_block(size_t n, const struct gg_unpacked *u, const int8_t *q, const float *d, const float *s) {

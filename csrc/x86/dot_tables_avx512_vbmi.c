@@ -1,7 +1,7 @@
 /* AVX-512, without and with VBMI: dot products of the types whose weights are nibbles that choose from a table. */
 
-#include "portable/unpack_tables.h"
-#include "superblock_avx512.h"
+#include "portable/decode_tables.h"
+#include "skeleton_direct_avx512.h"
 
 /* The table's numbers plus bias, by the low nibbles. */
 INLINE __m512i look_up(const int8_t *table, const int bias, __m512i q_u8) {
@@ -28,14 +28,14 @@ INLINE __m256i words(const uint8_t *p, __m256i index_i16) {
 
 enum { IQ4_BIAS = 127, E2M1_BIAS = 12 };
 
-INLINE void unpack_iq4_nl(const uint8_t *p, struct superblock *u) {
+INLINE void unpack_iq4_nl(const uint8_t *p, struct weights *u) {
     const __m256i at_i16 = _mm256_set_epi16(63, 63, 54, 54, 45, 45, 36, 36, 27, 27, 18, 18, 9, 9, 0, 0);
     set_scales(u, _mm512_cvtph_ps(words(p, at_i16)));
     for (int z = 0; z < 4; z++)
-        u->w_u8[z] = look_up(gg_table_iq4, IQ4_BIAS, two_nibbles(p + 36 * z + 2, p + 36 * z + 20));
+        u->q_u8[z] = look_up(gg_table_iq4, IQ4_BIAS, two_nibbles(p + 36 * z + 2, p + 36 * z + 20));
 }
 
-INLINE void unpack_iq4_xs(const uint8_t *p, struct superblock *u) {
+INLINE void unpack_iq4_xs(const uint8_t *p, struct weights *u) {
     const block_iq4_xs *b = (const block_iq4_xs *)p;
     uint32_t low;
     memcpy(&low, b->scales_l, sizeof low);
@@ -47,10 +47,10 @@ INLINE void unpack_iq4_xs(const uint8_t *p, struct superblock *u) {
     const __m256 biased_f32 = _mm256_cvtepi32_ps(_mm256_sub_epi32(scale_i32, _mm256_set1_epi32(32)));
     set_eight_scales(u, _mm256_mul_ps(biased_f32, _mm256_set1_ps(f32(b->d))));
     for (int z = 0; z < 4; z++)
-        u->w_u8[z] = look_up(gg_table_iq4, IQ4_BIAS, two_nibbles(b->qs + 32 * z, b->qs + 32 * z + 16));
+        u->q_u8[z] = look_up(gg_table_iq4, IQ4_BIAS, two_nibbles(b->qs + 32 * z, b->qs + 32 * z + 16));
 }
 
-INLINE void unpack_mxfp4(const uint8_t *p, struct superblock *u) {
+INLINE void unpack_mxfp4(const uint8_t *p, struct weights *u) {
     const __m256i at_i16 = _mm256_set_epi16(59, 59, 51, 51, 42, 42, 34, 34, 25, 25, 17, 17, 8, 8, 0, 0);
     const __m256i shift_i16 = _mm256_set_epi16(8, 8, 0, 0, 8, 8, 0, 0, 8, 8, 0, 0, 8, 8, 0, 0);
     const __m256i e_u16 = _mm256_and_si256(_mm256_srlv_epi16(words(p, at_i16), shift_i16), _mm256_set1_epi16(255));
@@ -60,10 +60,10 @@ INLINE void unpack_mxfp4(const uint8_t *p, struct superblock *u) {
     set_scales(u, _mm512_castsi512_ps(
         _mm512_mask_sllv_epi32(normal_i32, subnormal, _mm512_set1_epi32(0x00200000), e_i32)));
     for (int z = 0; z < 4; z++)
-        u->w_u8[z] = look_up(gg_table_e2m1, E2M1_BIAS, two_nibbles(p + 34 * z + 1, p + 34 * z + 18));
+        u->q_u8[z] = look_up(gg_table_e2m1, E2M1_BIAS, two_nibbles(p + 34 * z + 1, p + 34 * z + 18));
 }
 
-INLINE void unpack_nvfp4(const uint8_t *p, struct superblock *u) {
+INLINE void unpack_nvfp4(const uint8_t *p, struct weights *u) {
     uint32_t d[4];
     for (int k = 0; k < 4; k++) memcpy(d + k, p + 36 * k, 4);
     const __m256i d_u16 = _mm256_and_si256(
@@ -75,11 +75,12 @@ INLINE void unpack_nvfp4(const uint8_t *p, struct superblock *u) {
     const __m512i shift_u64 = _mm512_set_epi64(4, 0, 4, 0, 4, 0, 4, 0);
     for (int z = 0; z < 4; z++) { /* 8 low, 8 high of 8 bytes */
         const __m512i q_u8 = _mm512_permutexvar_epi64(twice_i64, _mm512_castsi256_si512(load256(p + 36 * z + 4)));
-        u->w_u8[z] = look_up(gg_table_e2m1, E2M1_BIAS, _mm512_srlv_epi64(q_u8, shift_u64));
+        u->q_u8[z] = look_up(gg_table_e2m1, E2M1_BIAS, _mm512_srlv_epi64(q_u8, shift_u64));
     }
 }
 
-DOT(iq4_nl, 32, 240, IQ4_BIAS, 0)
-DOT(iq4_xs, 256, 240, IQ4_BIAS, 0)
-DOT(mxfp4, 32, 24, E2M1_BIAS, 0)
-DOT(nvfp4, 64, 24, E2M1_BIAS, 0)
+/* name, max, bias, has_minus */
+DOT(iq4_nl, 240, IQ4_BIAS, 0)
+DOT(iq4_xs, 240, IQ4_BIAS, 0)
+DOT(mxfp4, 24, E2M1_BIAS, 0)
+DOT(nvfp4, 24, E2M1_BIAS, 0)

@@ -1,11 +1,10 @@
 /* AVX2: numbers of rows, signs, and 32 weights at a time of the types whose weights are rows of a grid. */
 
-#ifndef GG_X86_GRIDS_AVX2_H
-#define GG_X86_GRIDS_AVX2_H
+#ifndef GG_X86_DECODE_GRIDS_AVX2_H
+#define GG_X86_DECODE_GRIDS_AVX2_H
 
-#include "portable/unpack_grids.h"
-#include "signed_avx2.h"
-#include "signs.h"
+#include "portable/decode_grids.h"
+#include "decode_signs_x86.h"
 
 /* ---- Signs: a bit for each weight ---- */
 
@@ -73,20 +72,23 @@ INLINE __m256i shifted_words(const __m256i words_u64, const int step) {
         _mm256_mullo_epi16(_mm256_shuffle_epi8(words_u64, four_u8), _mm256_set1_epi64x(power)), 1);
 }
 
-INLINE void numbers_iq1_s(const block_iq1_s *b, uint16_t *r) {
+INLINE void numbers_iq1_s(const uint8_t *p, uint16_t *r) {
+    const block_iq1_s *b = (const block_iq1_s *)p;
     const __m128i qh_u16 = load128(b->qh);
     store_numbers(b->qs, shifted_words(_mm256_cvtepu16_epi64(qh_u16), 3),
                   shifted_words(_mm256_cvtepu16_epi64(_mm_srli_si128(qh_u16, 8)), 3), r);
 }
 
-INLINE void numbers_iq1_m(const block_iq1_m *b, uint16_t *r) {
+INLINE void numbers_iq1_m(const uint8_t *p, uint16_t *r) {
+    const block_iq1_m *b = (const block_iq1_m *)p;
     const __m256i both_u8 = iq1_m_nibbles(b);
     const __m256i low_u16 = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(both_u8));
     const __m256i high_u16 = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(both_u8, 1));
     store_numbers(b->qs, _mm256_slli_epi16(low_u16, 8), _mm256_slli_epi16(high_u16, 8), r);
 }
 
-INLINE void numbers_iq2_xxs(const block_iq2_xxs *b, uint16_t *r) {
+INLINE void numbers_iq2_xxs(const uint8_t *p, uint16_t *r) {
+    const block_iq2_xxs *b = (const block_iq2_xxs *)p;
     const __m256 low_f32 = _mm256_castsi256_ps(load256(b->qs)), high_f32 = _mm256_castsi256_ps(load256(b->qs + 4));
     const __m256 both_f32 = _mm256_shuffle_ps(low_f32, high_f32, 0x88);
     const __m256i rows_u8 = _mm256_permute4x64_epi64(_mm256_castps_si256(both_f32), 0xd8);
@@ -94,12 +96,14 @@ INLINE void numbers_iq2_xxs(const block_iq2_xxs *b, uint16_t *r) {
     _mm256_store_si256((void *)(r + 16), _mm256_cvtepu8_epi16(_mm256_extracti128_si256(rows_u8, 1)));
 }
 
-INLINE void numbers_iq2_xs(const block_iq2_xs *b, uint16_t *r) {
+INLINE void numbers_iq2_xs(const uint8_t *p, uint16_t *r) {
+    const block_iq2_xs *b = (const block_iq2_xs *)p;
     for (int i = 0; i < 32; i += 16)
         _mm256_store_si256((void *)(r + i), _mm256_and_si256(load256(b->qs + i), _mm256_set1_epi16(511)));
 }
 
-INLINE void numbers_iq2_s(const block_iq2_s *b, uint16_t *r) {
+INLINE void numbers_iq2_s(const uint8_t *p, uint16_t *r) {
+    const block_iq2_s *b = (const block_iq2_s *)p;
     const __m256i low_u64 = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128((int)load_u32(b->qh)));
     const __m256i high_u64 = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128((int)load_u32(b->qh + 4)));
     const __m256i two_u16 = _mm256_set1_epi16(0x300);
@@ -107,11 +111,13 @@ INLINE void numbers_iq2_s(const block_iq2_s *b, uint16_t *r) {
                   _mm256_and_si256(shifted_words(high_u64, 2), two_u16), r);
 }
 
-INLINE void numbers_iq3_xxs(const block_iq3_xxs *b, uint16_t *r) {
+INLINE void numbers_iq3_xxs(const uint8_t *p, uint16_t *r) {
+    const block_iq3_xxs *b = (const block_iq3_xxs *)p;
     for (int i = 0; i < 64; i += 16) _mm256_store_si256((void *)(r + i), _mm256_cvtepu8_epi16(load128(b->qs + i)));
 }
 
-INLINE void numbers_iq3_s(const block_iq3_s *b, uint16_t *r) {
+INLINE void numbers_iq3_s(const uint8_t *p, uint16_t *r) {
+    const block_iq3_s *b = (const block_iq3_s *)p;
     const __m256i bit_u16 = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384,
                                               (short)0x8000);
     for (int i = 0; i < 64; i += 16) {

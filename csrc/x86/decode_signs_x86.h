@@ -1,7 +1,7 @@
-/* Signs of eight weights that are stored as seven bits: their number is even. */
+/* Signs of weights: a bit for each. Of eight, seven may be stored: their number is even. */
 
-#ifndef GG_X86_SIGNS_H
-#define GG_X86_SIGNS_H
+#ifndef GG_X86_DECODE_SIGNS_H
+#define GG_X86_DECODE_SIGNS_H
 
 #include "common.h"
 
@@ -29,6 +29,16 @@ INLINE __m256i sevens(__m256i x_u32) {
     const __m256i third = _mm256_and_si256(_mm256_slli_epi32(x_u32, 2), _mm256_set1_epi32(0x7f0000));
     const __m256i fourth = _mm256_and_si256(_mm256_slli_epi32(x_u32, 3), _mm256_set1_epi32(0x7f000000));
     return _mm256_or_si256(_mm256_or_si256(first, second), _mm256_or_si256(third, fourth));
+#endif
+}
+
+/* x, negated where a bit of signs is set. */
+INLINE __m256i negate(__m256i x_i8, uint32_t signs) {
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    return _mm256_mask_sub_epi8(x_i8, signs, _mm256_setzero_si256(), x_i8);
+#else
+    const __m256i mask_u8 = bit_mask(signs);
+    return _mm256_sub_epi8(_mm256_xor_si256(x_i8, mask_u8), mask_u8);
 #endif
 }
 

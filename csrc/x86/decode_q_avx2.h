@@ -1,7 +1,7 @@
 /* AVX2: 32 weights of a block, in order, as unsigned bytes; scales of super-blocks as integers. */
 
-#ifndef GG_X86_WEIGHTS_AVX2_H
-#define GG_X86_WEIGHTS_AVX2_H
+#ifndef GG_X86_DECODE_Q_AVX2_H
+#define GG_X86_DECODE_Q_AVX2_H
 
 #include "common.h"
 
