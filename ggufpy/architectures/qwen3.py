@@ -5,7 +5,7 @@ from __future__ import annotations
 from ggufpy.architectures._decoder import Shape, gated, head, qkv
 from ggufpy.graph import Graph, Outputs
 
-HF_CLASSES = ("Qwen3ForCausalLM",)
+HF_CLASSES: tuple[str, ...] = ()
 
 
 def forward(g: Graph) -> Outputs:
