@@ -82,6 +82,8 @@ def yarn_scaling(config: Config, rope: Mapping[str, Any], *, log_multiplier: flo
     for theirs, ours in (("beta_fast", "yarn_beta_fast"), ("beta_slow", "yarn_beta_slow")):
         if rope.get(theirs) is not None:
             keys[f"rope.scaling.{ours}"] = number(rope, theirs)
+    if rope.get("truncate") is False:
+        keys["rope.scaling.yarn_truncate"] = False
     return keys
 
 
