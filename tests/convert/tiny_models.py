@@ -2,8 +2,8 @@
 
 A file has a configuration as transformers saves it, the tensors of its checkpoint with their shapes ({i}
 stands for each layer, {e} for each expert), the metadata that converting must write, and cases: what changes
-in these three, and the logits then. Weights are random, each by its name alone. To fill in the logits, where
-transformers is installed:
+in these three, and the logits then; "refused" are changes of the configuration that must be, and the message.
+Weights are random, each by its name alone. To fill in the logits, where transformers is installed:
 
     python tests/convert/tiny_models.py tests/convert/models/NAME.json
 """
