@@ -98,13 +98,18 @@ def checkpoint(
     biases: bool = False,
 ) -> dict[str, Floats]:
     """Write a checkpoint with the tokenizer files of another; returns the values of its weights."""
+    stored = {name: rounded(x, dtype) for name, x in weights(config, biases=biases).items()}
+    write(folder, tokenizer, config)
+    save(folder, stored, shards=shards, torch=torch)
+    return {name: as_floats(x) for name, x in stored.items()}
+
+
+def write(folder: Path, tokenizer: Path, config: Mapping[str, Any]) -> None:
+    """A checkpoint but for its weights, with the tokenizer files of another."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     for name in TOKENIZER_FILES:
         shutil.copy(tokenizer / name, folder / name)
-    stored = {name: rounded(x, dtype) for name, x in weights(config, biases=biases).items()}
-    save(folder, stored, shards=shards, torch=torch)
-    return {name: as_floats(x) for name, x in stored.items()}
 
 
 def folder_with_config(folder: Path) -> Path:

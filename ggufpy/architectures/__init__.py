@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from typing import Any, Protocol, cast
 
+from ggufpy.architectures._names import Names, Place, Way, ways
 from ggufpy.errors import UnsupportedModelError
-from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.graph import Graph, Outputs
+
+__all__ = ["Architecture", "Names", "Place", "Way", "architecture", "name_for_class", "names", "ways"]
 
 # Files whose architecture has a hyphen in its name.
 _WITH_HYPHEN = {"gpt_oss": "gpt-oss"}
@@ -23,13 +25,14 @@ class Architecture(Protocol):
     HF_CLASSES: tuple[str, ...]
     """Classes of transformers, as `architectures` in `config.json` names them."""
 
-    def metadata(self, config: Mapping[str, Any]) -> dict[str, Value | Typed]:
-        """`config.json` as GGUF metadata; keys are without the architecture's prefix."""
+    NAMES: Names
+    """What a checkpoint calls the tensors of the GGUF file, in the file's order."""
 
-    def convert_tensors(
-        self, config: Mapping[str, Any], tensors: Mapping[str, TensorSource]
-    ) -> Sequence[TensorSource]:
-        """All tensors of the GGUF file, in its order, from those of the checkpoint."""
+    def metadata(self, config: Mapping[str, Any]) -> dict[str, Value | Typed]:
+        """`config.json` as GGUF metadata; keys are without the architecture's prefix.
+
+        Raises FormatError for values that cannot be, UnsupportedModelError for those that GGUF cannot say.
+        """
 
     def forward(self, g: Graph) -> Outputs:
         """The network, traced: from token ids to "logits", and to what else it can give, by name."""

@@ -1,21 +1,19 @@
-"""What architecture files share to convert checkpoints: checked configuration, tensors put in place."""
+"""What architecture files share to turn `config.json` into metadata: checked values, sizes of decoders."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ggufpy.errors import FormatError, UnsupportedModelError
-from ggufpy.gguf.tensors import TensorSource
-from ggufpy.gguf.types import GGMLType
+from ggufpy.gguf.values import Typed, Value
+
+Config = Mapping[str, Any]
+Metadata = dict[str, Value | Typed]
 
 
-def count(config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+def count(config: Config, key: str, default: int | None = None) -> int:
     """A positive whole number; `default` where the key is absent or null. Raises FormatError for others."""
     value = config.get(key)
     value = default if value is None else value
@@ -24,7 +22,7 @@ def count(config: Mapping[str, Any], key: str, default: int | None = None) -> in
     return value
 
 
-def number(config: Mapping[str, Any], key: str, default: float | None = None) -> float:
+def number(config: Config, key: str, default: float | None = None) -> float:
     """A finite number above 0, as `count`."""
     value = config.get(key)
     value = default if value is None else value
@@ -33,72 +31,48 @@ def number(config: Mapping[str, Any], key: str, default: float | None = None) ->
     return float(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A tensor of the GGUF file: its name in the checkpoint, its own name, the shape that both have.
+def check_supported(config: Config, model: str, **supported: Sequence[Any]) -> None:
+    """Refuse what GGUF cannot say of a `model`: keys with other values than those supported, or null.
 
-    heads: the rows (or, of a vector, the elements) belong to that many attention heads and are reordered for
-    RoPE.
+    Raises UnsupportedModelError.
     """
-
-    hf_name: str
-    name: str
-    shape: tuple[int, ...]
-    optional: bool = False
-    heads: int | None = None
-
-
-def fill(slots: Iterable[Slot], tensors: Mapping[str, TensorSource]) -> list[TensorSource]:
-    """The checkpoint's tensors in the order of `slots`, renamed and reordered.
-
-    Raises FormatError for a tensor that is missing or has another shape, UnsupportedModelError for one that
-    no slot takes.
-    """
-    rest = dict(tensors)
-    result = []
-    for slot in slots:
-        source = rest.pop(slot.hf_name, None)
-        if source is None:
-            if slot.optional:
-                continue
-            raise FormatError(f"tensor '{slot.hf_name}' is missing from the checkpoint; download it again")
-        if source.shape != slot.shape:
-            problem = f"has shape {source.shape}, config.json asks for {slot.shape}"
-            raise FormatError(f"tensor '{slot.hf_name}' {problem}; they do not belong together")
-        placed = replace(source, name=slot.name)
-        result.append(interleaved(placed, slot.heads) if slot.heads else placed)
-    for name in rest:
-        raise UnsupportedModelError(
-            f"tensor '{name:.80}' has no place in this architecture as ggufpy knows it"
-        )
-    return result
+    for key, values in {**supported, "quantization_config": ()}.items():
+        value = config.get(key)
+        if value is not None and value not in values:
+            value = value.get("quant_method") if isinstance(value, dict) else value
+            raise UnsupportedModelError(
+                f"config.json: {key} {value!r:.40} is not supported for {model} models"
+            )
 
 
-def interleaved(source: TensorSource, heads: int) -> TensorSource:
-    """Reorder each head from halves (x0 x1 ... y0 y1 ...) to pairs (x0 y0 x1 y1 ...).
-
-    transformers rotates element i of a head with element i + size / 2; GGUF's Llama 2 i with 2 i + 1.
-    source: (heads * size, columns), or a bias (heads * size,).
-    """
-    size = source.shape[0] // heads
-    pairs = np.arange(size).reshape(2, size // 2).T.ravel()
-
-    def read_vector(start: int, stop: int) -> NDArray[np.uint8]:
-        elements = source.read(start, stop).reshape(heads, size, -1)
-        return elements[:, pairs].reshape(1, -1)
-
-    def read_rows(start: int, stop: int) -> NDArray[np.uint8]:
-        first = start // size * size
-        end = -(-stop // size) * size
-        rows = np.arange(start, stop)
-        wanted = rows // size * size + pairs[rows % size]
-        result: NDArray[np.uint8] = source.read(first, end)[wanted - first]
-        return result
-
-    return replace(source, read=read_rows if len(source.shape) > 1 else read_vector)
+def sizes(config: Config, *, head_dim: int | None = None) -> Metadata:
+    """Sizes of a decoder with attention; head_dim: of heads whose size is not in the configuration."""
+    heads = count(config, "num_attention_heads")
+    kv_heads = count(config, "num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise FormatError("config.json: num_key_value_heads does not divide num_attention_heads")
+    size = head_size(config, head_dim)
+    return {
+        "context_length": count(config, "max_position_embeddings"),
+        "embedding_length": count(config, "hidden_size"),
+        "block_count": count(config, "num_hidden_layers"),
+        "feed_forward_length": count(config, "intermediate_size"),
+        "attention.head_count": heads,
+        "attention.head_count_kv": kv_heads,
+        "attention.key_length": size,
+        "attention.value_length": size,
+    }
 
 
-def constant(name: str, values: NDArray[np.float32]) -> TensorSource:
-    """A vector that the architecture computes itself."""
-    data = values.astype("<f4").view(np.uint8).reshape(1, -1)
-    return TensorSource(name, values.shape, GGMLType.F32, lambda start, stop: data[start:stop])
+def head_size(config: Config, default: int | None = None) -> int:
+    """Values of an attention head, by default what the width gives to each."""
+    share = count(config, "hidden_size") // count(config, "num_attention_heads")
+    size = count(config, "head_dim", default or share)
+    if size % 2:
+        raise FormatError(f"config.json: heads of size {size} cannot be rotated, it must be even")
+    return size
+
+
+def rms_epsilon(config: Config, default: float = 1e-6) -> Metadata:
+    """What RMSNorm adds to the mean square."""
+    return {"attention.layer_norm_rms_epsilon": number(config, "rms_norm_eps", default)}

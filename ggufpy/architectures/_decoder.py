@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ggufpy.errors import FormatError
 from ggufpy.graph import Graph, Layer, Outputs, Value
 from ggufpy.graph.nodes import Function
 from ggufpy.graph.rope import Rope
@@ -56,28 +55,29 @@ class Shape:
 def qkv(layer: Layer, h: Value, shape: Shape) -> tuple[Value, Value, Value]:
     """Queries, keys and values, (heads, n) each."""
     heads, kv_heads = shape.heads[layer.index], shape.kv_heads[layer.index]
-    parts = [
-        (layer.linear(h, name), count, size)
+    q, k, v = (
+        layer.linear(h, name, outputs=count * size).view(count, size)
         for name, count, size in (
             ("attn_q", heads, shape.key_length),
             ("attn_k", kv_heads, shape.key_length),
             ("attn_v", kv_heads, shape.value_length),
         )
-    ]
-    if heads % kv_heads or any(value.width != count * size for value, count, size in parts):
-        widths = ", ".join(str(value.width) for value, *_ in parts)
-        raise FormatError(
-            f"{layer.keys.source}: layer {layer.index}: {heads}, {kv_heads} heads of {shape.key_length}, "
-            f"{shape.value_length} values do not fit attn_q, attn_k and attn_v with {widths} rows"
-        )
-    q, k, v = (value.view(count, size) for value, count, size in parts)
+    )
     return q, k, v
 
 
 def gated(layer: Layer, h: Value, function: Function) -> Value:
     """Feed-forward network: down(function(gate) * up)."""
-    gate, up = layer.linear(h, "ffn_gate"), layer.linear(h, "ffn_up")
-    return layer.linear(gate.apply(function) * up, "ffn_down")
+    inner = _if_said(layer, "feed_forward_length")
+    gate, up = (layer.linear(h, name, outputs=inner) for name in ("ffn_gate", "ffn_up"))
+    return layer.linear(gate.apply(function) * up, "ffn_down", outputs=h.width)
+
+
+def _if_said(layer: Layer, key: str) -> int | None:
+    """A size of this layer, None where the file does not say."""
+    if not layer.keys.has(key):
+        return None
+    return layer.keys.integers(key, layer.index + 1, least=0)[layer.index] or None
 
 
 def windows(g: Graph, shape: Shape, *, every: int) -> list[int | None]:
@@ -106,15 +106,19 @@ def experts(
     count = k.integer("expert_count", most=1 << 16)
     used = k.integer("expert_used_count", most=count)
     scale = k.number("expert_weights_scale", 1.0) or 1.0
-    logits = layer.linear(h, "ffn_gate_inp")
+    inner = _if_said(layer, "expert_feed_forward_length")
+    logits = layer.linear(h, "ffn_gate_inp", outputs=count)
     chosen = layer.route(logits, used, gating=gating, normalize=normalize, scale=scale)
-    gate = layer.linear_of_experts(h, "ffn_gate_exps", chosen)
-    up = layer.linear_of_experts(h, "ffn_up_exps", chosen)
-    return layer.total(layer.linear_of_experts(activate(gate, up), "ffn_down_exps", chosen) * chosen.weights)
+    gate, up = (
+        layer.linear_of_experts(h, name, chosen, outputs=inner) for name in ("ffn_gate_exps", "ffn_up_exps")
+    )
+    y = layer.linear_of_experts(activate(gate, up), "ffn_down_exps", chosen, outputs=h.width)
+    return layer.total(y * chosen.weights)
 
 
 def head(g: Graph, x: Value) -> Outputs:
     """The last norm, whose result is the embeddings, and the output, which may be the input's tensor."""
     x = g.norm(x, "output_norm")
     g.ignore("cls.output.weight")  # of a reranker made from a language model
-    return {"logits": g.linear(x, "output", tied="token_embd"), "embeddings": x}
+    tokens = g.shape("token_embd.weight")[0]
+    return {"logits": g.linear(x, "output", tied="token_embd", outputs=tokens), "embeddings": x}

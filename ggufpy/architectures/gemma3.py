@@ -8,7 +8,7 @@ from dataclasses import replace
 from ggufpy.architectures._decoder import Shape, gated, head, qkv, windows
 from ggufpy.graph import Graph, Outputs
 
-HF_CLASSES = ("Gemma3ForCausalLM",)
+HF_CLASSES: tuple[str, ...] = ()
 
 
 def forward(g: Graph) -> Outputs:

@@ -7,7 +7,7 @@ from functools import partial
 from ggufpy.architectures._decoder import Shape, experts, head, qkv, windows
 from ggufpy.graph import Graph, Layer, Outputs, Value
 
-HF_CLASSES = ("GptOssForCausalLM",)
+HF_CLASSES: tuple[str, ...] = ()
 
 _LIMIT = 7.0  # of what goes into the activation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ggufpy.architectures._decoder import MOST_LAYERS, head
 from ggufpy.graph import Graph, Layer, Outputs, Value
 
-HF_CLASSES = ("Mamba2ForCausalLM",)
+HF_CLASSES: tuple[str, ...] = ()
 
 
 def forward(g: Graph) -> Outputs:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ggufpy.architectures import llama
-from ggufpy.architectures._conversion import number
+from ggufpy.architectures._conversion import Config, Metadata, number
+from ggufpy.architectures._rope_keys import rope_parameters, yarn_scaling
 from ggufpy.errors import UnsupportedModelError
-from ggufpy.gguf.values import Typed, Value
 
 HF_CLASSES = ("Ministral3ForCausalLM",)
 
-convert_tensors = llama.convert_tensors
+NAMES = llama.NAMES
 forward = llama.forward
 
 
-def metadata(config: Mapping[str, Any]) -> dict[str, Value | Typed]:
+def metadata(config: Config) -> Metadata:
     """`config.json` as GGUF keys; raises UnsupportedModelError unless RoPE is scaled by YaRN."""
-    rope = llama.rope_parameters(config)
+    rope = rope_parameters(config)
     if rope["rope_type"] != "yarn":
         kind = rope["rope_type"]
         raise UnsupportedModelError(
@@ -27,7 +24,7 @@ def metadata(config: Mapping[str, Any]) -> dict[str, Value | Typed]:
     multiplier = number(rope, "mscale_all_dim")
     return {
         **llama.hyperparameters(config),
-        **llama.yarn_scaling(config, log_multiplier=multiplier),
+        **yarn_scaling(config, rope, log_multiplier=multiplier),
         "rope.scaling.yarn_log_multiplier": multiplier,
         "attention.temperature_scale": number(rope, "llama_4_scaling_beta"),
     }

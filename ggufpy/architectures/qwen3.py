@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
+from ggufpy.architectures._conversion import Config, Metadata, check_supported, rms_epsilon, sizes
 from ggufpy.architectures._decoder import Shape, gated, head, qkv
+from ggufpy.architectures._names import Names
+from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_scaling
 from ggufpy.graph import Graph, Outputs
 
 HF_CLASSES = ("Qwen3ForCausalLM",)
+
+NAMES: Names = {
+    "token_embd": "model.embed_tokens",
+    "blk.{i}.attn_norm": "model.layers.{i}.input_layernorm",
+    "blk.{i}.attn_q": "model.layers.{i}.self_attn.q_proj",
+    "blk.{i}.attn_q_norm": "model.layers.{i}.self_attn.q_norm",
+    "blk.{i}.attn_k": "model.layers.{i}.self_attn.k_proj",
+    "blk.{i}.attn_k_norm": "model.layers.{i}.self_attn.k_norm",
+    "blk.{i}.attn_v": "model.layers.{i}.self_attn.v_proj",
+    "blk.{i}.attn_output": "model.layers.{i}.self_attn.o_proj",
+    "blk.{i}.ffn_norm": "model.layers.{i}.post_attention_layernorm",
+    "blk.{i}.ffn_gate": "model.layers.{i}.mlp.gate_proj",
+    "blk.{i}.ffn_up": "model.layers.{i}.mlp.up_proj",
+    "blk.{i}.ffn_down": "model.layers.{i}.mlp.down_proj",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+
+
+def metadata(config: Config) -> Metadata:
+    """`config.json` as GGUF keys, which cannot say that layers have a window."""
+    check_supported(config, "Qwen3", hidden_act=("silu", "swish"), use_sliding_window=(False,))
+    rope = rope_parameters(config)
+    return {
+        **sizes(config, head_dim=128),
+        **rope_base(rope),
+        **rms_epsilon(config),
+        **rope_scaling(config, rope, "Qwen3"),
+    }
 
 
 def forward(g: Graph) -> Outputs:
@@ -16,6 +48,6 @@ def forward(g: Graph) -> Outputs:
     for layer in g.layers(shape.layers):
         q, k, v = qkv(layer, layer.norm(x, "attn_norm"), shape)
         q, k = (layer.rope(layer.norm(y, name), rope) for y, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
-        x = x + layer.linear(layer.attention(q, layer.keep(k, v)).flat(), "attn_output")
+        x = x + layer.linear(layer.attention(q, layer.keep(k, v)).flat(), "attn_output", outputs=shape.width)
         x = x + gated(layer, layer.norm(x, "ffn_norm"), "silu")
     return head(g, x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ggufpy.architectures._decoder import Shape, experts, head, qkv
 from ggufpy.graph import Graph, Outputs
 
-HF_CLASSES = ("Qwen3MoeForCausalLM",)
+HF_CLASSES: tuple[str, ...] = ()
 
 
 def forward(g: Graph) -> Outputs:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ggufpy import architectures
 from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.convert.general import general_metadata
+from ggufpy.convert.placing import Converted
 from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
@@ -93,12 +95,16 @@ def plan_conversion(
     name = _architecture_name(opened)
     architecture = architectures.architecture(name)
     preset = _auto(opened) if outtype.lower() == "auto" else find_preset(outtype)
-    sources = [] if vocab_only else list(architecture.convert_tensors(opened.config, opened.tensors))
+    config = _text_config(opened.config)
+    keys = architecture.metadata(config)
+    vocabulary = read_vocabulary(opened.folder, opened.config)
+    model = Converted(name, architecture, config, keys, _tokens(vocabulary), opened.folder / "config.json")
+    sources = [] if vocab_only else model.place(opened.tensors)
     parameters = sum(source.rows * source.columns for source in sources)
     metadata = {
         **general_metadata(opened, name, parameters),
-        **{f"{name}.{key}": value for key, value in architecture.metadata(opened.config).items()},
-        **read_vocabulary(opened.folder, opened.config),
+        **{f"{name}.{key}": value for key, value in keys.items()},
+        **vocabulary,
     }
     metadata = quantized_metadata(metadata, preset)
     if preset.is_float:
@@ -137,6 +143,18 @@ def _architecture_name(checkpoint: Checkpoint) -> str:
         return architectures.name_for_class(classes[0])
     except UnsupportedModelError as exc:
         raise UnsupportedModelError(f"{path}: {exc}") from None
+
+
+def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the language model within one that sees or hears; ties are said outside of it."""
+    ties = {key: value for key, value in config.items() if key == "tie_word_embeddings"}
+    return {**config, **(config.get("text_config") or {}), **ties}
+
+
+def _tokens(vocabulary: Mapping[str, Value | Typed]) -> int:
+    tokens = vocabulary["tokenizer.ggml.tokens"]
+    assert isinstance(tokens, list)
+    return len(tokens)
 
 
 def _auto(checkpoint: Checkpoint) -> Preset:

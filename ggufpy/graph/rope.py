@@ -13,7 +13,8 @@ class Rope:
     """Pair i of a head's first `dimensions` values turns by angle * frequency(i).
 
     halves: value i is paired with i + dimensions / 2, else 2 i with 2 i + 1. scaling is "none", "linear" or
-    "yarn". Source: RoFormer (arXiv 2104.09864), YaRN (arXiv 2309.00071).
+    "yarn". truncate: YaRN mixes frequencies from a whole pair on, to a whole pair. Source: RoFormer (arXiv
+    2104.09864), YaRN (arXiv 2309.00071).
     """
 
     dimensions: int
@@ -26,6 +27,7 @@ class Rope:
     log_multiplier: float
     beta_fast: float
     beta_slow: float
+    truncate: bool
 
     @classmethod
     def read(cls, keys: Keys, head_size: int, *, halves: bool) -> Rope:
@@ -48,6 +50,8 @@ class Rope:
             log_multiplier=keys.number("rope.scaling.yarn_log_multiplier", 0.0),
             beta_fast=keys.number("rope.scaling.yarn_beta_fast", 32.0, above=0.0),
             beta_slow=keys.number("rope.scaling.yarn_beta_slow", 1.0, above=0.0),
+            # A key of our own: llama.cpp always rounds the corrections, which does little.
+            truncate=keys.flag("rope.scaling.yarn_truncate", True),
         )
 
     def frequencies(self, factors: list[float] | None = None) -> tuple[list[float], float]:
@@ -63,8 +67,10 @@ class Rope:
         if self.scaling == "linear":
             return scaled, self.attention_factor
         # Fast pairs keep their angle, slow ones are stretched; between the two corrections they mix.
-        low = max(math.floor(self._correction(self.beta_fast)), 0)
-        high = min(math.ceil(self._correction(self.beta_slow)), self.dimensions - 1)
+        low, high = self._correction(self.beta_fast), self._correction(self.beta_slow)
+        if self.truncate:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, self.dimensions - 1)
         kept = [1 - min(max((i - low) / max(0.001, high - low), 0.0), 1.0) for i in pairs]
         mixed = [s * (1 - k) + p * k for s, p, k in zip(scaled, plain, kept, strict=True)]
         return mixed, self.attention_factor * self._magnitude()

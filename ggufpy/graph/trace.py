@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.errors import FormatError
 from ggufpy.graph import nodes as n
 from ggufpy.graph.keys import Keys
+from ggufpy.graph.messages import Messages
 from ggufpy.graph.nodes import Function, Node, Size, Value
 from ggufpy.graph.rope import Rope
 
@@ -32,9 +33,10 @@ Outputs = Mapping[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """A token's experts: their weights (slots, 1), by which Linear nodes find them."""
+    """A token's experts: their weights (slots, 1), by which Linear nodes find them. count: of all experts."""
 
     weights: Value
+    count: int
 
 
 class Graph:
@@ -44,10 +46,17 @@ class Graph:
     """
 
     def __init__(
-        self, keys: Keys, tensors: Mapping[str, Shaped], *, prefix: str = "", root: Graph | None = None
+        self,
+        keys: Keys,
+        tensors: Mapping[str, Shaped],
+        messages: Messages,
+        *,
+        prefix: str = "",
+        root: Graph | None = None,
     ) -> None:
         self.keys = keys
         self._tensors = tensors
+        self._messages = messages
         self._prefix = prefix
         self._root = root or self
         self.nodes: list[Node] = root.nodes if root else []
@@ -55,9 +64,16 @@ class Graph:
         self._tables: dict[Any, Value] = root._tables if root else {}
 
     @classmethod
-    def trace(cls, metadata: Mapping[str, Any], tensors: Mapping[str, Shaped], source: str) -> Graph:
+    def trace(
+        cls,
+        metadata: Mapping[str, Any],
+        tensors: Mapping[str, Shaped],
+        source: str,
+        messages: Messages | None = None,
+    ) -> Graph:
         """An empty graph for a file's metadata and tensors; errors name `source`."""
-        return cls(Keys(metadata, source), tensors)
+        keys = Keys(metadata, source)
+        return cls(keys, tensors, messages or Messages(source, keys.architecture))
 
     def layers(self, count: int) -> Iterator[Layer]:
         """The blocks, in order."""
@@ -68,10 +84,7 @@ class Graph:
         """Raise UnsupportedModelError for a tensor or a key of the file that nothing used."""
         unused = [name for name in self._tensors if name not in self.used]
         if unused:
-            raise UnsupportedModelError(
-                f"{self.keys.source}: {len(unused)} tensors have no place in architecture "
-                f"'{self.keys.architecture}', the first is '{unused[0]}'"
-            )
+            raise self._messages.unused(unused)
         keeps = [node for node in self.nodes if isinstance(node, n.Keep)]
         self.keys.check_all_read(
             attends=bool(keeps), has_windows=any(node.window is not None for node in keeps)
@@ -87,13 +100,10 @@ class Graph:
         """The shape of a tensor; raises FormatError if it is missing or empty."""
         full = self._prefix + name
         if full not in self._tensors:
-            raise FormatError(
-                f"{self.keys.source}: tensor '{full}' is missing; "
-                f"is this a complete {self.keys.architecture} model?"
-            )
+            raise self._messages.missing(full)
         found = self._tensors[full].shape
         if 0 in found:
-            raise FormatError(f"{self.keys.source}: tensor '{full}' is empty, its shape is {found}")
+            raise FormatError(f"{self._messages.named(full)} is empty, its shape is {found}")
         return found
 
     def tensor(self, name: str, *shape: int | None) -> str:
@@ -102,9 +112,8 @@ class Graph:
         if len(found) != len(shape) or any(
             want not in (None, have) for want, have in zip(shape, found, strict=True)
         ):
-            wanted = tuple("any" if size is None else size for size in shape)
-            full = self._prefix + name
-            raise FormatError(f"{self.keys.source}: tensor '{full}' has shape {found}, must have {wanted}")
+            wanted = ["any" if size is None else size for size in shape]
+            raise self._messages.misshapen(self._prefix + name, found, wanted)
         self.used.add(self._prefix + name)
         return self._prefix + name
 
@@ -133,18 +142,24 @@ class Graph:
         tensor = self.tensor(f"{name}.weight", None, width)
         return self._put(n.Embed, width, tensor=tensor, by=by, scale=scale)
 
-    def linear(self, x: Value, name: str, *, tied: str | None = None) -> Value:
-        """X (inputs,) @ `name`.T + its bias, if it has one: (outputs,); without `name`, `tied` serves."""
+    def linear(self, x: Value, name: str, *, tied: str | None = None, outputs: int | None = None) -> Value:
+        """X (inputs,) @ `name`.T + its bias, if it has one: (outputs,); without `name`, `tied` serves.
+
+        outputs: how many there must be; None for as many as there are.
+        """
         if tied and not self.has(f"{name}.weight"):
             name = tied
-        outputs = self.shape(f"{name}.weight")[0]
+        outputs = outputs or self.shape(f"{name}.weight")[0]
         weight = self.tensor(f"{name}.weight", outputs, x.width)
         bias = self.optional(f"{name}.bias", outputs)
         return self._linear(name, x.flat(), (outputs,), weight, bias)
 
-    def linear_of_experts(self, x: Value, name: str, experts: Experts) -> Value:
+    def linear_of_experts(
+        self, x: Value, name: str, experts: Experts, *, outputs: int | None = None
+    ) -> Value:
         """X (inputs,) or (slots, inputs) through the matrices of the token's experts: (slots, outputs)."""
-        count, outputs, _ = self._three(f"{name}.weight")
+        outputs = outputs or self._three(f"{name}.weight")[1]
+        count = experts.count
         weight = self.tensor(f"{name}.weight", count, outputs, x.shape[-1])
         bias = self.optional(f"{name}.bias", count, outputs)
         slots = experts.weights.shape[0]
@@ -159,7 +174,7 @@ class Graph:
     def _three(self, name: str) -> tuple[int, int, int]:
         shape = self.shape(name)
         if len(shape) != 3:
-            raise self._refuse(f"{name} has shape {shape}, must have three axes")
+            raise self._messages.misshapen(self._prefix + name, shape, ("any",) * 3)
         return shape[0], shape[1], shape[2]
 
     def _linear(
@@ -330,7 +345,7 @@ class Graph:
             groups=groups,
             groups_used=groups_used,
         )
-        return Experts(weights)
+        return Experts(weights, logits.width)
 
     def conv(self, x: Value, name: str) -> Value:
         """Each channel of x with its own weights over the last places."""
@@ -361,5 +376,5 @@ class Layer(Graph):
     """One block of a graph: names of tensors are those of GGUF without "blk.N."."""
 
     def __init__(self, graph: Graph, index: int) -> None:
-        super().__init__(graph.keys, graph._tensors, prefix=f"blk.{index}.", root=graph)
+        super().__init__(graph.keys, graph._tensors, graph._messages, prefix=f"blk.{index}.", root=graph)
         self.index = index

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tiny
+from engines import append
+from numpy.typing import NDArray
 from tiny import Floats
 
 from ggufpy.convert.pipeline import convert_checkpoint
@@ -13,6 +16,7 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import encode
 from ggufpy.quants.choice.presets import find_preset
 from ggufpy.quants.choice.recipe import Facts, choose_types, converter_type, visiting_order
+from ggufpy.runtime.engine import Engine
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -78,6 +82,13 @@ def convert_and_compare(
         assert type is types[name]
         assert info.data.tobytes() == encode(x.reshape(-1, x.shape[-1]), type).tobytes(), name
     return file
+
+
+def logits(path: Path, tokens: list[int]) -> NDArray[np.float32]:
+    """What ggufpy computes: (tokens, vocabulary), all in f32."""
+    with GGUFFile.open(path) as file:
+        engine = Engine.load(file, precision="exact", n_threads=1)
+        return append(engine, engine.new_sequence(), tokens, logits="all")
 
 
 def expected_types(

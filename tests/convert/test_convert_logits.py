@@ -8,16 +8,12 @@ import hf_llama
 import numpy as np
 import pytest
 import tiny
-from conversion import LLAMA3
-from numpy.typing import NDArray
+from conversion import LLAMA3, logits
 from oracle import Oracle
 from random_llama import nmse
-from steps import step
 from tiny import CONFIG
 
 from ggufpy.convert.pipeline import convert_checkpoint
-from ggufpy.gguf.reader import GGUFFile
-from ggufpy.runtime.engine import Engine
 
 YARN = {"factor": 4.0, "original_max_position_embeddings": 64}
 MINISTRAL = YARN | {"rope_type": "yarn", "rope_theta": 1e4, "mscale": 1.0, "mscale_all_dim": 1.0}
@@ -61,14 +57,8 @@ def test_logits(tmp_path: Path, shipped_checkpoint: Path, name: str, biases: boo
     (path,) = convert_checkpoint(tmp_path, outtype="f32")
     tokens = np.random.default_rng(7).integers(3, 4096, 48).tolist()
     want = hf_llama.forward(weights, config, tokens)
-    assert nmse(ggufpy_logits(path, tokens), want) < 1e-9
+    assert nmse(logits(path, tokens), want) < 1e-9
     # llama.cpp reads the betas for mistral3 only; for llama it computes with their defaults.
     if find_spec("xllamacpp") and name != "yarn, betas":
         with Oracle(path, n_ctx=64, kv_f32=True) as oracle:
             assert nmse(oracle.logits(tokens), want) < 1e-9
-
-
-def ggufpy_logits(path: Path, tokens: list[int]) -> NDArray[np.float32]:
-    with GGUFFile.open(path) as file:
-        engine = Engine.load(file, precision="exact", n_threads=1)
-        return step(engine, engine.new_sequence(), tokens, logits="all")

@@ -5,27 +5,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufpy.gguf.types import GGMLType
+from ggufpy.gguf.floats import DTYPES, decode
 from ggufpy.quants.formats.compiled import compiled
+
+__all__ = [
+    "DTYPES",
+    "F16_OVERFLOW",
+    "decode",
+    "encode_bf16",
+    "encode_f16",
+    "encode_f32",
+    "f16_bits",
+    "f16_value",
+    "put_f16",
+]
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 # The least magnitude that rounds to Inf in f16.
 F16_OVERFLOW = 65520.0
-
-
-# How the bytes of a type are read; bf16 is the upper half of an f32.
-DTYPES = {GGMLType.F32: "<f4", GGMLType.F16: "<f2", GGMLType.BF16: "<u2", GGMLType.F64: "<f8"}
-
-
-def decode(data: NDArray[np.uint8], type: GGMLType) -> NDArray[np.float32]:
-    """(rows, row_bytes) little-endian bytes of a type in DTYPES -> (rows, n) values."""
-    values = data.view(DTYPES[type])
-    if type is GGMLType.BF16:
-        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32, copy=False)
 
 
 def encode_f32(x: Floats, weights: Floats, out: Bytes) -> None:

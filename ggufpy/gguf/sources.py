@@ -1,0 +1,174 @@
+"""Tensors made of tensors: each is a source whose rows are made when they are read.
+
+Rows start..stop are made of about as many rows, so that tensors of any size go through memory in slabs. A
+tensor whose shape does not allow what is asked for stays as it is: whoever knows the right shape refuses it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.gguf.floats import DTYPES, decode
+from ggufpy.gguf.tensors import TensorSource
+from ggufpy.gguf.types import GGMLType
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Which = slice | NDArray[np.int64]
+
+_SLAB_BYTES = 4 << 20
+
+
+def constant(name: str, values: Floats) -> TensorSource:
+    """Values that are there already."""
+    data = values.astype("<f4").view(np.uint8).reshape(-1, values.shape[-1] * 4)
+    return TensorSource(name, values.shape, GGMLType.F32, lambda start, stop: data[start:stop])
+
+
+def pairs(source: TensorSource, heads: int) -> TensorSource:
+    """Reorder each head from halves (x0 x1 ... y0 y1 ...) to pairs (x0 y0 x1 y1 ...).
+
+    transformers rotates element i of a head with element i + size / 2; GGUF's Llama 2 i with 2 i + 1.
+    source: (heads * size, columns), or a bias (heads * size,).
+    """
+    if source.shape[0] % (2 * heads):
+        return source
+    size = source.shape[0] // heads
+    order = np.arange(heads * size).reshape(heads, 2, size // 2).swapaxes(1, 2).ravel()
+    return rows(source, order) if len(source.shape) > 1 else columns(source, order)
+
+
+def rows(source: TensorSource, which: Which) -> TensorSource:
+    """Some rows of a matrix, or of each of several: (..., n, columns) -> (..., chosen, columns)."""
+    if len(source.shape) < 2:
+        return source
+    n = source.shape[-2]
+    order = np.arange(n)[which]
+
+    def read(start: int, stop: int) -> Bytes:
+        parts = []
+        for matrix, first, last in _by_matrix(start, stop, len(order)):
+            wanted = order[first:last]
+            low, high = int(wanted.min()), int(wanted.max()) + 1
+            parts.append(source.read(matrix * n + low, matrix * n + high)[wanted - low])
+        return np.concatenate(parts)
+
+    return replace(source, shape=(*source.shape[:-2], len(order), source.columns), read=read)
+
+
+def columns(source: TensorSource, which: Which) -> TensorSource:
+    """Some columns: (..., n) -> (..., chosen)."""
+    item = _item_bytes(source)
+    order = np.arange(source.columns)[which]
+
+    def read(start: int, stop: int) -> Bytes:
+        chosen = source.read(start, stop).reshape(stop - start, -1, item)[:, order]
+        return chosen.reshape(stop - start, -1)
+
+    return replace(source, shape=(*source.shape[:-1], len(order)), read=read)
+
+
+def stack(sources: Sequence[TensorSource]) -> TensorSource:
+    """Tensors of one shape, one behind the other along a new first axis; f32 if they are of several types.
+
+    Raises FormatError for tensors of several shapes.
+    """
+    first = sources[0]
+    for other in sources:
+        if other.shape != first.shape:
+            raise FormatError(
+                f"tensor '{other.name}' has shape {other.shape}, '{first.name}' has {first.shape}; "
+                "they do not belong together"
+            )
+    if any(other.type is not first.type for other in sources):
+        sources = [mapped(other, lambda x: x) for other in sources]
+
+    def read(start: int, stop: int) -> Bytes:
+        parts = _by_matrix(start, stop, first.rows)
+        return np.concatenate([sources[index].read(begin, end) for index, begin, end in parts])
+
+    return replace(sources[0], shape=(len(sources), *first.shape), read=read)
+
+
+def transposed(source: TensorSource) -> TensorSource:
+    """Each matrix with its axes exchanged: (..., n, m) -> (..., m, n)."""
+    if len(source.shape) < 2:
+        return source
+    item = _item_bytes(source)
+    n, m = source.shape[-2:]
+    step = max(1, _SLAB_BYTES // source.row_bytes)
+
+    def read(start: int, stop: int) -> Bytes:
+        out = np.empty((stop - start, n, item), np.uint8)
+        place = 0
+        for matrix, first, last in _by_matrix(start, stop, m):
+            for begin in range(0, n, step):
+                end = min(begin + step, n)
+                slab = source.read(matrix * n + begin, matrix * n + end).reshape(end - begin, m, item)
+                out[place : place + last - first, begin:end] = slab[:, first:last].swapaxes(0, 1)
+            place += last - first
+        return out.reshape(stop - start, n * item)
+
+    return replace(source, shape=(*source.shape[:-2], m, n), read=read)
+
+
+def reshaped(source: TensorSource, shape: tuple[int, ...]) -> TensorSource:
+    """The same numbers in the same order."""
+    if math.prod(shape) != math.prod(source.shape):
+        return source
+    if shape[-1] == source.columns:
+        return replace(source, shape=shape)
+    width, row_bytes = shape[-1] * _item_bytes(source), source.row_bytes
+
+    def read(start: int, stop: int) -> Bytes:
+        begin, end = start * width, stop * width
+        first = begin // row_bytes
+        data = source.read(first, -(-end // row_bytes)).reshape(-1)
+        return data[begin - first * row_bytes : end - first * row_bytes].reshape(-1, width)
+
+    return replace(source, shape=shape, read=read)
+
+
+def mapped(source: TensorSource, function: Callable[[Floats], Floats]) -> TensorSource:
+    """function(values), as f32; raises UnsupportedModelError for a tensor that is not of floats."""
+    if source.type not in DTYPES:
+        raise UnsupportedModelError(f"tensor '{source.name}' is {source.type.label}, it must be of floats")
+
+    def read(start: int, stop: int) -> Bytes:
+        values = function(decode(source.read(start, stop), source.type))
+        return np.ascontiguousarray(values, "<f4").view(np.uint8)
+
+    return replace(source, type=GGMLType.F32, read=read)
+
+
+def plus_one(source: TensorSource) -> TensorSource:
+    """X + 1: a norm that keeps what it adds to one."""
+    return mapped(source, lambda x: x + np.float32(1))
+
+
+def negative_exp(source: TensorSource) -> TensorSource:
+    """-exp(x): a decay that is kept as its logarithm."""
+    return mapped(source, lambda x: (-np.exp(x.astype(np.float64))).astype(np.float32))
+
+
+def _by_matrix(start: int, stop: int, n: int) -> Iterator[tuple[int, int, int]]:
+    """Rows start..stop of matrices of n rows each, as (matrix, first row in it, the one after the last)."""
+    while start < stop:
+        matrix, first = divmod(start, n)
+        last = min(n, first + stop - start)
+        yield matrix, first, last
+        start += last - first
+
+
+def _item_bytes(source: TensorSource) -> int:
+    """Bytes of a number; raises UnsupportedModelError for blocks, whose numbers do not stand alone."""
+    if source.type.block_size > 1:
+        problem = f"is {source.type.label}, whose numbers cannot be put in another order"
+        raise UnsupportedModelError(f"tensor '{source.name}' {problem}")
+    return source.type.block_bytes

@@ -1,0 +1,82 @@
+"""Each architecture, from a checkpoint's own names to logits, against what transformers computed from it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from conversion import logits
+from random_llama import nmse
+from tiny_checkpoints import COLUMNS, TOKENS, Model, changed, models
+
+from ggufpy import estimate_size
+from ggufpy.architectures import architecture, name_for_class
+from ggufpy.convert.pipeline import convert_checkpoint
+from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.gguf.reader import GGUFFile
+
+MODELS = models()
+ONE_OF_EACH = list({model.file: model for model in MODELS}.values())
+
+
+def write(folder: Path, tokenizer: Path, model: Model) -> Path:
+    tiny.write(folder, tokenizer, model.config)
+    tiny.save(folder, model.weights())
+    return folder
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
+def test_logits_and_metadata(tmp_path: Path, shipped_checkpoint: Path, model: Model) -> None:
+    (path,) = convert_checkpoint(write(tmp_path, shipped_checkpoint, model), outtype="f32")
+    with GGUFFile.open(path) as file:
+        prefix = name_for_class(model.config["architectures"][0]) + "."
+        keys = {key.removeprefix(prefix): x for key, x in file.metadata.items() if key.startswith(prefix)}
+        assert file.metadata["general.architecture"] == prefix[:-1]
+    assert keys.keys() == model.keys.keys()
+    for key, value in model.keys.items():
+        assert keys[key] == pytest.approx(value, rel=1e-6) if isinstance(value, float) else keys[key] == value
+    assert nmse(logits(path, TOKENS)[:, COLUMNS], model.logits) < 1e-9
+
+
+@pytest.mark.parametrize("model", ONE_OF_EACH, ids=lambda model: model.file.stem)
+def test_other_types(tmp_path: Path, shipped_checkpoint: Path, model: Model) -> None:
+    """Blocks are as good as blocks are, and sizes are known before."""
+    folder = write(tmp_path, shipped_checkpoint, model)
+    for outtype, error in (("bf16", 1e-3), ("q8_0", 1e-2)):
+        size = estimate_size(folder, outtype)
+        (path,) = convert_checkpoint(folder, outtype=outtype)
+        assert path.stat().st_size == size
+        assert nmse(logits(path, TOKENS)[:, COLUMNS], model.logits) < error
+
+
+@pytest.mark.parametrize("model", ONE_OF_EACH, ids=lambda model: model.file.stem)
+def test_each_tensor_is_needed(tmp_path: Path, shipped_checkpoint: Path, model: Model) -> None:
+    """Without it converting names it; biases, and a head that may be the embedding, aside."""
+    weights = model.weights()
+    folder = write(tmp_path, shipped_checkpoint, model)
+    for name in weights:
+        tiny.save(folder, {other: x for other, x in weights.items() if other != name})
+        if "bias" in name or name == "lm_head.weight":
+            continue
+        with pytest.raises(FormatError, match=f"tensor '{name}' is missing from the checkpoint"):
+            estimate_size(folder, "f16")
+
+
+REFUSED = [(model, *each) for model in ONE_OF_EACH for each in model.data.get("refused", [])]
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"), REFUSED, ids=lambda x: x.file.stem if isinstance(x, Model) else str(x)
+)
+def test_what_the_keys_cannot_say(model: Model, changes: dict[str, Any], message: str) -> None:
+    network = architecture(name_for_class(model.config["architectures"][0]))
+    with pytest.raises((FormatError, UnsupportedModelError)) as error:
+        network.metadata(changed(model.config, changes))
+    assert message in str(error.value)
+
+
+def test_weights_do_not_repeat() -> None:
+    for model in MODELS:
+        sums = [float(np.abs(x).sum()) for x in model.weights().values()]
+        assert len(set(sums)) == len(sums)
