@@ -122,4 +122,4 @@ def experts(g: Graph, logits: Value, **options: object) -> Value:
 
 
 def rope(dimensions: int, *, halves: bool) -> Rope:
-    return Rope(dimensions, halves, 100.0, "none", 1.0, 256, 1.5, 0.0, 32.0, 1.0)
+    return Rope(dimensions, halves, 100.0, "none", 1.0, 256, 1.5, 0.0, 32.0, 1.0, True)
