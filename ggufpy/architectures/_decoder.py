@@ -93,6 +93,11 @@ def windows(g: Graph, shape: Shape, *, every: int) -> list[int | None]:
     return [window if window and is_local else None for is_local in local]
 
 
+def swiglu(gate: Value, up: Value) -> Value:
+    """silu(gate) * up."""
+    return gate.apply("silu") * up
+
+
 def experts(
     layer: Layer,
     h: Value,
@@ -120,5 +125,4 @@ def head(g: Graph, x: Value) -> Outputs:
     """The last norm, whose result is the embeddings, and the output, which may be the input's tensor."""
     x = g.norm(x, "output_norm")
     g.ignore("cls.output.weight")  # of a reranker made from a language model
-    tokens = g.shape("token_embd.weight")[0]
-    return {"logits": g.linear(x, "output", tied="token_embd", outputs=tokens), "embeddings": x}
+    return {"logits": g.linear(x, "output", tied="token_embd"), "embeddings": x}

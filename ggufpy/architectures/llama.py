@@ -11,7 +11,7 @@ from ggufpy.architectures._conversion import (
     rms_epsilon,
     sizes,
 )
-from ggufpy.architectures._decoder import Shape, gated, head, qkv
+from ggufpy.architectures._decoder import Shape, experts, gated, head, qkv, swiglu
 from ggufpy.architectures._names import Names, constant, pairs
 from ggufpy.architectures._rope_keys import llama3_factors, rope_base, rope_parameters, rope_scaling
 from ggufpy.graph import Graph, Outputs
@@ -67,5 +67,7 @@ def forward(g: Graph) -> Outputs:
             q, layer.keep(k, v), temperature=temperature, temperature_length=rope.original_context
         )
         x = x + layer.linear(y.flat(), "attn_output", outputs=shape.width)
-        x = x + gated(layer, layer.norm(x, "ffn_norm"), "silu")
+        h = layer.norm(x, "ffn_norm")
+        is_mixtral = layer.has("ffn_gate_inp.weight")
+        x = x + (experts(layer, h, swiglu, normalize=True) if is_mixtral else gated(layer, h, "silu"))
     return head(g, x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ggufpy.architectures._decoder import Shape, experts, head, qkv
+from ggufpy.architectures._decoder import Shape, experts, head, qkv, swiglu
 from ggufpy.graph import Graph, Outputs
 
 HF_CLASSES: tuple[str, ...] = ()
@@ -18,5 +18,5 @@ def forward(g: Graph) -> Outputs:
         q, k = (layer.rope(layer.norm(y, name), rope) for y, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
         x = x + layer.linear(layer.attention(q, layer.keep(k, v)).flat(), "attn_output")
         h = layer.norm(x, "ffn_norm")
-        x = x + experts(layer, h, lambda gate, up: gate.apply("silu") * up, normalize=True)
+        x = x + experts(layer, h, swiglu, normalize=True)
     return head(g, x)

@@ -26,7 +26,7 @@ FOLDER = Path(os.environ.get("GGUFPY_SHARED", ROOT.parent / "shared")) / "confor
 HERE = FOLDER.is_dir()
 
 # Files that ggufpy refuses although it knows their architecture, and why.
-REFUSED = {"llama-moe": "its experts in llama's layout (Mixtral) are not written yet"}
+REFUSED: dict[str, str] = {}
 
 
 @dataclass(frozen=True)

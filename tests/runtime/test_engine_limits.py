@@ -74,14 +74,14 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     wrong = tensors | {"blk.0.attn_k.weight": tensors["blk.0.attn_q.weight"]}
     with pytest.raises(FormatError, match=r"attn_k\.weight' has shape"):
         load(random_llama.write(tmp_path / "wrong.gguf", wrong))
-    extra = tensors | {"blk.0.ffn_gate_inp.weight": tensors["output_norm.weight"]}
-    with pytest.raises(UnsupportedModelError, match=r"no place .*'blk\.0\.ffn_gate_inp\.weight'"):
+    extra = tensors | {"blk.0.attn_sinks.weight": tensors["output_norm.weight"]}
+    with pytest.raises(UnsupportedModelError, match=r"no place .*'blk\.0\.attn_sinks\.weight'"):
         load(random_llama.write(tmp_path / "extra.gguf", extra))
     with pytest.raises(FormatError, match=r"'llama\.block_count' is 100000"):
         load(random_llama.write(tmp_path / "deep.gguf", tensors, llama__block_count=100000))
     with pytest.raises(
         UnsupportedModelError,
-        match=r"arch\.gguf: architecture 'mamba7' is unknown; ggufpy knows: gemma3, gpt-oss, llama",
+        match=r"arch\.gguf: architecture 'mamba7' is unknown; ggufpy knows: bert, gemma3, gpt-oss, llama",
     ):
         load(random_llama.write(tmp_path / "arch.gguf", tensors, general__architecture="mamba7"))
 
