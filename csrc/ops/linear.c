@@ -80,8 +80,8 @@ static int is_sound(const gg_program *p, const gg_batch *b, const gg_op *op) {
     if (!gg_is_view(x) || x->width != a->weight[0].n_in || !weights_fit(op, a)) return 0;
     if (gg_is_view(add) && (!gg_same_shape(add, y) || (a->n_weights > 1 && a->gate < 0))) return 0;
     if (a->per_head) return !a->lists && x->heads == a->weight[0].count && y->heads == x->heads;
-    return a->lists ? x->heads == 1 || x->heads == y->heads
-                    : x->heads == 1 && y->heads == 1 && a->weight[0].count == 1;
+    if (a->lists) return (x->heads == 1 || x->heads == y->heads) && gg_lists_are_of(a->lists, a->weight[0].count, y->heads);
+    return x->heads == 1 && y->heads == 1 && a->weight[0].count == 1;
 }
 
 const struct gg_op_kind gg_op_linear = {.run = run, .need = need, .is_sound = is_sound};

@@ -56,7 +56,7 @@ int gg_tensor_is_whole(const gg_tensor *w) {
     const struct gg_type type = gg_type(w->type);
     if (type.weights == 0 || w->n_in < 1 || w->n_out < 1 || w->count < 1) return 0;
     if ((size_t)w->n_in % type.weights || w->stride != (size_t)w->n_in / type.weights * type.bytes) return 0;
-    return w->bytes / w->stride / (size_t)w->count >= (size_t)w->n_out;
+    return w->bytes % w->stride == 0 && w->bytes / w->stride == (size_t)w->n_out * (size_t)w->count;
 }
 
 static int is_page(int32_t type, size_t heads, size_t n, size_t bytes) {
@@ -90,7 +90,6 @@ static int is_within(const gg_program *p, const gg_view *v) {
 }
 
 static int is_whole(const gg_program *p) {
-    size_t scratch_floats, shared_bytes;
     for (int32_t i = 0; i < p->n_buffers; i++)
         if (p->buffers[i].width < 1 || p->buffers[i].offset > p->arena_floats ||
             (p->arena_floats - p->buffers[i].offset) / (size_t)p->buffers[i].width < (size_t)p->max_rows)
@@ -103,6 +102,12 @@ static int is_whole(const gg_program *p) {
         for (int k = 0; k < 3; k++)
             if (!is_within(p, &op->dst[k])) return 0;
     }
+    return 1;
+}
+
+/* Only what is sound can say what it needs. */
+static int has_memory(const gg_program *p) {
+    size_t scratch_floats, shared_bytes;
     gg_needs(p, &scratch_floats, &shared_bytes);
     return scratch_floats <= p->scratch_floats && shared_bytes <= p->shared_bytes;
 }
@@ -145,7 +150,7 @@ static int is_sound(const gg_program *p, const gg_batch *b) {
         if (!state_fits(b, &b->states[i])) return 0;
     for (int32_t i = 0; i < p->n_ops; i++)
         if (!kinds[p->ops[i].kind].kind->is_sound(p, b, &p->ops[i])) return 0;
-    return 1;
+    return has_memory(p);
 }
 
 int gg_run(const gg_program *program, const gg_batch *batch, int n_threads, const int32_t *abort) {

@@ -11,7 +11,7 @@ enum { SOFTMAX, SIGMOID, CHOSEN };
 
 typedef struct {
     const float *bias;  /* f32[experts] or NULL: added to what is chosen by */
-    int32_t *lists;     /* i32[gg_list_integers()] */
+    int32_t *lists;     /* i32[gg_list_integers()], the first two: experts and slots */
     int32_t *chosen;    /* i32[max_rows][slots] */
     int32_t gating;     /* 0: softmax, 1: sigmoid, 2: softmax over the chosen */
     int32_t normalize;  /* weights sum to 1 */
@@ -19,7 +19,9 @@ typedef struct {
     int32_t groups, groups_used; /* experts are chosen from the groups whose best two are best */
 } gg_route;
 
-size_t gg_list_integers(size_t experts, size_t rows, size_t slots) { return 2 * (experts + 1) + rows * slots; }
+size_t gg_list_integers(size_t experts, size_t rows, size_t slots) {
+    return GG_LIST_HEAD + 2 * (experts + 1) + rows * slots;
+}
 
 static void softmax(size_t n, const float *x, float *p) {
     float max = -INFINITY, sum = 0.0f;
@@ -78,7 +80,7 @@ static void choose(const struct gg_run *run, const gg_op *op, size_t row, float 
 
 /* Rows first .. last of one regime, sorted by their experts; items begin at `at`. */
 static void sort_rows(const gg_route *a, size_t experts, size_t slots, size_t first, size_t last, int wide, int32_t at) {
-    int32_t *start = a->lists + (wide ? 0 : experts + 1), *items = a->lists + 2 * (experts + 1);
+    int32_t *lists = a->lists + GG_LIST_HEAD, *start = lists + (wide ? 0 : experts + 1), *items = lists + 2 * (experts + 1);
     memset(start, 0, (experts + 1) * sizeof *start);
     for (size_t i = first * slots; i < last * slots; i++) start[a->chosen[i] + 1]++;
     start[0] = at;
@@ -112,6 +114,7 @@ static int is_sound(const gg_program *p, const gg_batch *b, const gg_op *op) {
     const gg_view *logits = &op->src[0], *weights = &op->dst[0];
     if (op->rows == GG_ROWS_TEXTS || !gg_is_view(logits) || !gg_is_view(weights) || logits->heads != 1) return 0;
     if (weights->width != 1 || weights->heads > logits->width || !a->lists || !a->chosen) return 0;
+    if (!gg_lists_are_of(a->lists, logits->width, weights->heads)) return 0;
     return a->groups >= 1 && a->groups_used >= 1 && a->groups_used <= a->groups && logits->width % a->groups == 0 &&
            weights->heads <= logits->width / a->groups * a->groups_used;
 }

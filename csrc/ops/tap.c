@@ -59,7 +59,8 @@ static int is_sound(const gg_program *p, const gg_batch *b, const gg_op *op) {
     const gg_tap *a = op->args;
     const gg_view *x = &op->src[0];
     if (!gg_is_view(x) || !a->sum || !a->count || a->matrices < 1 || a->slots < 1) return 0;
-    return a->lists ? x->heads == 1 || x->heads == a->slots : x->heads == a->matrices;
+    if (!a->lists) return x->heads == a->matrices;
+    return (x->heads == 1 || x->heads == a->slots) && gg_lists_are_of(a->lists, a->matrices, a->slots);
 }
 
 const struct gg_op_kind gg_op_tap = {.run = run, .is_sound = is_sound};

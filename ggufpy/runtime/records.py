@@ -213,6 +213,7 @@ def _rotate(node: n.Rotate, memory: Memory, args: Any) -> None:
 def _route(node: n.Route, memory: Memory, args: Any) -> None:
     experts, slots, rows = node.logits.width, node.outputs[0].shape[0], memory.max_rows
     args.lists = memory.integers(lib.gg_list_integers(experts, rows, slots))
+    args.lists[0], args.lists[1] = experts, slots
     args.chosen = memory.integers(rows * slots)
     args.bias = memory.vector(node.bias)
     args.gating = ("softmax", "sigmoid", "chosen").index(node.gating)

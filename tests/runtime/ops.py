@@ -123,3 +123,14 @@ def experts(g: Graph, logits: Value, **options: object) -> Value:
 
 def rope(dimensions: int, *, halves: bool) -> Rope:
     return Rope(dimensions, halves, 100.0, "none", 1.0, 256, 1.5, 0.0, 32.0, 1.0, True)
+
+
+def scan(g: Graph, a: str) -> Value:
+    b, c = x_of(g)[:16].view(2, 8), x_of(g)[48:].view(2, 8)
+    return g.scan(heads_of(g), x_of(g)[20:24].apply("softplus"), b, c, a)
+
+
+def delta_rule(g: Graph) -> Value:
+    q, k = (g.norm(x_of(g)[start : start + 24].view(2, 12), None, 1e-6, "l2") for start in (0, 30))
+    beta, decay = x_of(g)[:4].apply("sigmoid"), x_of(g)[60:].apply("softplus") * -1.0
+    return g.delta_rule(q, k, heads_of(g)[:10], beta, decay)

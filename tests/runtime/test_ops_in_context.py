@@ -12,9 +12,11 @@ from ops import (
     Build,
     Passes,
     check,
+    delta_rule,
     experts,
     heads_of,
     rope,
+    scan,
     used,
     with_and_without_passes,
     x_of,
@@ -120,19 +122,8 @@ RECURRENT: dict[str, Build] = {
     "conv over two places": lambda g: g.conv(x_of(g), "short"),
     "scan": lambda g: scan(g, "a"),
     "scan with a decay for each": lambda g: scan(g, "a_each"),
-    "delta rule": lambda g: delta_rule(g),
+    "delta rule": delta_rule,
 }
-
-
-def scan(g: Graph, a: str) -> Value:
-    b, c = x_of(g)[:16].view(2, 8), x_of(g)[48:].view(2, 8)
-    return g.scan(heads_of(g), x_of(g)[20:24].apply("softplus"), b, c, a)
-
-
-def delta_rule(g: Graph) -> Value:
-    q, k = (g.norm(x_of(g)[start : start + 24].view(2, 12), None, 1e-6, "l2") for start in (0, 30))
-    beta, decay = x_of(g)[:4].apply("sigmoid"), x_of(g)[60:].apply("softplus") * -1.0
-    return g.delta_rule(q, k, heads_of(g)[:10], beta, decay)
 
 
 @with_and_without_passes
