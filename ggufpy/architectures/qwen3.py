@@ -29,11 +29,16 @@ NAMES: Names = {
 
 
 def metadata(config: Config) -> Metadata:
-    """`config.json` as GGUF keys, which cannot say that layers have a window."""
+    """`config.json` as GGUF keys."""
+    return hyperparameters(config, head_dim=128)
+
+
+def hyperparameters(config: Config, head_dim: int | None = None) -> Metadata:
+    """Keys of all models with this attention; they cannot say that layers have a window."""
     check_supported(config, "Qwen3", hidden_act=("silu", "swish"), use_sliding_window=(False,))
     rope = rope_parameters(config)
     return {
-        **sizes(config, head_dim=128),
+        **sizes(config, head_dim=head_dim),
         **rope_base(rope),
         **rms_epsilon(config),
         **rope_scaling(config, rope, "Qwen3"),
