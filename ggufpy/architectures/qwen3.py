@@ -6,7 +6,8 @@ from ggufpy.architectures._conversion import Config, Metadata, check_supported, 
 from ggufpy.architectures._decoder import Shape, gated, head, qkv
 from ggufpy.architectures._names import Names
 from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_scaling
-from ggufpy.graph import Graph, Outputs
+from ggufpy.graph import Graph, Layer, Outputs, Value
+from ggufpy.graph.rope import Rope
 
 HF_CLASSES = ("Qwen3ForCausalLM",)
 
@@ -29,11 +30,16 @@ NAMES: Names = {
 
 
 def metadata(config: Config) -> Metadata:
-    """`config.json` as GGUF keys, which cannot say that layers have a window."""
+    """`config.json` as GGUF keys."""
+    return hyperparameters(config, head_dim=128)
+
+
+def hyperparameters(config: Config, head_dim: int | None = None) -> Metadata:
+    """Keys of all models with this attention; they cannot say that layers have a window."""
     check_supported(config, "Qwen3", hidden_act=("silu", "swish"), use_sliding_window=(False,))
     rope = rope_parameters(config)
     return {
-        **sizes(config, head_dim=128),
+        **sizes(config, head_dim=head_dim),
         **rope_base(rope),
         **rms_epsilon(config),
         **rope_scaling(config, rope, "Qwen3"),
@@ -46,8 +52,13 @@ def forward(g: Graph) -> Outputs:
     rope = shape.rope(g, halves=True)
     x = g.embed("token_embd", shape.width)
     for layer in g.layers(shape.layers):
-        q, k, v = qkv(layer, layer.norm(x, "attn_norm"), shape)
-        q, k = (layer.rope(layer.norm(y, name), rope) for y, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
-        x = x + layer.linear(layer.attention(q, layer.keep(k, v)).flat(), "attn_output", outputs=shape.width)
+        x = x + attend(layer, layer.norm(x, "attn_norm"), shape, rope)
         x = x + gated(layer, layer.norm(x, "ffn_norm"), "silu")
     return head(g, x)
+
+
+def attend(layer: Layer, h: Value, shape: Shape, rope: Rope) -> Value:
+    """Attention whose queries and keys have a norm of each head before RoPE."""
+    q, k, v = qkv(layer, h, shape)
+    q, k = (layer.rope(layer.norm(y, name), rope) for y, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
+    return layer.linear(layer.attention(q, layer.keep(k, v)).flat(), "attn_output", outputs=shape.width)

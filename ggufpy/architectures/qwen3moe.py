@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
-from ggufpy.architectures._decoder import Shape, experts, head, qkv, swiglu
+from ggufpy.architectures import qwen3
+from ggufpy.architectures._conversion import Config, Metadata, check_supported, count
+from ggufpy.architectures._decoder import Shape, experts, head, swiglu
+from ggufpy.architectures._names import Names, Place, rows, stack, tensor
 from ggufpy.graph import Graph, Outputs
 
-HF_CLASSES: tuple[str, ...] = ()
+HF_CLASSES = ("Qwen3MoeForCausalLM",)
+
+_EXPERTS = "model.layers.{i}.mlp.experts"
+
+
+def _inner(place: Place) -> int:
+    return place.count("expert_feed_forward_length")
+
+
+NAMES: Names = {
+    **qwen3.NAMES,
+    "blk.{i}.ffn_gate_inp": "model.layers.{i}.mlp.gate",
+    "blk.{i}.ffn_gate_exps": stack(_EXPERTS + ".{e}.gate_proj"),
+    "blk.{i}.ffn_up_exps": stack(_EXPERTS + ".{e}.up_proj"),
+    "blk.{i}.ffn_down_exps": stack(_EXPERTS + ".{e}.down_proj"),
+    # As transformers 5 has them in memory, and saves them if it is asked to.
+    "blk.{i}.ffn_gate_exps.weight": rows(tensor(_EXPERTS + ".gate_up_proj"), lambda p: slice(_inner(p))),
+    "blk.{i}.ffn_up_exps.weight": rows(tensor(_EXPERTS + ".gate_up_proj"), lambda p: slice(_inner(p), None)),
+    "blk.{i}.ffn_down_exps.weight": tensor(_EXPERTS + ".down_proj"),
+}
+
+
+def metadata(config: Config) -> Metadata:
+    """`config.json` as GGUF keys, which cannot say that a layer has no experts, or weights of another sum."""
+    config = {"norm_topk_prob": False, **config}
+    check_supported(
+        config, "Qwen3-MoE", norm_topk_prob=(True,), decoder_sparse_step=(1,), mlp_only_layers=([],)
+    )
+    return {
+        **qwen3.hyperparameters(config),
+        "expert_count": count(config, "num_local_experts", config.get("num_experts")),
+        "expert_used_count": count(config, "num_experts_per_tok"),
+        "expert_feed_forward_length": count(config, "moe_intermediate_size"),
+    }
 
 
 def forward(g: Graph) -> Outputs:
@@ -14,9 +50,7 @@ def forward(g: Graph) -> Outputs:
     rope = shape.rope(g, halves=True)
     x = g.embed("token_embd", shape.width)
     for layer in g.layers(shape.layers):
-        q, k, v = qkv(layer, layer.norm(x, "attn_norm"), shape)
-        q, k = (layer.rope(layer.norm(y, name), rope) for y, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
-        x = x + layer.linear(layer.attention(q, layer.keep(k, v)).flat(), "attn_output")
+        x = x + qwen3.attend(layer, layer.norm(x, "attn_norm"), shape, rope)
         h = layer.norm(x, "ffn_norm")
         x = x + experts(layer, h, swiglu, normalize=True)
     return head(g, x)

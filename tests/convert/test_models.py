@@ -17,7 +17,7 @@ from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 
 MODELS = models()
-ONE_OF_EACH = list({model.file: model for model in MODELS}.values())
+ONE_OF_EACH = [model for model in MODELS if not model.case]
 
 
 def write(folder: Path, tokenizer: Path, model: Model) -> Path:
@@ -41,9 +41,9 @@ def test_logits_and_metadata(tmp_path: Path, shipped_checkpoint: Path, model: Mo
 
 @pytest.mark.parametrize("model", ONE_OF_EACH, ids=lambda model: model.file.stem)
 def test_other_types(tmp_path: Path, shipped_checkpoint: Path, model: Model) -> None:
-    """Blocks are as good as blocks are, and sizes are known before."""
+    """Few bits err a little, more where they choose other experts; sizes are known before."""
     folder = write(tmp_path, shipped_checkpoint, model)
-    for outtype, error in (("bf16", 1e-3), ("q8_0", 1e-2)):
+    for outtype, error in (("bf16", 1e-2), ("q8_0", 5e-2)):
         size = estimate_size(folder, outtype)
         (path,) = convert_checkpoint(folder, outtype=outtype)
         assert path.stat().st_size == size
@@ -80,3 +80,21 @@ def test_weights_do_not_repeat() -> None:
     for model in MODELS:
         sums = [float(np.abs(x).sum()) for x in model.weights().values()]
         assert len(set(sums)) == len(sums)
+
+
+def test_experts_may_be_fused(tmp_path: Path, shipped_checkpoint: Path) -> None:
+    """As transformers 5 has Qwen3-MoE's in memory, and saves them with `save_original_format=False`."""
+    (model,) = (model for model in MODELS if model.name == "qwen3moe")
+    folder = write(tmp_path / "model", shipped_checkpoint, model)
+    plain = convert_checkpoint(folder, tmp_path / "plain.gguf", outtype="q4_0")[0].read_bytes()
+    weights = model.weights()
+    for layer in range(model.config["num_hidden_layers"]):
+        name = f"model.layers.{layer}.mlp.experts"
+        gate, up, down = (
+            np.stack([weights.pop(f"{name}.{expert}.{part}_proj.weight") for expert in range(4)])
+            for part in ("gate", "up", "down")
+        )
+        weights |= {f"{name}.gate_up_proj": np.concatenate([gate, up], axis=1), f"{name}.down_proj": down}
+    tiny.save(folder, weights)
+    fused = convert_checkpoint(folder, tmp_path / "fused.gguf", outtype="q4_0")[0].read_bytes()
+    assert fused == plain

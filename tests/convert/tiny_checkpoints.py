@@ -100,7 +100,11 @@ def reference(folder: Path) -> NDArray[np.float64]:
     from transformers import AutoModelForCausalLM  # type: ignore[import-not-found, unused-ignore]
 
     model, info = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float64, attn_implementation="eager", output_loading_info=True
+        folder,
+        dtype=torch.float64,
+        attn_implementation="eager",
+        experts_implementation="eager",
+        output_loading_info=True,
     )
     problems = {key: found for key, found in info.items() if found}
     assert not problems, problems

@@ -54,6 +54,16 @@ KEPT = (
         )
     ),
 )
+# Ends of names of matrices that are f32 in files of f16 or bf16. Source: llama.cpp conversion/base.py.
+F32_IN_FLOATS = tuple(
+    f"{part}.weight"
+    for part in (
+        *("_norm", "ffn_gate_inp", "ffn_gate_inp_shexp", "position_embd", "token_types"),
+        *("ssm_conv1d", "ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v", "shortconv.conv", "indexer.proj"),
+        *("time_mix_first", "time_mix_w1", "time_mix_w2", "time_mix_decay_w1", "time_mix_decay_w2"),
+        *("time_mix_lerp_fused", "altup_correct_coef", "altup_predict_coef"),
+    )
+)
 KEPT_NAMES = ("position_embd.weight", "token_types.weight")
 KEPT_IN = {
     "glm5-next": (

@@ -118,8 +118,8 @@ def visiting_order(name: str) -> tuple[int, str]:
 
 
 def converter_type(name: str, shape: tuple[int, ...], type: GGMLType) -> GGMLType:
-    """The type of a tensor in a converted file of floats: vectors and norms are F32, the others `type`."""
-    if len(shape) < 2 or not name.endswith(".weight") or name.endswith("_norm.weight"):
+    """The type of a tensor in a converted file of floats: vectors, norms and such are F32, others `type`."""
+    if len(shape) < 2 or not name.endswith(".weight") or name.endswith(mixtures.F32_IN_FLOATS):
         return GGMLType.F32
     return type
 
