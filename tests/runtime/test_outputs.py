@@ -146,7 +146,7 @@ def machine(folder: Path, arrays: Arrays, **options: Any) -> Machine:
         y = g.linear_of_experts(x, "up", experts).apply("silu")
         return g.linear(g.total(g.linear_of_experts(y, "down", experts) * experts.weights), "output")
 
-    return Machine(folder, build, arrays, **options)
+    return Machine(folder, build, arrays, max_rows=48, **options)
 
 
 def expert_arrays() -> Arrays:
