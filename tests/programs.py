@@ -112,7 +112,14 @@ class Batch:
             "n_states": len(machine.states),
         }
         self.given = given
-        self.states, self._kept = machine.states.columns([span.sequence for span in spans])
+        self.states: Any = ffi.new("gg_state[]", len(machine.states))
+        self._kept: list[Any] = []
+        for number, columns in enumerate(machine.states.columns([span.sequence for span in spans])):
+            first, entry = (np.array(column, np.int32) for column in columns)
+            self.states[number] = machine.states.records[number]
+            self.states[number].first = ffi.from_buffer("int32_t[]", first)
+            self.states[number].entry = ffi.from_buffer("int32_t[]", entry)
+            self._kept += [first, entry]
 
     def run(self) -> int:
         """What gg_run returns."""

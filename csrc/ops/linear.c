@@ -17,6 +17,8 @@ static struct gg_linear_job make_job(const struct gg_run *run, const gg_op *op) 
         .outputs = a->gate >= 0 ? 1 : (size_t)a->n_weights,
         .lists = (size_t)a->weight[0].count,
         .slots = (size_t)op->dst[0].heads,
+        .packed = run->program->shared + gg_narrow_need(run->program, op).shared_bytes,
+        .most_tiles = gg_wide_most_tiles(run->program, op),
     };
 }
 

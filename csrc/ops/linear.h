@@ -23,6 +23,8 @@ struct gg_linear_job {
     size_t rows, wide;           /* of the op; of the wide regime, the first */
     size_t n_in, outputs, lists; /* outputs: weights that are worked on apart; a gated pair is one */
     size_t slots;
+    uint8_t *packed;             /* where the wide regime has its operands, of at most most_tiles tiles */
+    size_t most_tiles;
 };
 
 /* Rows that go through one matrix, in one regime. */
@@ -66,6 +68,7 @@ static inline const uint8_t *gg_weight_row(const gg_tensor *w, size_t matrix, si
 /* Each regime makes operands of its rows, piece by piece; then rows first .. first + n of weight k are multiplied with
  * all rows of a list, a step at a time. */
 enum { GG_WIDE_STEP = 64 };
+size_t gg_wide_most_tiles(const gg_program *program, const gg_op *op);
 size_t gg_wide_pieces(const struct gg_linear_job *j);
 void gg_wide_prepare(const struct gg_linear_job *j, size_t piece, float *scratch);
 void gg_wide_multiply(const struct gg_linear_job *j, const struct gg_list *list, size_t k, size_t first, size_t n,

@@ -32,7 +32,7 @@ static size_t padded(size_t n_in) { return gg_round_up(n_in, 32); }
 
 static size_t n_tiles(size_t rows) { return gg_ceil_div(rows, GG_LANES); }
 
-static size_t most_tiles(const gg_program *p, const gg_op *op) {
+size_t gg_wide_most_tiles(const gg_program *p, const gg_op *op) {
     const gg_linear *a = op->args;
     const size_t lists = (size_t)a->weight[0].count, tiles = n_tiles((size_t)p->max_rows);
     if (!a->lists) return lists * tiles;
@@ -74,17 +74,15 @@ struct gg_need gg_wide_need(const gg_program *p, const gg_op *op) {
                             2 * PANEL * gg_round_up((size_t)p->max_rows, GG_LANES) + PANEL * GG_LANES;
     const size_t prepare = GG_LANES * (a->lists || a->per_head ? width : width / 2);
     return (struct gg_need){gg_max(multiply, prepare),
-                            most_tiles(p, op) * width * (F32_BYTES + BF16_BYTES + I8_BYTES)};
+                            gg_wide_most_tiles(p, op) * width * (F32_BYTES + BF16_BYTES + I8_BYTES)};
 }
 
 static uint8_t *operand(const struct gg_linear_job *j, int kind, size_t tile) {
-    const gg_program *p = j->run->program;
-    const size_t width = padded(j->n_in), n = most_tiles(p, j->op) * width;
-    uint8_t *packed = p->shared + gg_narrow_need(p, j->op).shared_bytes;
+    const size_t width = padded(j->n_in), n = j->most_tiles * width;
     switch (kind) {
-    case GG_F32: return packed + tile * width * F32_BYTES;
-    case GG_BF16_PAIRS: return packed + n * F32_BYTES + tile * width * BF16_BYTES;
-    default: return packed + n * (F32_BYTES + BF16_BYTES) + tile * width * I8_BYTES;
+    case GG_F32: return j->packed + tile * width * F32_BYTES;
+    case GG_BF16_PAIRS: return j->packed + n * F32_BYTES + tile * width * BF16_BYTES;
+    default: return j->packed + n * (F32_BYTES + BF16_BYTES) + tile * width * I8_BYTES;
     }
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Sequence as Items
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import accumulate
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ def wanted_rows(span: Span, start: int, stop: int) -> range:
 
 
 class Batch:
-    """A gg_batch of slices of spans, whose sequences have begun it.
+    """A gg_batch of slices of spans, whose sequences have begun it; one at a time for the same `states`.
 
     record: the gg_batch. wanted: the span of each wanted row; texts: the span of each slice.
     """
@@ -77,8 +78,29 @@ class Batch:
     def __init__(self, spans: Items[Span], slices: Items[Slice], states: States, width: int) -> None:
         self.wanted: list[int] = []
         self.texts = [i for i, *_ in slices]
-        self._kept: list[Any] = []
         self.record = ffi.new("gg_batch *")
+        columns = self._columns(spans, slices)
+        self.record.n_rows, self.record.n_out = len(columns["token"]), len(columns["out_row"])
+        self.record.n_sequences = len(slices)
+        self._count_prompts(spans, slices)
+        # All integers are in one array: a generated token should cost little beside its arithmetic.
+        state = states.columns([spans[i].sequence for i in self.texts])
+        parts = [*columns.values(), *(column for pair in state for column in pair)]
+        self._integers = np.array([value for part in parts for value in part], np.int32)
+        pointer = ffi.from_buffer("int32_t[]", self._integers)
+        starts = [0, *accumulate(map(len, parts))]
+        for name, start in zip(columns, starts, strict=False):
+            setattr(self.record, name, pointer + start)
+        for number, record in enumerate(states.records):
+            at = len(columns) + 2 * number
+            record.first, record.entry = pointer + starts[at], pointer + starts[at + 1]
+        self.record.states, self.record.n_states = states.records, len(states)
+        if any(spans[i].inputs is not None for i in self.texts):
+            self._given = _given(spans, slices, width)
+            self.record.given, self.record.given_width = ffi.from_buffer("float[]", self._given), width
+
+    def _columns(self, spans: Items[Span], slices: Items[Slice]) -> dict[str, list[int]]:
+        """The fields of the record that are integers of rows and of sequences."""
         columns: dict[str, list[int]] = {
             name: [] for name in ("token", "place", "sequence", "first_row", "out_row")
         }
@@ -92,18 +114,8 @@ class Batch:
             columns["sequence"] += [number] * n
             self.wanted += [i] * len(wanted)
         columns["first_row"].append(len(columns["token"]))
-        self.record.n_rows, self.record.n_out = len(columns["token"]), len(columns["out_row"])
-        self.record.n_sequences = len(slices)
-        self._count_prompts(spans, slices)
-        for name, values in columns.items():
-            setattr(self.record, name, self._pointer("int32_t[]", np.array(values, np.int32)))
-        self.record.angle = self._pointer("int32_t[]", _angles(spans, slices, columns["place"]))
-        if any(spans[i].inputs is not None for i in self.texts):
-            self.record.given = self._pointer("float[]", _given(spans, slices, width))
-            self.record.given_width = width
-        records, kept = states.columns([spans[i].sequence for i in self.texts])
-        self.record.states, self.record.n_states = records, len(states)
-        self._kept += [records, kept]
+        columns["angle"] = _angles(spans, slices, columns["place"])
+        return columns
 
     def _count_prompts(self, spans: Items[Span], slices: Items[Slice]) -> None:
         # Of a prompt one row of logits is wanted, or all: one alone is not worth the work for many.
@@ -111,14 +123,11 @@ class Batch:
         self.record.n_prompt = sum(n for _, n in prompts)
         self.record.n_out_wide = sum(n for span, n in prompts if span.logits == "all")
 
-    def _pointer(self, c_type: str, array: NDArray[Any]) -> Any:
-        pointer = ffi.from_buffer(c_type, array)
-        self._kept.append(pointer)  # it keeps the array
-        return pointer
 
-
-def _angles(spans: Items[Span], slices: Items[Slice], places: list[int]) -> NDArray[np.int32]:
-    """What the rows of a batch turn by: (4, rows), each row's place unless its span says otherwise."""
+def _angles(spans: Items[Span], slices: Items[Slice], places: list[int]) -> list[int]:
+    """What rows turn by, four times all of a batch: their places, unless their span says otherwise."""
+    if all(spans[i].angles is None for i, *_ in slices):
+        return places * 4
     angles = np.tile(np.array(places, np.int32), (4, 1))
     row = 0
     for i, start, stop in slices:
@@ -126,7 +135,8 @@ def _angles(spans: Items[Span], slices: Items[Slice], places: list[int]) -> NDAr
         if given is not None:
             angles[:, row : row + stop - start] = given[:, start:stop]
         row += stop - start
-    return angles
+    flat: list[int] = angles.ravel().tolist()
+    return flat
 
 
 def _given(spans: Items[Span], slices: Items[Slice], width: int) -> NDArray[np.float32]:

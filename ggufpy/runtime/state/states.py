@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Items
 from typing import Any
 
-import numpy as np
-
 from ggufpy._kernels import ffi
 from ggufpy.gguf.types import GGMLType
 from ggufpy.graph.nodes import Conv, DeltaRule, Keep, Node, Scan, Value
@@ -52,6 +50,11 @@ class States:
             self._ops = {node.outputs[0]: (len(self._stores), i) for i, node in enumerate(ops)}
             self._stores.append(Slots([_floats(node) for node in ops], n_seq))
 
+        # The gg_state records of a batch; only their first and entry change.
+        self.records = ffi.new("gg_state[]", len(self._stores))
+        for store, record in zip(self._stores, self.records, strict=True):
+            store.describe(record)
+
     def __len__(self) -> int:
         return len(self._stores)
 
@@ -77,19 +80,16 @@ class States:
         """Bytes of state that a row at `position` reads."""
         return sum(store.bytes_read(position) for store in self._stores)
 
-    def columns(self, sequences: Items[Sequence]) -> tuple[Any, list[Any]]:
-        """The gg_state records of a batch, and what must live as long as they do."""
-        records = ffi.new("gg_state[]", len(self._stores))
-        kept: list[Any] = []
-        for number, (store, record) in enumerate(zip(self._stores, records, strict=True)):
-            columns = [sequence.holds[number].columns() for sequence in sequences]
-            store.describe(record)
-            first = np.cumsum([0, *map(len, columns)], dtype=np.int32)
-            entry = np.fromiter((place for column in columns for place in column), np.int32, first[-1])
-            record.first = ffi.from_buffer("int32_t[]", first)
-            record.entry = ffi.from_buffer("int32_t[]", entry)
-            kept += [first, entry]
-        return records, kept
+    def columns(self, sequences: Items[Sequence]) -> list[tuple[list[int], list[int]]]:
+        """What a batch tells C of each store: where each sequence's places begin, and all places."""
+        result = []
+        for number in range(len(self._stores)):
+            first, entry = [0], []
+            for sequence in sequences:
+                entry += sequence.holds[number].columns()
+                first.append(len(entry))
+            result.append((first, entry))
+        return result
 
 
 def _floats(node: Conv | Scan | DeltaRule) -> int:
