@@ -5,7 +5,7 @@ MODEL := models/pocket-wiki-7m-chat
 GGUF := build/pocket-wiki-7m-chat.gguf
 BUILD = $(wildcard build/cp*)
 
-.PHONY: run test dev check kernels sanitize arm arm-kernels fix bench wheel clean
+.PHONY: run test dev check kernels sanitize sanitize-engine arm arm-kernels mutants fix bench wheel clean
 
 run: $(GGUF)    ## convert the model in models/ and chat with it
 	$(BIN)/python -m ggufpy.run -m $(GGUF)
@@ -27,9 +27,21 @@ check: .venv/dev    ## format, lint, types, then all tests
 kernels: .venv/dev    ## every kernel variant against its C reference, at guard pages
 	. $(BIN)/activate && meson test -C $(BUILD) --print-errorlogs
 
-sanitize: .venv/dev    ## the same under ASan and UBSan
-	test -d build/sanitize || $(BIN)/meson setup build/sanitize -Db_sanitize=address,undefined -Dbuildtype=debugoptimized
+sanitize: build/sanitize/build.ninja    ## the same under ASan and UBSan
 	. $(BIN)/activate && meson test -C build/sanitize --print-errorlogs
+
+sanitize-engine: build/sanitize/build.ninja    ## programs of all ops and architectures under ASan and UBSan: a few minutes
+	. $(BIN)/activate && ninja -C build/sanitize _kernels.abi3.so
+	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
+	GGUFPY_SANITIZED=$(CURDIR)/build/sanitize/_kernels.abi3.so PYTHONPATH=tests \
+	$(BIN)/python -m pytest -p sanitized -p no:cacheprovider -k "not gguf" \
+	tests/runtime/test_checkprogram.py tests/runtime/test_ops.py tests/runtime/test_ops_in_context.py \
+	tests/architectures/test_company.py tests/architectures/test_full_batches.py
+
+# b_lundef: an extension module finds Python's symbols only when it is loaded.
+build/sanitize/build.ninja: .venv/dev
+	test -f $@ || $(BIN)/meson setup build/sanitize -Db_sanitize=address,undefined -Db_lundef=false -Dbuildtype=debugoptimized
+	touch $@
 
 arm: .venv/dev    ## kernels for aarch64 under qemu, with and without its extensions, if the cross compiler is there
 	@if command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64; then $(MAKE) arm-kernels; \
@@ -39,6 +51,9 @@ arm-kernels: # not checkpool: qemu does not survive a fork of a process with thr
 	test -d build/arm || $(BIN)/meson setup build/arm --cross-file tests/csrc/aarch64.ini
 	. $(BIN)/activate && meson test -C build/arm --print-errorlogs checkkern
 	. $(BIN)/activate && QEMU_CPU=cortex-a53 meson test -C build/arm --print-errorlogs checkkern
+
+mutants: .venv/dev    ## break copies of the product on purpose: some test must notice each time (10 minutes)
+	$(BIN)/python tests/mutants.py $(ONLY)
 
 fix: .venv/dev
 	$(BIN)/ruff check --fix .

@@ -85,7 +85,7 @@ def test_forks_and_rewinds_leave_the_same_bits(model: Model, precision: str) -> 
     for length in (340, 335, 310, 290, 100, 31, 0):
         reached = second.rewind(length)
         assert reached == length or (reached < length and (forgets or slides))
-        assert reached or length < 300  # neither a mark nor a window is that far away
+        assert reached >= 300 or length < 300  # the end of the prompt is a mark, and within what windows keep
         np.testing.assert_array_equal(
             append(engine, second, TEXT[reached : length + 7]), want[reached : length + 7]
         )

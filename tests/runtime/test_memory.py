@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
+PATHS = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(PATHS)}
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -15,7 +17,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "guards", "-p", "no:cacheprovider", *arguments],
         cwd=TESTS.parent,
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )
@@ -35,7 +37,7 @@ def test_guard_pages_would_end_the_process() -> None:
     behind = "ctypes.memset(memory.ctypes.data + 100, 1, 1); print(2)"
     result = subprocess.run(
         [sys.executable, "-c", within + behind],
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )

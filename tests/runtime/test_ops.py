@@ -1,5 +1,6 @@
 """Each op alone, as no architecture has it yet, against the reference."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -88,6 +89,52 @@ def test_strided_values(tmp_path: Path, name: str, passes: Passes) -> None:
 @pytest.mark.parametrize("name", [name for name in STRIDED if "linear" in name or "gate" in name])
 def test_strided_values_in_both_regimes(tmp_path: Path, name: str, precision: str) -> None:
     check(tmp_path, STRIDED[name], limit=1e-4, precision=precision)
+
+
+# ---- Values that several read: what fuses and what writes in place must leave them whole ----
+
+
+def read_twice(g: Graph, of: Callable[[Value], Value], use: Callable[[Value, Value], Value]) -> Value:
+    x = x_of(g)
+    return use(x, of(x))
+
+
+def silu_of(g: Graph, x: Value) -> Value:
+    """A gate whose linear is read elsewhere, too."""
+    gate = g.linear(x, "w")
+    return gate.apply("silu") * g.linear(x, "u") + gate
+
+
+def four(g: Graph, x: Value) -> Value:
+    """More linears of one input than one op has."""
+    w, u, same, scaled = (g.linear(x, name) for name in ("w", "u", "same", "scaled"))
+    return g.concat(w * u, same, scaled, g.linear(x, "router"))
+
+
+SHARED: dict[str, Build] = {
+    "input of a function": lambda g: read_twice(g, lambda x: x.apply("tanh"), lambda x, y: x * 2.0 + y * x),
+    "input of a norm": lambda g: read_twice(g, lambda x: g.norm(x, "norm", 1e-6), lambda x, y: y + x),
+    "input of a sum": lambda g: read_twice(g, lambda x: x + 1.0, lambda x, y: (x + y) * x + y),
+    "part of a value": lambda g: read_twice(g, lambda x: x[8:24] * 3.0, lambda x, y: y + x[8:24] + x[:16]),
+    "a view": lambda g: read_twice(g, lambda x: x.view(4, 16) * 3.0, lambda x, y: y.flat() + x),
+    "turned heads": lambda g: read_twice(
+        g, lambda x: g.rope(x.view(4, 16), rope(6, halves=True)).flat(), lambda x, y: y * x
+    ),
+    "a linear that is added": lambda g: read_twice(
+        g, lambda x: g.linear(x, "same"), lambda x, y: (x + y) * y
+    ),
+    "a gated pair": lambda g: silu_of(g, x_of(g)),
+    "up of a gated pair": lambda g: read_twice(
+        g, lambda x: g.linear(x, "u"), lambda x, y: g.linear(x, "w").apply("gelu") * y + y
+    ),
+    "four linears": lambda g: four(g, x_of(g)),
+}
+
+
+@with_and_without_passes
+@pytest.mark.parametrize("name", SHARED)
+def test_values_that_several_read(tmp_path: Path, name: str, passes: Passes) -> None:
+    check(tmp_path, SHARED[name], passes)
 
 
 # ---- Arithmetic ----

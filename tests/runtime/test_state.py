@@ -109,6 +109,18 @@ def test_a_window_rewinds_over_its_margin_and_no_further() -> None:
     grow(sequence, 64)
 
 
+@pytest.mark.parametrize("step", [1, 7, 64])
+def test_a_window_can_always_be_rewound_over_its_margin(step: int) -> None:
+    store = make(3 * pages_of_window(40, 64), 40)
+    sequence = start(store, limit=10_000)
+    while sequence.length < 2 * MARGIN:
+        grow(sequence, step)
+        fork = sequence.fork()
+        reached = max(sequence.length - MARGIN, 0)
+        assert fork.rewind(reached) == reached
+        fork.close()
+
+
 def test_the_least_of_all_holds_counts() -> None:
     full, local = make(80), make(pages_of_window(40, 64), 40)
     sequence = start(full, local, limit=10_000)
@@ -189,3 +201,16 @@ def test_forks_have_states_of_their_own() -> None:
     taken = [store.places.take() for _ in range(2 * (2 + MARKS))]
     assert sorted(taken) == list(range(len(taken)))
     assert not np.isnan(store._data[0]).any()
+
+
+def test_a_forks_marks_outlive_the_text_that_made_them() -> None:
+    store = Slots([1], n_seq=3)
+    first = start(store)
+    step(store, first, 8, mark=True)
+    second = first.fork()
+    step(store, second, 1)
+    first.close()
+    third = start(store)
+    for _ in range(5):
+        step(store, third, 1, mark=True)
+    assert second.rewind(8) == 8 and state(store, second) == 1
