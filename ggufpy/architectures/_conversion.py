@@ -73,6 +73,32 @@ def head_size(config: Config, default: int | None = None) -> int:
     return size
 
 
+def windows_of_layers(config: Config, *, every: int) -> Metadata:
+    """Which layers look back a window only; every: of so many layers one does not, where nothing is said.
+
+    Raises FormatError.
+    """
+    layers = count(config, "num_hidden_layers")
+
+    def all_but_each(nth: int) -> list[bool]:
+        return [bool((layer + 1) % nth) for layer in range(layers)]
+
+    kinds = config.get("layer_types")
+    local = all_but_each(count(config, "sliding_window_pattern", every))
+    if kinds is not None:
+        known = ("full_attention", "sliding_attention")
+        if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in known for kind in kinds):
+            wanted = f"one of {known[0]} and {known[1]} for each of {layers} layers"
+            raise FormatError(f"config.json: layer_types is {kinds!r:.60}, it must have {wanted}")
+        local = [kind == "sliding_attention" for kind in kinds]
+    if not any(local):
+        return {}
+    keys: Metadata = {"attention.sliding_window": count(config, "sliding_window")}
+    if local != all_but_each(every):
+        keys["attention.sliding_window_pattern"] = local
+    return keys
+
+
 def rms_epsilon(config: Config, default: float = 1e-6) -> Metadata:
     """What RMSNorm adds to the mean square."""
     return {"attention.layer_norm_rms_epsilon": number(config, "rms_norm_eps", default)}

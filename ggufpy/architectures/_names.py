@@ -29,11 +29,13 @@ Metadata = Mapping[str, Value | Typed]
 class Place:
     """Where a tensor stands. part: "weight" or "bias", or nothing where a table has the tensor's whole name.
 
-    layer: 0 outside of layers. keys: the architecture's metadata, without its prefix.
+    layer: 0 outside of layers. keys: the architecture's metadata, without its prefix. tokens: how many the
+    vocabulary has.
     """
 
     config: Mapping[str, Any]
     keys: Metadata
+    tokens: int
     layer: int = 0
     part: str = ""
     expert: int = 0

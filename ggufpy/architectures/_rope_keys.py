@@ -28,6 +28,19 @@ def rope_parameters(config: Config, theta: float = 10000.0) -> dict[str, Any]:
     }
 
 
+def ropes_by_kind(config: Config, theta: float, local_theta: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """RoPE of layers that attend to all, and of those with a window; transformers 5 nests them."""
+    given = config.get("rope_parameters") or {}
+    if not isinstance(given, dict) or not given.keys() & {"full_attention", "sliding_attention"}:
+        local = {"rope_theta": config.get("rope_local_base_freq")}
+        return rope_parameters(config, theta), rope_parameters(local, local_theta)
+    full, local = (
+        rope_parameters({"rope_parameters": given.get(f"{kind}_attention")}, base)
+        for kind, base in (("full", theta), ("sliding", local_theta))
+    )
+    return full, local
+
+
 def rope_base(rope: Mapping[str, Any]) -> Metadata:
     """The base of RoPE's frequencies."""
     return {"rope.freq_base": number(rope, "rope_theta")}

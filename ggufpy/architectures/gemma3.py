@@ -4,11 +4,94 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
+from ggufpy.architectures._conversion import (
+    Config,
+    Metadata,
+    check_supported,
+    count,
+    number,
+    rms_epsilon,
+    sizes,
+    windows_of_layers,
+)
 from ggufpy.architectures._decoder import Shape, gated, head, qkv, windows
+from ggufpy.architectures._names import Names, plus_one, rows
+from ggufpy.architectures._rope_keys import rope_base, rope_scaling, ropes_by_kind
+from ggufpy.errors import UnsupportedModelError
 from ggufpy.graph import Graph, Outputs
 
-HF_CLASSES: tuple[str, ...] = ()
+HF_CLASSES = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+
+NAMES: Names = {
+    # Rows for images, which the tokenizer does not know, may follow.
+    "token_embd": rows("model.embed_tokens", lambda place: slice(place.tokens)),
+    "blk.{i}.attn_norm": plus_one("model.layers.{i}.input_layernorm"),
+    "blk.{i}.attn_q": "model.layers.{i}.self_attn.q_proj",
+    "blk.{i}.attn_q_norm": plus_one("model.layers.{i}.self_attn.q_norm"),
+    "blk.{i}.attn_k": "model.layers.{i}.self_attn.k_proj",
+    "blk.{i}.attn_k_norm": plus_one("model.layers.{i}.self_attn.k_norm"),
+    "blk.{i}.attn_v": "model.layers.{i}.self_attn.v_proj",
+    "blk.{i}.attn_output": "model.layers.{i}.self_attn.o_proj",
+    "blk.{i}.post_attention_norm": plus_one("model.layers.{i}.post_attention_layernorm"),
+    "blk.{i}.ffn_norm": plus_one("model.layers.{i}.pre_feedforward_layernorm"),
+    "blk.{i}.ffn_gate": "model.layers.{i}.mlp.gate_proj",
+    "blk.{i}.ffn_up": "model.layers.{i}.mlp.up_proj",
+    "blk.{i}.ffn_down": "model.layers.{i}.mlp.down_proj",
+    "blk.{i}.post_ffw_norm": plus_one("model.layers.{i}.post_feedforward_layernorm"),
+    "output_norm": plus_one("model.norm"),
+    "output": rows("lm_head", lambda place: slice(place.tokens)),
+}
+
+# What checkpoints leave out. Source: transformers configuration_gemma3.py.
+_DEFAULTS: dict[str, Any] = {
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "max_position_embeddings": 131072,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 4096,
+}
+_EVERY = 6  # of so many layers one attends to all, where nothing is said
+
+
+def metadata(config: Config) -> Metadata:
+    """`config.json` as GGUF keys; layers with a window turn by a base of their own."""
+    config = {**_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
+    check_supported(
+        config,
+        "Gemma 3",
+        hidden_activation=("gelu_pytorch_tanh",),
+        attn_logit_softcapping=(),
+        use_bidirectional_attention=(False,),
+    )
+    rope, local = ropes_by_kind(config, 1e6, 1e4)
+    if local["rope_type"] != "default":
+        kind = local["rope_type"]
+        raise UnsupportedModelError(
+            f"config.json: RoPE scaling {kind!r:.40} of layers with a window in a Gemma 3"
+        )
+    keys = {
+        **sizes(config),
+        **rope_base(rope),
+        **rope_scaling(config, rope, "Gemma 3"),
+        "rope.freq_base_swa": number(local, "rope_theta"),
+        **rms_epsilon(config),
+        **windows_of_layers(config, every=_EVERY),
+    }
+    if config.get("final_logit_softcapping"):
+        keys["final_logit_softcapping"] = number(config, "final_logit_softcapping")
+    of_scale = ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim")
+    scale = number(config, "query_pre_attn_scalar") ** -0.5
+    if not math.isclose(scale, _scale(*(count(config, key) for key in of_scale)), rel_tol=1e-6):
+        keys["attention.scale"] = scale
+    return keys
+
+
+def _scale(layers: int, width: int, heads: int, size: int) -> float:
+    """What scores are multiplied with where the file does not say; the 27B model is an exception."""
+    return 1 / math.sqrt(width // heads if layers == 62 else size)
 
 
 def forward(g: Graph) -> Outputs:
@@ -16,14 +99,16 @@ def forward(g: Graph) -> Outputs:
     shape = Shape.read(g)
     rope = shape.rope(g, halves=True)
     local = replace(shape.local_rope(g, rope, 10000.0), scaling="none")
-    scale = g.keys.number("attention.scale", 0.0) or None
+    default = _scale(shape.layers, shape.width, shape.heads[0], shape.key_length)
+    scale = g.keys.number("attention.scale", 0.0) or default
     x = g.embed("token_embd", shape.width, scale=math.sqrt(shape.width))
-    for layer, window in zip(g.layers(shape.layers), windows(g, shape, every=6), strict=True):
+    for layer, window in zip(g.layers(shape.layers), windows(g, shape, every=_EVERY), strict=True):
         q, k, v = qkv(layer, layer.norm(x, "attn_norm"), shape)
         turn = local if window else rope
         q, k = (layer.rope(layer.norm(y, name), turn) for y, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
         y = layer.attention(q, layer.keep(k, v, window), scale=scale).flat()
-        x = x + layer.norm(layer.linear(y, "attn_output"), "post_attention_norm")
+        y = layer.linear(y, "attn_output", outputs=shape.width)
+        x = x + layer.norm(y, "post_attention_norm")
         h = gated(layer, layer.norm(x, "ffn_norm"), "gelu")
         x = x + layer.norm(h, "post_ffw_norm")
     return capped(g, head(g, x))

@@ -4,12 +4,64 @@ from __future__ import annotations
 
 from functools import partial
 
+from ggufpy.architectures._conversion import (
+    Config,
+    Metadata,
+    check_supported,
+    count,
+    rms_epsilon,
+    sizes,
+    windows_of_layers,
+)
 from ggufpy.architectures._decoder import Shape, experts, head, qkv, windows
+from ggufpy.architectures._names import Names, columns, rows, tensor, transposed
+from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_scaling
 from ggufpy.graph import Graph, Layer, Outputs, Value
 
-HF_CLASSES: tuple[str, ...] = ()
+HF_CLASSES = ("GptOssForCausalLM",)
 
-_LIMIT = 7.0  # of what goes into the activation
+# All experts in one tensor, (inputs, outputs) each, in which outputs of gate and up take turns.
+_EXPERTS = "model.layers.{i}.mlp.experts"
+_GATE, _UP = slice(0, None, 2), slice(1, None, 2)
+
+NAMES: Names = {
+    "token_embd": "model.embed_tokens",
+    "blk.{i}.attn_norm": "model.layers.{i}.input_layernorm",
+    "blk.{i}.attn_q": "model.layers.{i}.self_attn.q_proj",
+    "blk.{i}.attn_k": "model.layers.{i}.self_attn.k_proj",
+    "blk.{i}.attn_v": "model.layers.{i}.self_attn.v_proj",
+    "blk.{i}.attn_sinks.weight": tensor("model.layers.{i}.self_attn.sinks"),
+    "blk.{i}.attn_output": "model.layers.{i}.self_attn.o_proj",
+    "blk.{i}.post_attention_norm": "model.layers.{i}.post_attention_layernorm",
+    "blk.{i}.ffn_gate_inp": "model.layers.{i}.mlp.router",
+    "blk.{i}.ffn_gate_exps.weight": rows(transposed(tensor(_EXPERTS + ".gate_up_proj")), _GATE),
+    "blk.{i}.ffn_gate_exps.bias": columns(tensor(_EXPERTS + ".gate_up_proj_bias"), _GATE),
+    "blk.{i}.ffn_up_exps.weight": rows(transposed(tensor(_EXPERTS + ".gate_up_proj")), _UP),
+    "blk.{i}.ffn_up_exps.bias": columns(tensor(_EXPERTS + ".gate_up_proj_bias"), _UP),
+    "blk.{i}.ffn_down_exps.weight": transposed(tensor(_EXPERTS + ".down_proj")),
+    "blk.{i}.ffn_down_exps.bias": tensor(_EXPERTS + ".down_proj_bias"),
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+
+_ALPHA, _LIMIT = 1.702, 7.0  # of the activation
+_EVERY = 2  # of so many layers one attends to all, where nothing is said
+
+
+def metadata(config: Config) -> Metadata:
+    """`config.json` as GGUF keys."""
+    check_supported(config, "GPT-OSS", hidden_act=("silu",), swiglu_alpha=(_ALPHA,), swiglu_limit=(_LIMIT,))
+    rope = rope_parameters(config, theta=150000.0)
+    return {
+        **sizes(config, head_dim=64),
+        **rope_base(rope),
+        **rope_scaling(config, rope, "GPT-OSS"),
+        **rms_epsilon(config, default=1e-5),
+        **windows_of_layers({"sliding_window": 128, **config}, every=_EVERY),
+        "expert_count": count(config, "num_local_experts", config.get("num_experts")),
+        "expert_used_count": count(config, "num_experts_per_tok"),
+        "expert_feed_forward_length": count(config, "intermediate_size"),
+    }
 
 
 def forward(g: Graph) -> Outputs:
@@ -18,11 +70,11 @@ def forward(g: Graph) -> Outputs:
     rope = shape.rope(g, halves=True)
     local = shape.local_rope(g, rope, rope.base)
     x = g.embed("token_embd", shape.width)
-    for layer, window in zip(g.layers(shape.layers), windows(g, shape, every=2), strict=True):
+    for layer, window in zip(g.layers(shape.layers), windows(g, shape, every=_EVERY), strict=True):
         q, k, v = qkv(layer, layer.norm(x, "attn_norm"), shape)
         q, k = (layer.rope(y, local if window else rope) for y in (q, k))
         y = layer.attention(q, layer.keep(k, v, window), sinks="attn_sinks.weight").flat()
-        x = x + layer.linear(y, "attn_output")
+        x = x + layer.linear(y, "attn_output", outputs=shape.width)
         h = layer.norm(x, "post_attention_norm")
         x = x + experts(layer, h, partial(_activate, layer), gating="chosen")
     return head(g, x)

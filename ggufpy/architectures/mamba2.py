@@ -2,10 +2,84 @@
 
 from __future__ import annotations
 
+import math
+
+from ggufpy.architectures._conversion import Config, Metadata, check_supported, count, number
 from ggufpy.architectures._decoder import MOST_LAYERS, head
+from ggufpy.architectures._names import Names, Place, negative_exp, reshaped, tensor
+from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.graph import Graph, Layer, Outputs, Value
 
-HF_CLASSES: tuple[str, ...] = ()
+HF_CLASSES = ("Mamba2ForCausalLM",)
+
+
+def _channels(place: Place) -> tuple[int, int]:
+    """Channels of the convolution, and its places."""
+    inner, states, groups = (place.count(f"ssm.{key}") for key in ("inner_size", "state_size", "group_count"))
+    return inner + 2 * groups * states, place.count("ssm.conv_kernel")
+
+
+def _heads(place: Place) -> tuple[int, int]:
+    return place.count("ssm.time_step_rank"), 1
+
+
+def _groups(place: Place) -> tuple[int, int]:
+    groups = place.count("ssm.group_count")
+    return groups, place.count("ssm.inner_size") // groups
+
+
+NAMES: Names = {
+    "token_embd": ("backbone.embeddings", "backbone.embedding"),
+    "blk.{i}.attn_norm": "backbone.layers.{i}.norm",
+    "blk.{i}.ssm_in": "backbone.layers.{i}.mixer.in_proj",
+    "blk.{i}.ssm_conv1d.weight": reshaped(tensor("backbone.layers.{i}.mixer.conv1d.weight"), _channels),
+    "blk.{i}.ssm_conv1d.bias": tensor("backbone.layers.{i}.mixer.conv1d.bias"),
+    "blk.{i}.ssm_dt.bias": tensor("backbone.layers.{i}.mixer.dt_bias"),
+    "blk.{i}.ssm_a": reshaped(negative_exp(tensor("backbone.layers.{i}.mixer.A_log")), _heads),
+    "blk.{i}.ssm_d": reshaped(tensor("backbone.layers.{i}.mixer.D"), _heads),
+    "blk.{i}.ssm_norm": reshaped("backbone.layers.{i}.mixer.norm", _groups),
+    "blk.{i}.ssm_out": "backbone.layers.{i}.mixer.out_proj",
+    "output_norm": "backbone.norm_f",
+    "output": "lm_head",
+}
+
+
+def metadata(config: Config) -> Metadata:
+    """`config.json` as GGUF keys, which cannot say that time steps are limited."""
+    check_supported(config, "Mamba 2", hidden_act=("silu", "swish"), rms_norm=(True,))
+    _check_time_steps(config)
+    width = count(config, "hidden_size")
+    inner, size = count(config, "expand", 2) * width, count(config, "head_dim", 64)
+    heads, groups = count(config, "num_heads", inner // size), count(config, "n_groups", 8)
+    if heads * size != inner or heads % groups:
+        raise FormatError(
+            f"config.json: {heads} heads of {size} values in {groups} groups do not fit {inner} channels"
+        )
+    return {
+        "context_length": 1 << 20,  # there is no limit
+        "embedding_length": width,
+        "feed_forward_length": 0,
+        "attention.head_count": 0,
+        "block_count": count(config, "num_hidden_layers"),
+        "ssm.conv_kernel": count(config, "conv_kernel", 4),
+        "ssm.inner_size": inner,
+        "ssm.state_size": count(config, "state_size", 128),
+        "ssm.time_step_rank": heads,
+        "ssm.group_count": groups,
+        "attention.layer_norm_rms_epsilon": number(config, "layer_norm_epsilon", 1e-5),
+    }
+
+
+def _check_time_steps(config: Config) -> None:
+    """Limits are no limits from 0 to infinity, which transformers 5 writes as {"__float__": "Infinity"}."""
+    limits = config.get("time_step_limit")
+    if limits is None:
+        return
+    endless = (math.inf, {"__float__": "Infinity"})
+    if not isinstance(limits, list) or len(limits) != 2 or limits[0] > 0 or limits[1] not in endless:
+        raise UnsupportedModelError(
+            f"config.json: time_step_limit {limits!r:.40} is not supported for Mamba 2 models"
+        )
 
 
 def forward(g: Graph) -> Outputs:
@@ -21,12 +95,14 @@ def mixer(layer: Layer, h: Value) -> Value:
     k = layer.keys
     inner, states = k.integer("ssm.inner_size"), k.integer("ssm.state_size")
     heads, groups = k.integer("ssm.time_step_rank"), k.integer("ssm.group_count")
-    k.expect("ssm.conv_kernel", layer.shape("ssm_conv1d.weight")[-1])
     size, shared = inner // heads, groups * states
-    gate, mixed, dt = layer.linear(h, "ssm_in").split(inner, inner + 2 * shared, heads)
+    channels = inner + 2 * shared
+    layer.tensor("ssm_conv1d.weight", channels, k.integer("ssm.conv_kernel"))
+    inputs = layer.linear(h, "ssm_in", outputs=inner + channels + heads)
+    gate, mixed, dt = inputs.split(inner, channels, heads)
     u, b, c = layer.conv(mixed, "ssm_conv1d").apply("silu").split(inner, shared, shared)
     u, dt = u.view(heads, size), layer.vector(dt, "add", "ssm_dt.bias").apply("softplus")
     y = layer.scan(u, dt, b.view(groups, states), c.view(groups, states), "ssm_a")
     y = (y + layer.vector(u, "mul", "ssm_d")).flat() * gate.apply("silu")
     y = layer.norm(y.view(groups, inner // groups), "ssm_norm")
-    return layer.linear(y.flat(), "ssm_out")
+    return layer.linear(y.flat(), "ssm_out", outputs=h.width)

@@ -53,7 +53,7 @@ class Converted:
         Raises FormatError for a tensor that is missing or has another shape than the metadata says,
         UnsupportedModelError for one that has no place.
         """
-        place = Place(self.config, self.keys)
+        place = Place(self.config, self.keys, self.tokens)
         tied = bool(self.config.get("tie_word_embeddings"))
         placing = _Placing(self.architecture.NAMES, tensors, place, tied)
         messages = CheckpointMessages(str(self.where), self.name, tensors, placing.asked)
@@ -114,13 +114,14 @@ class _Placing:
             self.used.update(parts)
 
     def _beginning(self) -> tuple[str, str]:
-        """How names of this checkpoint begin, in place of what: seen by its embeddings."""
+        """How names of this checkpoint begin, in place of what: so that most of the table's are there."""
         place = replace(self.place, part="weight")
-        embeddings = [name for way in ways(self.names["token_embd"]) for name in way.names(place)]
-        for ours, theirs in _BEGINNINGS:
-            if any(_respelt(name, ours, theirs) in self.tensors for name in embeddings):
-                return ours, theirs
-        return "", ""
+        known = [name for entry in self.names.values() for way in ways(entry) for name in way.names(place)]
+
+        def found(beginning: tuple[str, str]) -> int:
+            return sum(_respelt(name, *beginning) in self.tensors for name in known)
+
+        return max(_BEGINNINGS, key=found)
 
     def _spelt(self, name: str) -> str:
         return _respelt(name, self.ours, self.theirs)

@@ -236,7 +236,8 @@ class Graph:
         found = self.shape(name)
         size = math.prod(found)
         if size not in (x.width, x.shape[-1], x.shape[0]):
-            raise self._refuse(f"{name} has shape {found}, which does not fit values of shape {x.shape}")
+            named = self._messages.named(self._prefix + name)
+            raise FormatError(f"{named} has shape {found}, which does not fit values of shape {x.shape}")
         return self._put(n.Vector, *x.shape, x=x, tensor=self.tensor(name, *found), function=function)
 
     def total(self, x: Value) -> Value:

@@ -41,13 +41,14 @@ def test_logits_and_metadata(tmp_path: Path, shipped_checkpoint: Path, model: Mo
 
 @pytest.mark.parametrize("model", ONE_OF_EACH, ids=lambda model: model.file.stem)
 def test_other_types(tmp_path: Path, shipped_checkpoint: Path, model: Model) -> None:
-    """Few bits err a little, more where they choose other experts; sizes are known before."""
+    """Few bits err a little at most tokens, whose experts stay the same; sizes are known before."""
     folder = write(tmp_path, shipped_checkpoint, model)
-    for outtype, error in (("bf16", 1e-2), ("q8_0", 5e-2)):
+    for outtype, error in (("f16", 1e-5), ("q8_0", 1e-2)):
         size = estimate_size(folder, outtype)
         (path,) = convert_checkpoint(folder, outtype=outtype)
         assert path.stat().st_size == size
-        assert nmse(logits(path, TOKENS)[:, COLUMNS], model.logits) < error
+        rows = zip(logits(path, TOKENS)[:, COLUMNS], model.logits, strict=True)
+        assert np.median([nmse(got, want) for got, want in rows]) < error
 
 
 @pytest.mark.parametrize("model", ONE_OF_EACH, ids=lambda model: model.file.stem)
@@ -57,7 +58,7 @@ def test_each_tensor_is_needed(tmp_path: Path, shipped_checkpoint: Path, model: 
     folder = write(tmp_path, shipped_checkpoint, model)
     for name in weights:
         tiny.save(folder, {other: x for other, x in weights.items() if other != name})
-        if "bias" in name or name == "lm_head.weight":
+        if "bias" in name or name == "lm_head.weight" or name.startswith(("vision_", "multi_modal_")):
             continue
         with pytest.raises(FormatError, match=f"tensor '{name}' is missing from the checkpoint"):
             estimate_size(folder, "f16")

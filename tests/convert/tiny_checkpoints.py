@@ -97,9 +97,10 @@ def weight(name: str, shape: tuple[int, ...], norms: str) -> Floats:
 def reference(folder: Path) -> NDArray[np.float64]:
     """What transformers computes from the checkpoint in `folder`, in f64 where it allows that."""
     import torch  # type: ignore[import-not-found, unused-ignore]
-    from transformers import AutoModelForCausalLM  # type: ignore[import-not-found, unused-ignore]
+    import transformers  # type: ignore[import-not-found, unused-ignore]
 
-    model, info = AutoModelForCausalLM.from_pretrained(
+    (name,) = json.loads((folder / "config.json").read_text())["architectures"]
+    model, info = getattr(transformers, name).from_pretrained(
         folder,
         dtype=torch.float64,
         attn_implementation="eager",
