@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import tiny
-from tiny_models import Model, models
+from tiny_checkpoints import Model, models
 
 from ggufpy.architectures import gemma3
 from ggufpy.convert.pipeline import convert_checkpoint
