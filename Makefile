@@ -5,7 +5,7 @@ MODEL := models/pocket-wiki-7m-chat
 GGUF := build/pocket-wiki-7m-chat.gguf
 BUILD = $(wildcard build/cp*)
 
-.PHONY: run test dev check kernels sanitize sanitize-engine arm arm-kernels mutants fix bench wheel clean
+.PHONY: run test quick dev check kernels sanitize sanitize-engine arm arm-kernels mutants fix bench wheel clean
 
 run: $(GGUF)    ## convert the model in models/ and chat with it
 	$(BIN)/python -m ggufpy.run -m $(GGUF)
@@ -15,6 +15,9 @@ $(GGUF): .venv/installed $(wildcard $(MODEL)/*)
 
 test: .venv/dev kernels sanitize    ## everything that must hold
 	$(BIN)/pytest
+
+quick: .venv/dev    ## what a commit is checked with: a part of the tests, a minute
+	$(BIN)/pytest -m quick
 
 dev: .venv/dev    ## editable install with all tools; C is rebuilt on import
 

@@ -11,6 +11,34 @@ from ggufpy import convert_checkpoint
 ROOT = Path(__file__).resolve().parent.parent
 
 
+# What `make quick` runs: no encoder is compiled, no oracle asked; one representative of each kind.
+QUICK = (
+    "api",
+    "chat",
+    "checkpoint",
+    "convert/test_models.py",
+    "generate",
+    "gguf/test_sources.py",
+    "graph",
+    "runtime/test_checkprogram.py",
+    "runtime/test_ops.py",
+    "runtime/test_outputs.py",
+    "runtime/test_plan.py",
+    "runtime/test_result.py",
+    "runtime/test_state.py",
+    "test_floors.py",
+    "tokenizers/test_bpe.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is quick."""
+    for item in items:
+        path = item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT) else ""
+        if path.startswith(QUICK):
+            item.add_marker("quick")
+
+
 @pytest.fixture(scope="session")
 def shipped_checkpoint() -> Path:
     """The small chat model of the repository, as a Hugging Face checkpoint."""
