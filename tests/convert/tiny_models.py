@@ -94,7 +94,7 @@ def weight(name: str, shape: tuple[int, ...], norms: str) -> Floats:
     return x / np.float32(4) + np.float32(is_factor and norms != "add to one")
 
 
-def reference(folder: Path) -> NDArray[np.float64]:
+def reference(folder: Path, **options: Any) -> NDArray[np.float64]:
     """What transformers computes from the checkpoint in `folder`, in f64 where it allows that."""
     import torch  # type: ignore[import-not-found, unused-ignore]
     import transformers  # type: ignore[import-not-found, unused-ignore]
@@ -106,6 +106,7 @@ def reference(folder: Path) -> NDArray[np.float64]:
         attn_implementation="eager",
         experts_implementation="eager",
         output_loading_info=True,
+        **options,
     )
     problems = {key: found for key, found in info.items() if found}
     assert not problems, problems
