@@ -2,8 +2,9 @@
 
 A file has a configuration as transformers saves it, the tensors of its checkpoint with their shapes ({i}
 stands for each layer, {e} for each expert), the metadata that converting must write, and cases: what changes
-in these three, and the logits then; "refused" are changes of the configuration that must be, and the message.
-Weights are random, each by its name alone. To fill in the logits, where transformers is installed:
+in these three, the logits then, and whether llama.cpp computes them too. "refused" are changes of the
+configuration that must be, and the message. Weights are random, each by its name alone. To fill in logits,
+where transformers is installed:
 
     python tests/convert/tiny_models.py tests/convert/models/NAME.json
 """
@@ -58,6 +59,12 @@ class Model:
     def logits(self) -> Floats:
         """(tokens, the columns that are kept)."""
         return np.array(self.data["cases"][self.case]["logits"], np.float32)
+
+    @property
+    def is_llama_cpps(self) -> bool:
+        """Whether llama.cpp, too, computes this from the file."""
+        said: bool = self.data["cases"][self.case].get("llama.cpp", True)
+        return said
 
     def weights(self) -> dict[str, Floats]:
         shapes = changed(self.data["tensors"], self.data["cases"][self.case].get("tensors", {}))
