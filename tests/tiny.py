@@ -153,7 +153,14 @@ def save(folder: Path, tensors: Mapping[str, Array], *, shards: int = 1, torch: 
     (folder / f"{stem}{ending}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
-SAFETENSORS_NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "uint16": "BF16", "int64": "I64"}
+SAFETENSORS_NAMES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "uint16": "BF16",
+    "int64": "I64",
+    "uint8": "U8",
+}
 
 
 def save_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:

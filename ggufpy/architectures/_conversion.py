@@ -34,12 +34,13 @@ def number(config: Config, key: str, default: float | None = None) -> float:
 def check_supported(config: Config, model: str, **supported: Sequence[Any]) -> None:
     """Refuse what GGUF cannot say of a `model`: keys with other values than those supported, or null.
 
-    Raises UnsupportedModelError.
+    quantization_config: ways of quantizing that the model's table of names reads. Raises
+    UnsupportedModelError.
     """
-    for key, values in {**supported, "quantization_config": ()}.items():
+    for key, values in {"quantization_config": (), **supported}.items():
         value = config.get(key)
+        value = value.get("quant_method") if isinstance(value, dict) else value
         if value is not None and value not in values:
-            value = value.get("quant_method") if isinstance(value, dict) else value
             raise UnsupportedModelError(
                 f"config.json: {key} {value!r:.40} is not supported for {model} models"
             )

@@ -14,14 +14,16 @@ from ggufpy.architectures._conversion import (
     windows_of_layers,
 )
 from ggufpy.architectures._decoder import Shape, experts, head, qkv, windows
-from ggufpy.architectures._names import Names, columns, rows, tensor, transposed
+from ggufpy.architectures._names import Names, columns, mxfp4, rows, tensor, transposed
 from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_scaling
 from ggufpy.graph import Graph, Layer, Outputs, Value
 
 HF_CLASSES = ("GptOssForCausalLM",)
 
-# All experts in one tensor, (inputs, outputs) each, in which outputs of gate and up take turns.
+# All experts are in one tensor, in which outputs of gate and up take turns: floats as (inputs, outputs), or
+# blocks of them as (outputs, inputs).
 _EXPERTS = "model.layers.{i}.mlp.experts"
+_GATE_UP = (transposed(tensor(_EXPERTS + ".gate_up_proj")), mxfp4(_EXPERTS + ".gate_up_proj"))
 _GATE, _UP = slice(0, None, 2), slice(1, None, 2)
 
 NAMES: Names = {
@@ -34,11 +36,14 @@ NAMES: Names = {
     "blk.{i}.attn_output": "model.layers.{i}.self_attn.o_proj",
     "blk.{i}.post_attention_norm": "model.layers.{i}.post_attention_layernorm",
     "blk.{i}.ffn_gate_inp": "model.layers.{i}.mlp.router",
-    "blk.{i}.ffn_gate_exps.weight": rows(transposed(tensor(_EXPERTS + ".gate_up_proj")), _GATE),
+    "blk.{i}.ffn_gate_exps.weight": tuple(rows(way, _GATE) for way in _GATE_UP),
     "blk.{i}.ffn_gate_exps.bias": columns(tensor(_EXPERTS + ".gate_up_proj_bias"), _GATE),
-    "blk.{i}.ffn_up_exps.weight": rows(transposed(tensor(_EXPERTS + ".gate_up_proj")), _UP),
+    "blk.{i}.ffn_up_exps.weight": tuple(rows(way, _UP) for way in _GATE_UP),
     "blk.{i}.ffn_up_exps.bias": columns(tensor(_EXPERTS + ".gate_up_proj_bias"), _UP),
-    "blk.{i}.ffn_down_exps.weight": transposed(tensor(_EXPERTS + ".down_proj")),
+    "blk.{i}.ffn_down_exps.weight": (
+        transposed(tensor(_EXPERTS + ".down_proj")),
+        mxfp4(_EXPERTS + ".down_proj"),
+    ),
     "blk.{i}.ffn_down_exps.bias": tensor(_EXPERTS + ".down_proj_bias"),
     "output_norm": "model.norm",
     "output": "lm_head",
@@ -50,7 +55,14 @@ _EVERY = 2  # of so many layers one attends to all, where nothing is said
 
 def metadata(config: Config) -> Metadata:
     """`config.json` as GGUF keys."""
-    check_supported(config, "GPT-OSS", hidden_act=("silu",), swiglu_alpha=(_ALPHA,), swiglu_limit=(_LIMIT,))
+    check_supported(
+        config,
+        "GPT-OSS",
+        hidden_act=("silu",),
+        swiglu_alpha=(_ALPHA,),
+        swiglu_limit=(_LIMIT,),
+        quantization_config=("mxfp4",),
+    )
     rope = rope_parameters(config, theta=150000.0)
     return {
         **sizes(config, head_dim=64),

@@ -24,6 +24,7 @@ _TYPES = {
     "I32": GGMLType.I32,
     "I16": GGMLType.I16,
     "I8": GGMLType.I8,
+    "U8": GGMLType.I8,  # bytes in which blocks are packed; numbers of this type have no place in GGUF
 }
 
 # The reference implementation's limit.

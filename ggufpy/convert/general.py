@@ -6,14 +6,15 @@ llama.cpp's converter does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.convert.model_card import read_model_card
-from ggufpy.convert.naming import ModelName, parse_name, size_label, title_of
+from ggufpy.convert.naming import ModelName, label_of_tensors, parse_name, title_of
 from ggufpy.errors import FormatError
+from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value, ValueType
 
 Card = Mapping[str, str | list[str]]
@@ -44,15 +45,15 @@ _FROM_CARD: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def general_metadata(checkpoint: Checkpoint, architecture: str, parameters: int) -> Entries:
-    """`general.*` but for the file's type; `parameters` is 0 for a file without weights.
+def general_metadata(checkpoint: Checkpoint, architecture: str, tensors: Sequence[TensorSource]) -> Entries:
+    """`general.*` but for the file's type; `tensors`: of the file, none in one without weights.
 
     Raises FormatError for sampling settings that are not numbers.
     """
     card = read_model_card(checkpoint.folder)
     entries: Entries = {"general.architecture": architecture, "general.type": "model"}
     entries |= _sampling(checkpoint.generation_config)
-    entries |= _naming(checkpoint, card, parameters)
+    entries |= _naming(checkpoint, card, tensors)
     for key, names in _FROM_CARD:
         value = next((card[name] for name in names if name in card), None)
         if value is not None:
@@ -79,7 +80,8 @@ def _sampling(config: Mapping[str, Any]) -> Entries:
     return entries
 
 
-def _naming(checkpoint: Checkpoint, card: Card, parameters: int) -> Entries:
+def _naming(checkpoint: Checkpoint, card: Card, tensors: Sequence[TensorSource]) -> Entries:
+    parameters = sum(tensor.rows * tensor.columns for tensor in tensors)
     names = [parse_name(name, parameters) for name in _names(checkpoint)]
 
     def first(field: str, *card_keys: str) -> str | None:
@@ -93,7 +95,7 @@ def _naming(checkpoint: Checkpoint, card: Card, parameters: int) -> Entries:
         "organization": first("organization", "organization", "model_organization"),
         "finetune": first("finetune", "finetune", "model_finetune"),
         "basename": first("basename", "basename", "model_basename", "model_type"),
-        "size_label": size or (size_label(parameters) if parameters else None),
+        "size_label": size or (label_of_tensors(tensors) if parameters else None),
     }
     return {f"general.{field}": value for field, value in fields.items() if value}
 

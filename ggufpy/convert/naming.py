@@ -7,7 +7,10 @@ them. Source: ggml docs/gguf.md; the gguf package's metadata.py, whose results t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ggufpy.gguf.tensors import TensorSource
 
 _VERSION = re.compile(r"(v|iter)?\d+([.]\d+)*", re.IGNORECASE)
 _TYPE = re.compile(r"i?q\d(_\w)*|b?fp?(16|32)", re.IGNORECASE)
@@ -67,6 +70,20 @@ def size_label(parameters: int) -> str:
             break
     digits = max(2 - len(str(round(value)).lstrip("0")), 0)
     return f"{value:.{digits}f}{unit}"
+
+
+def label_of_tensors(tensors: Sequence[TensorSource]) -> str:
+    """The size of a model; with experts, how many there are and the size with one: ``8x7B``.
+
+    Source: gguf-py/gguf/gguf_writer.py, get_total_parameter_count.
+    """
+    experts = [tensor for tensor in tensors if "_exps." in tensor.name and len(tensor.shape) > 2]
+    parameters = sum(tensor.rows * tensor.columns for tensor in tensors)
+    if not experts:
+        return size_label(parameters)
+    others = sum((tensor.shape[-3] - 1) * tensor.shape[-2] * tensor.columns for tensor in experts)
+    count = sum(tensor.shape[-3] for tensor in experts) // len(experts)
+    return f"{count}x{size_label(parameters - others)}"
 
 
 def _kind(part: str, position: int, parameters: int) -> str:

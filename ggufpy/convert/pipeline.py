@@ -100,13 +100,12 @@ def plan_conversion(
     vocabulary = read_vocabulary(opened.folder, opened.config)
     model = Converted(name, architecture, config, keys, _tokens(vocabulary), opened.folder / "config.json")
     sources = [] if vocab_only else model.place(opened.tensors)
-    parameters = sum(source.rows * source.columns for source in sources)
     metadata = {
-        **general_metadata(opened, name, parameters),
+        **general_metadata(opened, name, sources),
         **{f"{name}.{key}": value for key, value in keys.items()},
         **vocabulary,
     }
-    metadata = quantized_metadata(metadata, preset)
+    metadata = quantized_metadata(metadata, _described(preset, sources))
     if preset.is_float:
         planned = _as_floats(sources, preset.type)
     else:
@@ -117,8 +116,18 @@ def plan_conversion(
     return Plan(opened.folder, path, metadata, planned)
 
 
+def _described(preset: Preset, sources: Sequence[TensorSource]) -> Preset:
+    """What the file calls itself: by the blocks of its experts, which stay, if it has such."""
+    packed = any(source.type is GGMLType.MXFP4 for source in sources)
+    return find_preset("MXFP4_MOE") if packed else preset
+
+
 def _as_floats(sources: Sequence[TensorSource], type: GGMLType) -> list[Planned]:
-    types = [converter_type(source.name, source.shape, type) for source in sources]
+    """Blocks stay as they are: they would only grow."""
+    types = [
+        source.type if source.type.block_size > 1 else converter_type(source.name, source.shape, type)
+        for source in sources
+    ]
     return [
         Planned(source, quantized(source, type), Decision(type, type))
         for source, type in zip(sources, types, strict=True)
@@ -128,6 +137,11 @@ def _as_floats(sources: Sequence[TensorSource], type: GGMLType) -> list[Planned]
 def _in_blocks(sources: Sequence[TensorSource], facts: Facts, request: Request) -> list[Planned]:
     """As from a file of f32; what that keeps stays f32 here."""
     ordered = sorted(sources, key=lambda source: visiting_order(source.name))
+    for source in ordered:
+        if source.type.block_size > 1 and source.type is not request.preset.type:
+            problem = f"is {source.type.label} already, and quantizing it again adds to its errors"
+            remedy = f"choose auto or {source.type.label}, which keep it"
+            raise UnsupportedModelError(f"tensor '{source.name}' {problem}; {remedy}")
     return [
         replace(each, tensor=quantized(each.tensor, GGMLType.F32)) if each.decision.type is None else each
         for each in plan_tensors(ordered, facts, request)

@@ -79,8 +79,8 @@ class Converted:
 class _Placing:
     """Going through the table of names.
 
-    placed: the file's tensors by name. asked: what the checkpoint would call the parts of each, if they were
-    there.
+    placed: the file's tensors by name. asked: what the checkpoint calls the parts of each, for the way of
+    which most are there.
     """
 
     names: Names
@@ -101,8 +101,9 @@ class _Placing:
     def _put(self, entry: str, way: Way, place: Place) -> None:
         name = place.filled(entry)
         parts = [self._spelt(part) for part in way.names(place)]
-        self.asked.setdefault(name, parts)
-        if name in self.placed or not all(part in self.tensors for part in parts):
+        if self._found(parts) > self._found(self.asked.setdefault(name, parts)):
+            self.asked[name] = parts
+        if name in self.placed or self._found(parts) < len(parts):
             return
         if entry == "output" and self.tied:
             self.used.update(parts)
@@ -113,15 +114,15 @@ class _Placing:
             self.asked[name] = parts
             self.used.update(parts)
 
+    def _found(self, parts: Sequence[str]) -> int:
+        return sum(part in self.tensors for part in parts)
+
     def _beginning(self) -> tuple[str, str]:
         """How names of this checkpoint begin, in place of what: so that most of the table's are there."""
         place = replace(self.place, part="weight")
         known = [name for entry in self.names.values() for way in ways(entry) for name in way.names(place)]
 
-        def found(beginning: tuple[str, str]) -> int:
-            return sum(_respelt(name, *beginning) in self.tensors for name in known)
-
-        return max(_BEGINNINGS, key=found)
+        return max(_BEGINNINGS, key=lambda pair: self._found([_respelt(name, *pair) for name in known]))
 
     def _spelt(self, name: str) -> str:
         return _respelt(name, self.ours, self.theirs)

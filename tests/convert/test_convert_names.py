@@ -4,13 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
 import tiny
 
 from ggufpy.convert.model_card import read_model_card
-from ggufpy.convert.naming import parse_name, size_label, title_of
+from ggufpy.convert.naming import label_of_tensors, parse_name, size_label, title_of
 from ggufpy.convert.pipeline import plan_conversion
 from ggufpy.errors import FormatError
+from ggufpy.gguf.sources import constant
 from ggufpy.gguf.values import Typed, ValueType
 
 
@@ -77,6 +79,18 @@ def test_names_are_taken_apart_as_the_gguf_package_does(parameters: int) -> None
 def test_size_labels() -> None:
     for count in (1, 999, 1500, 7_340_000, 99_600_000, 10**9, 13 * 10**9, 12 * 10**11):
         assert size_label(count) == gguf.utility.model_weight_count_rounded_notation(count)
+
+
+def test_size_labels_of_experts() -> None:
+    def label(*shapes: tuple[str, tuple[int, ...]]) -> str:
+        return label_of_tensors([constant(name, np.zeros(shape, np.float32)) for name, shape in shapes])
+
+    shared = ("token_embd.weight", (4096, 64))
+    experts = ("blk.0.ffn_up_exps.weight", (8, 32, 64)), ("blk.0.ffn_down_exps.weight", (8, 64, 32))
+    bias = ("blk.0.ffn_up_exps.bias", (8, 32))
+    counts = (4096 * 64 + 8 * 32, 2 * 32 * 64)
+    assert label(shared, *experts, bias) == gguf.size_label(0, *counts, 8) == "8x266K"
+    assert label(shared) == gguf.size_label(4096 * 64, 0, 0, 0)
 
 
 CARD = """---

@@ -7,6 +7,7 @@ import pytest
 import tiny
 from conversion import logits
 from random_llama import nmse
+from test_gpt_oss import packed
 from tiny_checkpoints import COLUMNS, TOKENS, Model, models, reference
 
 from ggufpy.convert.pipeline import convert_checkpoint
@@ -47,3 +48,15 @@ def test_what_transformers_saves_gives_the_same_file(
             assert tensor.data.tobytes() == theirs.tensors[name].data.tobytes(), name
         names = {key for key in ours.metadata if not key.startswith("general.")}
         assert {key: ours.metadata[key] for key in names} == {key: theirs.metadata[key] for key in names}
+
+
+def test_released_gpt_oss(tmp_path: Path, shipped_checkpoint: Path) -> None:
+    config, weights = packed()
+    tiny.write(tmp_path, shipped_checkpoint, config)
+    tiny.save(tmp_path, weights)
+    plain = transformers.Mxfp4Config(dequantize=True)
+    want = reference(tmp_path, quantization_config=plain).astype(np.float32)
+    (path,) = convert_checkpoint(tmp_path, outtype="f32")
+    error = nmse(logits(path, TOKENS), want)
+    print(f"gpt-oss in MXFP4: NMSE {error:.1e}")
+    assert error < 1e-9

@@ -2,8 +2,9 @@
 
 A file has a configuration as transformers saves it, the tensors of its checkpoint with their shapes ({i}
 stands for each layer, {e} for each expert), the metadata that converting must write, and cases: what changes
-in these three, and the logits then; "refused" are changes of the configuration that must be, and the message.
-Weights are random, each by its name alone. To fill in the logits, where transformers is installed:
+in these three, the logits then, and whether llama.cpp computes them too. "refused" are changes of the
+configuration that must be, and the message. Weights are random, each by its name alone. To fill in logits,
+where transformers is installed:
 
     python tests/convert/tiny_checkpoints.py tests/convert/models/NAME.json
 """
@@ -59,6 +60,12 @@ class Model:
         """(tokens, the columns that are kept)."""
         return np.array(self.data["cases"][self.case]["logits"], np.float32)
 
+    @property
+    def is_llama_cpps(self) -> bool:
+        """Whether llama.cpp, too, computes this from the file."""
+        said: bool = self.data["cases"][self.case].get("llama.cpp", True)
+        return said
+
     def weights(self) -> dict[str, Floats]:
         shapes = changed(self.data["tensors"], self.data["cases"][self.case].get("tensors", {}))
         names = [
@@ -94,7 +101,7 @@ def weight(name: str, shape: tuple[int, ...], norms: str) -> Floats:
     return x / np.float32(4) + np.float32(is_factor and norms != "add to one")
 
 
-def reference(folder: Path) -> NDArray[np.float64]:
+def reference(folder: Path, **options: Any) -> NDArray[np.float64]:
     """What transformers computes from the checkpoint in `folder`, in f64 where it allows that."""
     import torch  # type: ignore[import-not-found, unused-ignore]
     import transformers  # type: ignore[import-not-found, unused-ignore]
@@ -106,6 +113,7 @@ def reference(folder: Path) -> NDArray[np.float64]:
         attn_implementation="eager",
         experts_implementation="eager",
         output_loading_info=True,
+        **options,
     )
     problems = {key: found for key, found in info.items() if found}
     assert not problems, problems
