@@ -34,6 +34,19 @@ void gg_needs(const gg_program *program, size_t *scratch_floats, size_t *shared_
     }
 }
 
+/* Whether an op is done to a single row. */
+static int is_single(const struct gg_run *run, const gg_op *op) {
+    return kinds[op->kind].kind->row && gg_op_rows(run, op) == 1;
+}
+
+/* Ops first .. end, of single rows, are one piece of work: threads meet once for all of them. */
+static int run_singles(const struct gg_run *run, int32_t first, int32_t end, struct gg_worker *worker) {
+    const gg_op *ops = run->program->ops;
+    if (gg_take(worker) == 0)
+        for (int32_t i = first; i < end; i++) kinds[ops[i].kind].kind->row(run, &ops[i], 0);
+    return gg_barrier(worker);
+}
+
 static int run_op(const struct gg_run *run, const gg_op *op, struct gg_worker *worker, float *scratch) {
     const struct gg_op_kind *kind = kinds[op->kind].kind;
     if (kind->run) return kind->run(run, op, worker, scratch);
@@ -46,8 +59,10 @@ static void run_ops(void *arg, struct gg_worker *worker) {
     const struct gg_run *run = arg;
     const gg_program *p = run->program;
     float *scratch = p->scratch + (size_t)worker->index * p->scratch_floats;
-    for (int32_t i = 0; i < p->n_ops; i++)
-        if (run_op(run, &p->ops[i], worker, scratch)) return;
+    for (int32_t i = 0, end; i < p->n_ops; i = end) {
+        for (end = i; end < p->n_ops && is_single(run, &p->ops[end]); end++) continue;
+        if (end == i ? run_op(run, &p->ops[end++], worker, scratch) : run_singles(run, i, end, worker)) return;
+    }
 }
 
 /* ---- Nothing is taken on trust ---- */
