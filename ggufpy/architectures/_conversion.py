@@ -13,12 +13,13 @@ Config = Mapping[str, Any]
 Metadata = dict[str, Value | Typed]
 
 
-def count(config: Config, key: str, default: int | None = None) -> int:
+def count(config: Config, key: str, default: int | None = None, *, most: int = (1 << 31) - 1) -> int:
     """A positive whole number; `default` where the key is absent or null. Raises FormatError for others."""
     value = config.get(key)
     value = default if value is None else value
-    if type(value) is not int or not 0 < value < 1 << 31:
-        raise FormatError(f"config.json: {key} is {value!r:.40}, it must be a positive whole number")
+    if type(value) is not int or not 0 < value <= most:
+        limit = f", at most {most}" if type(value) is int and value > most else ""
+        raise FormatError(f"config.json: {key} is {value!r:.40}, it must be a positive whole number{limit}")
     return value
 
 
@@ -56,12 +57,26 @@ def sizes(config: Config, *, head_dim: int | None = None) -> Metadata:
     return {
         "context_length": count(config, "max_position_embeddings"),
         "embedding_length": count(config, "hidden_size"),
-        "block_count": count(config, "num_hidden_layers"),
+        "block_count": layer_count(config),
         "feed_forward_length": count(config, "intermediate_size"),
         "attention.head_count": heads,
         "attention.head_count_kv": kv_heads,
         "attention.key_length": size,
         "attention.value_length": size,
+    }
+
+
+def layer_count(config: Config) -> int:
+    """Layers, of which llama.cpp has room for as many; each has names that are looked for."""
+    return count(config, "num_hidden_layers", most=512)
+
+
+def expert_keys(config: Config, inner: str) -> Metadata:
+    """Keys of experts; inner: the key of their width. transformers 4 and 5 spell their number differently."""
+    return {
+        "expert_count": count(config, "num_local_experts", config.get("num_experts"), most=1024),
+        "expert_used_count": count(config, "num_experts_per_tok"),
+        "expert_feed_forward_length": count(config, inner),
     }
 
 
@@ -79,7 +94,7 @@ def windows_of_layers(config: Config, *, every: int) -> Metadata:
 
     Raises FormatError.
     """
-    layers = count(config, "num_hidden_layers")
+    layers = layer_count(config)
 
     def all_but_each(nth: int) -> list[bool]:
         return [bool((layer + 1) % nth) for layer in range(layers)]

@@ -17,16 +17,21 @@ from ggufpy.architectures._conversion import (
     windows_of_layers,
 )
 from ggufpy.architectures._decoder import Shape, gated, head, qkv, windows
-from ggufpy.architectures._names import Names, plus_one, rows
+from ggufpy.architectures._names import Names, Place, plus_one, rows
 from ggufpy.architectures._rope_keys import rope_base, rope_scaling, ropes_by_kind
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.graph import Graph, Outputs
 
 HF_CLASSES = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
 
+
+def _known(place: Place) -> slice:
+    """Rows for images follow, which the tokenizer does not know; where their number is not said, they go."""
+    return slice(None if place.config.get("vocab_size") else place.tokens)
+
+
 NAMES: Names = {
-    # Rows for images, which the tokenizer does not know, may follow.
-    "token_embd": rows("model.embed_tokens", lambda place: slice(place.tokens)),
+    "token_embd": rows("model.embed_tokens", _known),
     "blk.{i}.attn_norm": plus_one("model.layers.{i}.input_layernorm"),
     "blk.{i}.attn_q": "model.layers.{i}.self_attn.q_proj",
     "blk.{i}.attn_q_norm": plus_one("model.layers.{i}.self_attn.q_norm"),
@@ -41,7 +46,7 @@ NAMES: Names = {
     "blk.{i}.ffn_down": "model.layers.{i}.mlp.down_proj",
     "blk.{i}.post_ffw_norm": plus_one("model.layers.{i}.post_feedforward_layernorm"),
     "output_norm": plus_one("model.norm"),
-    "output": rows("lm_head", lambda place: slice(place.tokens)),
+    "output": rows("lm_head", _known),
 }
 
 # What checkpoints leave out. Source: transformers configuration_gemma3.py.

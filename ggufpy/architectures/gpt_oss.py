@@ -8,7 +8,7 @@ from ggufpy.architectures._conversion import (
     Config,
     Metadata,
     check_supported,
-    count,
+    expert_keys,
     rms_epsilon,
     sizes,
     windows_of_layers,
@@ -70,9 +70,7 @@ def metadata(config: Config) -> Metadata:
         **rope_scaling(config, rope, "GPT-OSS"),
         **rms_epsilon(config, default=1e-5),
         **windows_of_layers({"sliding_window": 128, **config}, every=_EVERY),
-        "expert_count": count(config, "num_local_experts", config.get("num_experts")),
-        "expert_used_count": count(config, "num_experts_per_tok"),
-        "expert_feed_forward_length": count(config, "intermediate_size"),
+        **expert_keys(config, "intermediate_size"),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ggufpy.architectures._conversion import Config, Metadata, check_supported, count, number
+from ggufpy.architectures._conversion import Config, Metadata, check_supported, count, layer_count, number
 from ggufpy.architectures._decoder import MOST_LAYERS, head
 from ggufpy.architectures._names import Names, Place, negative_exp, reshaped, tensor
 from ggufpy.errors import FormatError, UnsupportedModelError
@@ -60,7 +60,7 @@ def metadata(config: Config) -> Metadata:
         "embedding_length": width,
         "feed_forward_length": 0,
         "attention.head_count": 0,
-        "block_count": count(config, "num_hidden_layers"),
+        "block_count": layer_count(config),
         "ssm.conv_kernel": count(config, "conv_kernel", 4),
         "ssm.inner_size": inner,
         "ssm.state_size": count(config, "state_size", 128),
@@ -76,7 +76,7 @@ def _check_time_steps(config: Config) -> None:
     if limits is None:
         return
     endless = (math.inf, {"__float__": "Infinity"})
-    if not isinstance(limits, list) or len(limits) != 2 or limits[0] > 0 or limits[1] not in endless:
+    if not isinstance(limits, list) or len(limits) != 2 or limits[0] != 0 or limits[1] not in endless:
         raise UnsupportedModelError(
             f"config.json: time_step_limit {limits!r:.40} is not supported for Mamba 2 models"
         )
@@ -98,6 +98,8 @@ def mixer(layer: Layer, h: Value) -> Value:
     size, shared = inner // heads, groups * states
     channels = inner + 2 * shared
     layer.tensor("ssm_conv1d.weight", channels, k.integer("ssm.conv_kernel"))
+    for name, *shape in (("ssm_a", heads, 1), ("ssm_d", heads, 1), ("ssm_dt.bias", heads)):
+        layer.tensor(name, *shape)
     inputs = layer.linear(h, "ssm_in", outputs=inner + channels + heads)
     gate, mixed, dt = inputs.split(inner, channels, heads)
     u, b, c = layer.conv(mixed, "ssm_conv1d").apply("silu").split(inner, shared, shared)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ggufpy.architectures import qwen3
-from ggufpy.architectures._conversion import Config, Metadata, check_supported, count
+from ggufpy.architectures._conversion import Config, Metadata, check_supported, expert_keys
 from ggufpy.architectures._decoder import Shape, experts, head, swiglu
 from ggufpy.architectures._names import Names, Place, rows, stack, tensor
 from ggufpy.graph import Graph, Outputs
@@ -38,9 +38,7 @@ def metadata(config: Config) -> Metadata:
     )
     return {
         **qwen3.hyperparameters(config),
-        "expert_count": count(config, "num_local_experts", config.get("num_experts")),
-        "expert_used_count": count(config, "num_experts_per_tok"),
-        "expert_feed_forward_length": count(config, "moe_intermediate_size"),
+        **expert_keys(config, "moe_intermediate_size"),
     }
 
 

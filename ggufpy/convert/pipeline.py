@@ -161,8 +161,9 @@ def _architecture_name(checkpoint: Checkpoint) -> str:
 
 def _text_config(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of the language model within one that sees or hears; ties are said outside of it."""
+    inner = config.get("text_config")
     ties = {key: value for key, value in config.items() if key == "tie_word_embeddings"}
-    return {**config, **(config.get("text_config") or {}), **ties}
+    return {**config, **(inner if isinstance(inner, dict) else {}), **ties}
 
 
 def _tokens(vocabulary: Mapping[str, Value | Typed]) -> int:

@@ -57,13 +57,13 @@ class Converted:
         tied = bool(self.config.get("tie_word_embeddings"))
         placing = _Placing(self.architecture.NAMES, tensors, place, tied)
         messages = CheckpointMessages(str(self.where), self.name, tensors, placing.asked)
+        for name in ("token_embd.weight", "output.weight"):
+            matrix = placing.placed.get(name)
+            if matrix is not None and matrix.shape[0] != self.tokens:
+                raise messages.misshapen(name, matrix.shape, (self.tokens, *matrix.shape[1:]))
         graph = Graph.trace(self._metadata(), placing.placed, str(self.where), messages)
         self.architecture.forward(graph)
         graph.check_all_used()
-        embedding = placing.placed["token_embd.weight"]
-        if embedding.shape[0] != self.tokens:
-            wanted = (self.tokens, *embedding.shape[1:])
-            raise messages.misshapen(embedding.name, embedding.shape, wanted)
         placing.check_all_placed()
         return list(placing.placed.values())
 

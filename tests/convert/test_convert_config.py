@@ -126,6 +126,7 @@ def test_ministral_3(tmp_path: Path, shipped_checkpoint: Path) -> None:
         ({"hidden_size": -1}, "hidden_size is -1"),
         ({"num_hidden_layers": True}, "num_hidden_layers is True"),
         ({"num_hidden_layers": 1 << 40}, "num_hidden_layers is 1099511627776"),
+        ({"num_hidden_layers": 1 << 30}, "num_hidden_layers is 1073741824, .* at most 512"),
         ({"num_key_value_heads": 3}, "does not divide"),
         ({"head_dim": 15}, "heads of size 15 cannot be rotated"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan"),

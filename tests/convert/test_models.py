@@ -1,5 +1,7 @@
 """Each architecture, from a checkpoint's own names to logits, against what transformers computed from it."""
 
+import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -64,14 +66,31 @@ def test_each_tensor_is_needed(tmp_path: Path, shipped_checkpoint: Path, model: 
     """Without it, converting names it; but for biases, and a head that may be the embedding."""
     weights = model.weights()
     folder = write(tmp_path, shipped_checkpoint, model)
-    for name in weights:
-        if "bias" in name or name == "lm_head.weight" or name.startswith(("vision_", "multi_modal_")):
-            continue
-        if "layers." in name and "layers.1." not in name:
+    for name in some_of(weights):
+        if "bias" in name or name == "lm_head.weight":
             continue
         tiny.save(folder, {other: x for other, x in weights.items() if other != name})
         with pytest.raises(FormatError, match=f"tensor '{name}' is missing from the checkpoint"):
             estimate_size(folder, "f16")
+
+
+@pytest.mark.parametrize("model", ONE_OF_EACH, ids=lambda model: model.file.stem)
+@pytest.mark.parametrize("axis", [0, -1])
+def test_each_shape_is_checked(tmp_path: Path, shipped_checkpoint: Path, model: Model, axis: int) -> None:
+    weights = model.weights()
+    folder = write(tmp_path, shipped_checkpoint, model)
+    for name in some_of(weights):
+        more = np.concatenate([weights[name], weights[name].take([0], axis)], axis)
+        tiny.save(folder, weights | {name: more})
+        with pytest.raises(FormatError, match=rf"tensor '{name}'.* has shape") as error:
+            estimate_size(folder, "f16")
+        assert "they do not belong together" in str(error.value)
+
+
+def some_of(weights: Mapping[str, object]) -> list[str]:
+    """Those outside of layers, of one layer and of one expert."""
+    parts = (r"layers\.(?!1\.)", r"experts\.(?!2\.)\d", r"^vision_", r"^multi_modal_")
+    return [name for name in weights if not any(re.search(part, name) for part in parts)]
 
 
 REFUSED = [(model, *each) for model in ONE_OF_EACH for each in model.data.get("refused", [])]
