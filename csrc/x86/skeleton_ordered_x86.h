@@ -6,6 +6,7 @@
  *   struct type                 what kernels differ in; block_weights and block_bytes come first
  *   order(q, d, x, t)           fills struct activations
  *   add_products(sum, u, x, t)  a vector of sums, plus the products of weights and activations
+ *   keep_first(u, n, t)         weights from n on, a multiple of 32, have scale 0
  * and for each type
  *   unpack_<name>(p, u)         fills struct weights, from the blocks at p
  *
@@ -38,19 +39,27 @@ INLINE void order_all(size_t n, const int8_t *q, const float *d, struct activati
     order(last_q, last_d, x, t);
 }
 
-/* The unit at w, of a row with `left` weights left. */
-INLINE void unpack_unit(const uint8_t *w, size_t left, struct weights *u, unpack_fn *unpack, const struct type t) {
+/* The unit at w, of a row with `left` weights left. A short one reads on, into the row behind it; the last, behind which
+ * memory may `end`, is copied: what was stored in pieces and is loaded as a whole has to wait. */
+INLINE void unpack_unit(const uint8_t *w, size_t left, const uint8_t *end, struct weights *u, unpack_fn *unpack,
+                        const struct type t) {
+    const size_t bytes = UNIT / t.block_weights * t.block_bytes;
     uint8_t last[UNIT / 32 * sizeof(block_q8_0)];
-    prefetch(w, UNIT / t.block_weights * t.block_bytes);
-    if (t.block_weights < UNIT && left < UNIT) {
+    prefetch(w, bytes);
+    if (t.block_weights == UNIT || left >= UNIT) {
+        unpack(w, u);
+        return;
+    }
+    if ((size_t)(end - w) < bytes) {
         memset(last, 0, sizeof last);
         w = memcpy(last, w, left / t.block_weights * t.block_bytes);
     }
     unpack(w, u);
+    keep_first(u, left, t);
 }
 
 /* total[c] += products of n weights with column c. */
-INLINE void add_row(size_t n, const uint8_t *w, const struct activations *x, float total[MAX_COLUMNS],
+INLINE void add_row(size_t n, const uint8_t *w, const uint8_t *end, const struct activations *x, float total[MAX_COLUMNS],
                     const size_t columns, unpack_fn *unpack, const struct type t) {
     const size_t units = (n + UNIT - 1) / UNIT;
     for (size_t first = 0; first < units; first += SUMMED) {
@@ -58,7 +67,7 @@ INLINE void add_row(size_t n, const uint8_t *w, const struct activations *x, flo
         for (size_t c = 0; c < columns; c++) sum_f32[c] = v_set1(0.0f);
         for (size_t i = first; i < units && i < first + SUMMED; i++, w += UNIT / t.block_weights * t.block_bytes) {
             struct weights u;
-            unpack_unit(w, n - i * UNIT, &u, unpack, t);
+            unpack_unit(w, n - i * UNIT, end, &u, unpack, t);
             for (size_t c = 0; c < columns; c++) sum_f32[c] = add_products(sum_f32[c], &u, x + c * units + i, t);
         }
         for (size_t c = 0; c < columns; c++) total[c] += v_sum(sum_f32[c]);
@@ -75,10 +84,11 @@ INLINE void dot_slice(size_t n, size_t rows, const uint8_t *w, size_t stride, si
         const struct gg_activation *a = x + (c < n_x ? c : n_x - 1);
         order_all(n, a->q + first, a->d + first / 32, ordered + c * ((n + UNIT - 1) / UNIT), t);
     }
+    const uint8_t *end = rows ? w + (rows - 1) * stride + n / t.block_weights * t.block_bytes : w;
     for (size_t r = 0; r < rows; r++) {
         float total[MAX_COLUMNS];
         for (size_t c = 0; c < columns; c++) total[c] = first && c < n_x ? y[c * ldy + r] : 0.0f;
-        add_row(n, w + r * stride, ordered, total, columns, unpack, t);
+        add_row(n, w + r * stride, end, ordered, total, columns, unpack, t);
         for (size_t c = 0; c < columns && c < n_x; c++) y[c * ldy + r] = total[c];
     }
 }
