@@ -15,7 +15,10 @@ static const struct {
 #include "ops.inc"
 };
 
-enum { N_KINDS = sizeof kinds / sizeof kinds[0] };
+enum {
+    N_KINDS = sizeof kinds / sizeof kinds[0],
+    SHARE = 8, /* pieces of work per thread, where there are rows enough */
+};
 
 int32_t gg_op_kind_of(const char *name) {
     for (int32_t i = 0; i < N_KINDS; i++)
@@ -50,8 +53,9 @@ static int run_singles(const struct gg_run *run, int32_t first, int32_t end, str
 static int run_op(const struct gg_run *run, const gg_op *op, struct gg_worker *worker, float *scratch) {
     const struct gg_op_kind *kind = kinds[op->kind].kind;
     if (kind->run) return kind->run(run, op, worker, scratch);
-    const size_t rows = gg_op_rows(run, op);
-    for (size_t row; (row = gg_take(worker)) < rows;) kind->row(run, op, row);
+    const size_t rows = gg_op_rows(run, op), some = gg_max(rows / (SHARE * (size_t)worker->n_threads), 1);
+    for (size_t i; (i = gg_take(worker)) < gg_ceil_div(rows, some);)
+        for (size_t row = i * some; row < gg_min((i + 1) * some, rows); row++) kind->row(run, op, row);
     return gg_barrier(worker);
 }
 
