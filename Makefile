@@ -13,11 +13,11 @@ run: $(GGUF)    ## convert the model in models/ and chat with it
 $(GGUF): .venv/installed $(wildcard $(MODEL)/*)
 	$(BIN)/python -m ggufpy.convert $(MODEL) -o $@
 
-test: .venv/dev kernels sanitize    ## everything that must hold
-	$(BIN)/pytest
+test: .venv/dev kernels sanitize    ## everything that must hold, on all cores
+	$(BIN)/pytest -n auto --dist worksteal
 
 quick: .venv/dev    ## what a commit is checked with: a part of the tests, a minute
-	$(BIN)/pytest -m quick
+	$(BIN)/pytest -n auto --dist worksteal -m quick
 
 dev: .venv/dev    ## editable install with all tools; C is rebuilt on import
 
