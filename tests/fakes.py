@@ -105,6 +105,9 @@ class FakeEngine:
     def new_sequence(self) -> FakeSequence:
         return FakeSequence()
 
+    def close(self) -> None:
+        pass
+
     def step(self, spans: Sequence[Span]) -> Result:
         result = Result(len(spans), {"logits": self.n_vocab})
         for number, span in enumerate(spans):

@@ -122,13 +122,14 @@ class Batch:
             self._kept += [first, entry]
 
     def run(self) -> int:
-        """What gg_run returns."""
+        """The status that gg_run leaves."""
         batch = ffi.new("gg_batch *", self.counts)
         for name, array in self.arrays.items():
             setattr(batch, name, ffi.from_buffer("int32_t[]", np.ascontiguousarray(array)))
         if self.given is not None:
             batch.given, batch.given_width = ffi.from_buffer("float[]", self.given), self.given.shape[1]
         batch.states = self.states
-        never = ffi.new("int32_t *")
-        status: int = lib.gg_run(self.machine.program.record, batch, self.machine.n_threads, never)
+        call = ffi.new("gg_call *")
+        lib.gg_run(self.machine.program.record, batch, self.machine.n_threads, call)
+        status: int = call.status
         return status

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "os/os.h"
 #include "run.h"
 
 #define GG_OP(name) extern const struct gg_op_kind gg_op_##name;
@@ -172,8 +173,22 @@ static int is_sound(const gg_program *p, const gg_batch *b) {
     return has_memory(p);
 }
 
-int gg_run(const gg_program *program, const gg_batch *batch, int n_threads, const int32_t *abort) {
-    if (!is_sound(program, batch)) return -1;
+enum { TO_BEGIN, AT_WORK, ENDED, GIVEN_UP };
+
+static int change_state(gg_call *call, uint32_t from, uint32_t to) {
+    return __atomic_compare_exchange_n(&call->state, &from, to, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+void gg_run(const gg_program *program, const gg_batch *batch, int n_threads, gg_call *call) {
+    if (!change_state(call, TO_BEGIN, AT_WORK)) return;
     struct gg_run run = {.program = program, .batch = batch};
-    return gg_pool_run(n_threads, run_ops, &run, abort);
+    call->status = is_sound(program, batch) ? gg_pool_run(n_threads, run_ops, &run, &call->abort) : -1;
+    __atomic_store_n(&call->state, ENDED, __ATOMIC_SEQ_CST);
+    gg_os_wake(&call->state);
+}
+
+void gg_end(gg_call *call) {
+    __atomic_store_n(&call->abort, 1, __ATOMIC_SEQ_CST);
+    if (change_state(call, TO_BEGIN, GIVEN_UP)) call->status = 1;
+    while (__atomic_load_n(&call->state, __ATOMIC_SEQ_CST) == AT_WORK) gg_os_wait(&call->state, AT_WORK);
 }

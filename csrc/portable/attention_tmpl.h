@@ -178,7 +178,7 @@ void GG_NAME(store_q4_0)(size_t n, const float *x, uint8_t *y) {
         int8_t q[32];
         for (int i = 0; i < 32; i++) {
             const float shifted = x[i] * inverse + 8.5f;
-            q[i] = (int8_t)(shifted < 15.0f ? shifted : 15.0f);
+            q[i] = (int8_t)(shifted > 0.0f ? fminf(shifted, 15.0f) : 0.0f); /* what is no number, too */
         }
         for (int i = 0; i < 16; i++) b->qs[i] = (uint8_t)(q[i] | q[i + 16] << 4);
     }

@@ -188,7 +188,7 @@ static inline vf v_load_i4(const uint8_t *p, int shift) {
     return x;
 }
 static inline void v_store_i8(int8_t *p, vf x) {
-    const vf rounded = v_round(x);
+    const vf rounded = v_min(v_max(v_round(x), v_set1(-128.0f)), v_set1(127.0f)); /* what is no number: -128 */
     for (int i = 0; i < VL; i++) p[i] = (int8_t)rounded[i];
 }
 static inline void v_store_f16(uint8_t *p, vf x) {

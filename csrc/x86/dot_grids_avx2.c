@@ -78,7 +78,7 @@ INLINE __m256i scales_iq1_m(const block_iq1_m *b) {
     memcpy(&q, b->scales, sizeof q);
     const __m256i twice_u8 =
         _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0706070605040504, 0x0302030201000100));
-    const __m256i words_u16 = _mm256_shuffle_epi8(_mm256_set1_epi64x((int64_t)(q & 0x7fff7fff7fff7fff) << 1), twice_u8);
+    const __m256i words_u16 = _mm256_shuffle_epi8(_mm256_set1_epi64x((int64_t)((q & 0x7fff7fff7fff7fff) << 1)), twice_u8);
     const __m256i power_u16 = _mm256_setr_epi32(0x02008000, 0x02008000, 0x02008000, 0x02008000, /* >> 1 and 7 */
                                                 0x00401000, 0x00401000, 0x00401000, 0x00401000); /* >> 4 and 10 */
     return odd(_mm256_and_si256(_mm256_mulhi_epu16(words_u16, power_u16), _mm256_set1_epi16(7)));

@@ -31,13 +31,14 @@ class Llama(LowLevel):
 
     n_ctx: tokens of context, 0 for as many as the model was made for. n_batch: prompt tokens computed at
     once. n_threads: None for one per physical core. n_gpu_layers is accepted and has no effect: there is only
-    the CPU. use_mlock: keep the system from paging the weights out. logits_all: keep the logits of all tokens
-    in `scores`. vocab_only: only the tokenizer and the metadata. last_n_tokens_size: how far back penalties
-    look. chat_format: None for the file's template, "chatml", or the name of another template in the file.
-    verbose: one line with tokens per second on stderr after each completion. precision: "fast" (8-bit
-    activations for quantized weights), "int8" (the same, and prompts computed bit for bit as generated tokens
-    are) or "exact" (floats). type_k, type_v: what the KV cache keeps, "f16" (the default), "f32", "bf16",
-    "q8_0", "q4_0" or ggml's number of one.
+    the CPU. use_mmap: the file is read where it lies, and has to stay as it is: a completion raises
+    FormatError if it was changed; False: it is read into memory. use_mlock: keep the system from paging the
+    weights out. logits_all: keep the logits of all tokens in `scores`. vocab_only: only the tokenizer and the
+    metadata. last_n_tokens_size: how far back penalties look. chat_format: None for the file's template,
+    "chatml", or the name of another template in the file. verbose: one line with tokens per second on stderr
+    after each completion. precision: "fast" (8-bit activations for quantized weights), "int8" (the same, and
+    prompts computed bit for bit as generated tokens are) or "exact" (floats). type_k, type_v: what the KV
+    cache keeps, "f16" (the default), "f32", "bf16", "q8_0", "q4_0" or ggml's number of one.
 
     Completions may be called from several threads: they take turns, token by token, each with its own KV
     cache; there is room for four full contexts. The low-level methods (eval, sample, generate, reset, scores)

@@ -39,6 +39,7 @@ class LowLevel:
         *,
         n_gpu_layers: int = 0,
         vocab_only: bool = False,
+        use_mmap: bool = True,
         use_mlock: bool = False,
         seed: int = RANDOM_SEED,
         n_ctx: int = 512,
@@ -52,6 +53,9 @@ class LowLevel:
         type_k: str | int | None = None,
         type_v: str | int | None = None,
     ) -> None:
+        self._opened_with = {
+            name: value for name, value in locals().items() if name not in ("self", "__class__")
+        }
         if n_ctx < 0:
             raise ValueError(f"n_ctx={n_ctx}: a number of tokens, or 0 for the model's own context")
         self.model_path = os.fspath(model_path)
@@ -59,7 +63,7 @@ class LowLevel:
         self.verbose = verbose
         self._logits_all = logits_all
         self._last_n = last_n_tokens_size
-        self._file = GGUFFile.open(Path(model_path))
+        self._file = GGUFFile.open(Path(model_path), use_mmap=use_mmap)
         self._tokenizer = load_tokenizer(self._file.metadata)
         self._pool: TranscriptPool | None = None
         if not vocab_only:
@@ -85,6 +89,10 @@ class LowLevel:
             self._pool.close()
         self._pool = None
         self._file.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy, or what was pickled, opens the file again; texts and their state do not come along.
+        return _open, (type(self), self._opened_with)
 
     def __enter__(self) -> Self:
         return self
@@ -253,3 +261,7 @@ class LowLevel:
                 f"{self.model_path}: closed, or opened with vocab_only=True; open it anew to run it"
             )
         return self._pool
+
+
+def _open(kind: type[LowLevel], arguments: dict[str, Any]) -> LowLevel:
+    return kind(**arguments)

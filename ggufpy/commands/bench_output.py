@@ -46,7 +46,7 @@ def record(file: GGUFFile, speed: Speed) -> Record:
         "backends": "CPU",
         "model_filename": str(file.path),
         "model_type": _model_type(file),
-        "model_size": sum(tensor.data.nbytes for tensor in file.tensors.values()),
+        "model_size": sum(tensor.n_bytes for tensor in file.tensors.values()),
         "model_n_params": _n_params(file),
         "n_batch": speed.n_batch,
         "n_ubatch": speed.n_batch,

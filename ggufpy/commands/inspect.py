@@ -47,7 +47,7 @@ def _inspect(path: Path, output: str) -> int:
 def describe(file: GGUFFile) -> dict[str, Any]:
     """What `file` holds, ready for JSON: long arrays by their first elements, shapes in NumPy order."""
     parameters = sum(math.prod(tensor.shape) for tensor in file.tensors.values())
-    n_bytes = sum(tensor.data.nbytes for tensor in file.tensors.values())
+    n_bytes = sum(tensor.n_bytes for tensor in file.tensors.values())
     return {
         "file": str(file.path),
         "version": file.version,
@@ -60,7 +60,7 @@ def describe(file: GGUFFile) -> dict[str, Any]:
                 "name": tensor.name,
                 "shape": list(tensor.shape),
                 "type": tensor.type.label,
-                "bytes": tensor.data.nbytes,
+                "bytes": tensor.n_bytes,
                 "offset": tensor.offset,
                 "file": tensor.file.name,
             }

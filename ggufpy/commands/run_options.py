@@ -47,6 +47,9 @@ def run_parser() -> argparse.ArgumentParser:
     limit("-t", "--threads", type=int, metavar="N", help="default: one per physical core")
     cache_options(limit)
     memory = parser.add_argument_group("memory").add_argument
+    memory(
+        "--no-mmap", action="store_true", help="read the file into memory, instead of using it where it lies"
+    )
     memory("--mlock", action="store_true", help="keep the system from paging the weights out")
     huge = "ask for huge pages for weights that are yet to be read from the disk; default: yes"
     memory("--huge-pages", action=argparse.BooleanOptionalAction, default=True, help=huge)

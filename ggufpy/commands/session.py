@@ -53,7 +53,7 @@ class Session:
     @contextmanager
     def open(cls, arguments: argparse.Namespace) -> Iterator[Session]:
         """Open the model of the command line, or the shipped one."""
-        with GGUFFile.open(arguments.model or shipped_model()) as file:
+        with GGUFFile.open(arguments.model or shipped_model(), use_mmap=not arguments.no_mmap) as file:
             yield cls(arguments, file)
 
     def chat(self) -> Chat:

@@ -76,6 +76,6 @@ def _spans(tensors: Iterable[TensorInfo]) -> Iterator[tuple[TensorInfo, int]]:
         if first and (tensor.file != first.file or tensor.offset >= end + _NEAR):
             yield first, end - first.offset
             first = None
-        first, end = first or tensor, tensor.offset + tensor.data.nbytes
+        first, end = first or tensor, tensor.offset + tensor.n_bytes
     if first:
         yield first, end - first.offset

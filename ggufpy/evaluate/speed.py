@@ -112,7 +112,7 @@ def measure(
 
 def read_bytes(engine: Engine, file: GGUFFile) -> int:
     """Bytes of weights that a generated token needs."""
-    return sum(int(file.tensors[name].data.nbytes * part) for name, _, part in engine.linears)
+    return sum(int(file.tensors[name].n_bytes * part) for name, _, part in engine.linears)
 
 
 def multiply_adds(engine: Engine, file: GGUFFile, n_tokens: int) -> int:

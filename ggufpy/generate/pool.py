@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from weakref import WeakSet
 
 from ggufpy.errors import GgufpyError
 from ggufpy.generate.transcript import Transcript
+from ggufpy.runtime.locks import ForkableLock
 
 if TYPE_CHECKING:
     from ggufpy.runtime.engine import Engine
@@ -24,7 +24,7 @@ class TranscriptPool:
 
     def __init__(self, engine: Engine, *, keep_logits: bool, room_for: int) -> None:
         self.engine = engine
-        self.lock = threading.RLock()
+        self.lock = ForkableLock()
         self._keep_logits = keep_logits
         self._room_for = room_for
         self._closed = False
@@ -62,11 +62,12 @@ class TranscriptPool:
                     transcript.close()
 
     def close(self) -> None:
-        """Close all transcripts, those that are lent too."""
+        """Close all transcripts, those that are lent too, and the engine."""
         with self.lock:
             for transcript in self._all:
                 transcript.close()
             self._shared, self._closed = None, True
+            self.engine.close()
 
     def _new(self) -> Transcript:
         if self._closed:

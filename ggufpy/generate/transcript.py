@@ -122,6 +122,10 @@ class Transcript:
         self._eval(tokens, generating=len(tokens) < FEW_TOKENS)
 
     def _eval(self, tokens: list[int], *, generating: bool) -> None:
+        if (
+            len(self.tokens) != self._sequence.length
+        ):  # interrupted between the engine's work and our note of it
+            self.truncate(len(self.tokens))
         self._check(len(self.tokens) + len(tokens))
         if not tokens:
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufpy.errors import FormatError
+from ggufpy.gguf.mapping import Mapping
 from ggufpy.gguf.strings import scan_strings
 from ggufpy.gguf.values import MAX_ARRAY_LENGTH, MAX_STRING_BYTES
 
@@ -22,10 +23,19 @@ def quoted(name: str) -> str:
 class Cursor:
     """A position in a mapped file; every read raises FormatError instead of leaving the file."""
 
-    path: Path
-    buffer: mmap.mmap
+    mapping: Mapping
     order: str
     position: int = 0
+
+    @property
+    def path(self) -> Path:
+        """The file's."""
+        return self.mapping.path
+
+    @property
+    def buffer(self) -> mmap.mmap:
+        """The file's bytes."""
+        return self.mapping.buffer
 
     @property
     def left(self) -> int:

@@ -19,8 +19,8 @@ def lock_weights(file: GGUFFile) -> None:
     Raises GgufpyError if the system allows less locked memory.
     """
     for info in file.tensors.values():
-        if error := lib.gg_lock_memory(ffi.from_buffer("uint8_t[]", info.data), info.data.nbytes):
-            kib = sum(info.data.nbytes for info in file.tensors.values()) // 1024 + 1
+        if error := lib.gg_lock_memory(ffi.from_buffer("uint8_t[]", info.data), info.n_bytes):
+            kib = sum(info.n_bytes for info in file.tensors.values()) // 1024 + 1
             remedy = f"allow it with 'ulimit -l unlimited' (now: {_lock_limit()}), or do without mlock"
             raise GgufpyError(
                 f"{file.path}: cannot lock {kib} KiB of weights in memory ({os.strerror(error)}); {remedy}"
@@ -36,4 +36,4 @@ def _lock_limit() -> str:
 def advise_huge_pages(file: GGUFFile) -> None:
     """Ask for huge pages for those weights that the system has yet to read from the disk."""
     for info in file.tensors.values():
-        lib.gg_advise_huge_pages(ffi.from_buffer("uint8_t[]", info.data), info.data.nbytes)
+        lib.gg_advise_huge_pages(ffi.from_buffer("uint8_t[]", info.data), info.n_bytes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from ggufpy.gguf.cursor import Cursor, quoted
 from ggufpy.gguf.layout import MAX_KEY_BYTES
+from ggufpy.gguf.mapping import Mapping as MappedFile
 from ggufpy.gguf.strings import Strings
 from ggufpy.gguf.values import Value, ValueType
 
@@ -19,7 +19,7 @@ from ggufpy.gguf.values import Value, ValueType
 class _Array:
     """An array that lies in the file, whole and checked, and is not decoded yet."""
 
-    buffer: mmap.mmap
+    file: MappedFile
     order: str
     type: ValueType
     count: int
@@ -30,11 +30,11 @@ class _Array:
             return list(self.strings())
         dtype = np.dtype(self.order + self.type.code)
         items: list[int] | list[float] | list[bool]
-        items = np.frombuffer(self.buffer, dtype, self.count, self.start).tolist() if self.count else []
+        items = np.frombuffer(self.file.buffer, dtype, self.count, self.start).tolist() if self.count else []
         return items
 
     def strings(self) -> Strings:
-        return Strings.read(self.buffer, self.start, self.count, self.order)
+        return Strings.read(self.file.buffer, self.start, self.count, self.order, str(self.file.path))
 
 
 # Stands for an array whose file was closed; told from other values by identity.
@@ -148,4 +148,4 @@ def _read_array(cursor: Cursor, what: str) -> _Array:
         start = cursor.advance(count * item_bytes, what)
     if type is ValueType.BOOL and count and np.frombuffer(cursor.buffer, np.uint8, count, start).max() > 1:
         raise cursor.error(f"{what} has bools of a value other than 0 and 1")
-    return _Array(cursor.buffer, cursor.order, type, count, start)
+    return _Array(cursor.mapping, cursor.order, type, count, start)

@@ -7,12 +7,12 @@ is refused; the padding behind the last tensor may be missing, as some writers l
 from __future__ import annotations
 
 import math
-import mmap
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from ggufpy.errors import FormatError, ShapeError
 from ggufpy.gguf.byteswap import little_endian
 from ggufpy.gguf.cursor import Cursor, quoted
 from ggufpy.gguf.layout import ALIGNMENT, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS, MAX_NAME_BYTES, padded
+from ggufpy.gguf.mapping import Mapping as MappedFile
 from ggufpy.gguf.metadata import Metadata, read_metadata
 from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_paths
 from ggufpy.gguf.stored import stored_tensor
@@ -44,18 +45,32 @@ _LEAST_METADATA_BYTES = 8 + 1 + 4 + 1
 class TensorInfo:
     """A tensor in a GGUF file.
 
-    shape is in NumPy order (GGUF's own, reversed; without dimensions it is (1,)). data is a flat read-only
-    view of the mapped file, in the file's byte order; it stays valid after the file is closed. offset counts
-    from the start of `file`.
+    shape is in NumPy order (GGUF's own, reversed; without dimensions it is (1,)). offset counts from the
+    start of the file.
     """
 
     name: str
     shape: tuple[int, ...]
     type: GGMLType
-    data: NDArray[np.uint8]
-    file: Path
+    mapping: MappedFile
     offset: int
+    n_bytes: int
     byte_order: str
+
+    @property
+    def file(self) -> Path:
+        """The file that it is in."""
+        return self.mapping.path
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """A flat read-only view of the file's bytes, in its byte order.
+
+        The bytes stay where they are for as long as the view lives. Raises ValueError once it is closed.
+        """
+        whole = np.frombuffer(self.mapping.buffer, np.uint8)
+        whole.flags.writeable = False
+        return whole[self.offset : self.offset + self.n_bytes]
 
     def source(self) -> TensorSource:
         """The rows as little-endian bytes, read when they are asked for.
@@ -81,16 +96,20 @@ class GGUFFile:
     byte_order: str
     metadata: Metadata
     tensors: Mapping[str, TensorInfo]
+    mappings: tuple[MappedFile, ...]
 
     @classmethod
-    def open(cls, path: Path | str) -> GGUFFile:
+    def open(cls, path: Path | str, *, use_mmap: bool = True) -> GGUFFile:
         """Open and check `path`, the file or the first of its shards.
 
+        use_mmap: read what is needed when it is needed, from a file that must stay as it is meanwhile; else
+        all is read into memory now.
         Raises FormatError for whatever breaks a rule of the format, OSError for a file that cannot be read.
         """
-        first = _open_one(Path(path))
+        first = _open_one(Path(path), use_mmap)
         if first.metadata.get(SPLIT_COUNT, 0) not in (0, 1):
-            first.tensors = _gather_shards(first)
+            _gather_shards(first, use_mmap)
+        first.check()
         return first
 
     @property
@@ -98,10 +117,20 @@ class GGUFFile:
         """Type of each metadata value; of an array, the type of its elements."""
         return self.metadata.types
 
+    def check(self) -> None:
+        """Raise FormatError if a file was written to or cut since it was opened."""
+        for mapping in self.mappings:
+            mapping.check()
+
     def close(self) -> None:
-        """Let go of the tensors and of arrays not decoded yet; the mapping ends with its last view."""
+        """Let go of the tensors and of arrays not decoded yet, and of the file, unless a view of it lives."""
         self.tensors = {}
         self.metadata.close()
+        for mapping in self.mappings:
+            mapping.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self.path}: an open file cannot be copied or pickled; open it again")
 
     def __enter__(self) -> GGUFFile:
         return self
@@ -112,20 +141,20 @@ class GGUFFile:
         self.close()
 
 
-def _open_one(path: Path) -> GGUFFile:
+def _open_one(path: Path, use_mmap: bool) -> GGUFFile:
     """Open one file, whether it is a whole model or a shard."""
-    cursor = _start(path)
+    cursor = _start(path, use_mmap)
     version = _read_version(cursor)
     n_tensors = cursor.count("q", "number of tensors", _LEAST_TENSOR_BYTES)
     n_values = cursor.count("q", "number of metadata entries", _LEAST_METADATA_BYTES)
     metadata = read_metadata(cursor, n_values)
     alignment = _alignment(cursor, metadata)
     tensors = _read_tensors(cursor, n_tensors, alignment)
-    return GGUFFile(path, version, cursor.order, metadata, tensors)
+    return GGUFFile(path, version, cursor.order, metadata, tensors, (cursor.mapping,))
 
 
-def _start(path: Path) -> Cursor:
-    """Map the file and check its magic."""
+def _start(path: Path, use_mmap: bool) -> Cursor:
+    """Map or read the file and check its magic."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -136,11 +165,10 @@ def _start(path: Path) -> Cursor:
         raise FormatError(f"{path}: is not a regular file; GGUF files are mapped, so copy it to one first")
     if status.st_size == 0:
         raise FormatError(f"{path}: is empty; get the file again")
-    with path.open("rb") as file:
-        buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if buffer[:4] != MAGIC:
-        raise FormatError(f"{path}: is not GGUF: begins with {buffer[:4]!r}, not {MAGIC!r}; another file?")
-    return Cursor(path, buffer, "<", len(MAGIC))
+    mapping = MappedFile(path, use_mmap=use_mmap)
+    if (magic := mapping.buffer[:4]) != MAGIC:
+        raise FormatError(f"{path}: is not GGUF: begins with {magic!r}, not {MAGIC!r}; another file?")
+    return Cursor(mapping, "<", len(MAGIC))
 
 
 def _read_version(cursor: Cursor) -> int:
@@ -214,18 +242,16 @@ def _read_entry(cursor: Cursor, number: int) -> tuple[str, tuple[int, ...], GGML
 def _map_tensors(
     cursor: Cursor, entries: dict[str, _Entry], base: int, alignment: int
 ) -> dict[str, TensorInfo]:
-    whole = np.frombuffer(cursor.buffer, np.uint8)
     tensors = {}
     offset = base
     for name, (shape, type, n_bytes) in entries.items():
-        data = whole[offset : offset + n_bytes]
-        tensors[name] = TensorInfo(name, shape, type, data, cursor.path, offset, cursor.order)
+        tensors[name] = TensorInfo(name, shape, type, cursor.mapping, offset, n_bytes, cursor.order)
         offset = padded(offset + n_bytes, alignment)
     return tensors
 
 
-def _gather_shards(first: GGUFFile) -> dict[str, TensorInfo]:
-    """All tensors of a split model; raises FormatError if a shard is missing, foreign or repeats a tensor."""
+def _gather_shards(first: GGUFFile, use_mmap: bool) -> None:
+    """Add the other shards; raises FormatError if one is missing, foreign or repeats a tensor."""
     count, total = _split_value(first, SPLIT_COUNT), _split_value(first, SPLIT_TENSORS)
     index = _split_value(first, SPLIT_NO)
     if index != 0:
@@ -233,21 +259,23 @@ def _gather_shards(first: GGUFFile) -> dict[str, TensorInfo]:
         raise FormatError(f"{first.path}: {problem}; open that one")
     tensors: dict[str, TensorInfo] = {}
     for index, path in enumerate(shard_paths(first.path, count)):
-        shard = _open_shard(path, index, count) if index else first
+        shard = _open_shard(path, index, count, use_mmap) if index else first
         for name, tensor in shard.tensors.items():
             if name in tensors:
                 problem = f"tensor {quoted(name)} is in {tensors[name].file.name} too"
                 raise FormatError(f"{path}: {problem}; get the files again")
             tensors[name] = tensor
+        if index:
+            first.mappings += shard.mappings
     if len(tensors) != total:
         problem = f"the {count} shards have {len(tensors)} tensors together, not {total}"
         raise FormatError(f"{first.path}: {problem}; get the files again")
-    return tensors
+    first.tensors = tensors
 
 
-def _open_shard(path: Path, index: int, count: int) -> GGUFFile:
+def _open_shard(path: Path, index: int, count: int, use_mmap: bool) -> GGUFFile:
     try:
-        shard = _open_one(path)
+        shard = _open_one(path, use_mmap)
     except FileNotFoundError:
         problem = f"shard {index + 1} of {count} is missing"
         raise FormatError(f"{path}: {problem}; all shards belong in one folder") from None

@@ -1,47 +1,33 @@
-"""Long calls into C that Ctrl-C can end: they run on a thread of their own, the caller waits for signals."""
+"""Long calls into C that signals can interrupt: they run on a thread of their own, the caller waits."""
 
 from __future__ import annotations
 
-import threading
+import _thread
 from collections.abc import Callable
 
-# A thread that was asked for is running by then, or never will be.
-_START_SECONDS = 1.0
+_NO_THREAD = "can't start new thread"  # Python says it in a RuntimeError
 
 
-def run_interruptibly(work: Callable[[], int], stop: Callable[[], None]) -> int:
-    """Return what `work` returns; on KeyboardInterrupt call `stop`, wait for its end, then raise.
+def wait_for(work: Callable[[], object]) -> None:
+    """Call `work` on another thread, and wait for its end, however late it begins.
 
-    However often the interrupt comes, `work` has ended when this returns: it uses memory of the caller's.
+    What a signal handler raises meanwhile comes through at once: the caller sees to it that the work ends.
+    Where no thread is to be had, `work` is called here, and signals wait.
     """
-    results: list[int] = []
-    begun, done = threading.Event(), threading.Event()
+    # Not threading.Thread and Event: they wait in Python, where a signal may leave a lock half taken.
+    done = _thread.allocate_lock()
+    done.acquire()
 
     def run() -> None:
-        begun.set()
         try:
-            results.append(work())
+            work()
         finally:
-            done.set()
+            done.release()
 
-    interrupt = _uninterrupted(threading.Thread(target=run, name="ggufpy-eval").start)
-    if interrupt:
-        stop()
-        _uninterrupted(lambda: begun.wait(_START_SECONDS))
-    while begun.is_set() and not done.is_set():
-        came = _uninterrupted(done.wait)
-        if came:
-            interrupt = came
-            stop()
-    if interrupt:
-        raise interrupt
-    return results[0]
-
-
-def _uninterrupted(wait: Callable[[], object]) -> KeyboardInterrupt | None:
-    """Call `wait`; give an interrupt back instead of raising it."""
     try:
-        wait()
-    except KeyboardInterrupt as interrupt:
-        return interrupt
-    return None
+        _thread.start_new_thread(run, ())
+    except RuntimeError as exc:
+        if _NO_THREAD not in str(exc):
+            raise
+        run()
+    done.acquire()

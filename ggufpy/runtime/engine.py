@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Sequence as Items
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
 from ggufpy.architectures import architecture
@@ -13,9 +17,10 @@ from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
 from ggufpy.graph import Graph, Outputs, Value
 from ggufpy.graph.nodes import Attention, Embed
-from ggufpy.runtime.background import run_interruptibly
+from ggufpy.runtime.background import wait_for
 from ggufpy.runtime.batch import Batch, Slice, Span, Wanted, cut
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
+from ggufpy.runtime.locks import ForkableLock
 from ggufpy.runtime.passes import PASSES, Pass
 from ggufpy.runtime.plan import make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
@@ -44,13 +49,14 @@ class Engine:
         passes: Items[Pass] = PASSES,
     ) -> None:
         apply_isa_setting()
+        self._file = file
         graph, found = trace(file)
         self.n_ctx = _context(graph, file, n_ctx)
         self.n_threads, self.n_batch = n_threads, min(n_batch, self.n_ctx)
         plan = make_plan(graph, {name: _output(found, name, file) for name in outputs}, passes)
         self._states = States(plan.nodes, cache_types, n_ctx=self.n_ctx, n_seq=n_seq, n_batch=self.n_batch)
         self.linears = tuple(plan.linears())
-        self._program = Program(
+        program = Program(
             plan,
             file.tensors,
             self._states,
@@ -58,13 +64,14 @@ class Engine:
             n_threads=n_threads,
             precision=precision,
         )
-        self._widths = {name: rows.shape[1] for name, rows in self._program.outputs.items()}
+        self._program: Program | None = program
+        self._widths = {name: rows.shape[1] for name, rows in program.outputs.items()}
         # A text whose tokens see later ones cannot be cut.
         self._whole_texts = any(isinstance(node, Attention) and not node.causal for node in plan.nodes)
         self.n_vocab = self._widths.get("logits", 0)
         self.n_embeddings, self._width = file.tensors["token_embd.weight"].shape
-        self._abort = ffi.new("int32_t *")
-        self._lock = threading.Lock()
+        self._lock = ForkableLock()
+        self._at_work_in: int | None = None  # the process
 
     @classmethod
     def load(
@@ -122,13 +129,17 @@ class Engine:
         Any mixture of prompts and generated tokens goes; they are computed in batches of n_batch. Threads
         take turns, as the program's memory and the cache are for one step at a time.
         Raises ContextError if they do not fit (nothing is changed then), ValueError for unknown ids, inputs
-        of another width, and for a sequence that is there twice or is of another engine. After
-        KeyboardInterrupt the sequences end with the last whole batch.
+        of another width, and for a sequence that is there twice or is of another engine, FormatError if the
+        model's file has changed. After what a signal handler raises, KeyboardInterrupt among it, the work has
+        ended, and the sequences with the last whole batch.
         """
         result = Result(len(spans), self._widths)
         with self._lock:
+            if self._at_work_in == os.getpid():
+                raise GgufpyError("the model is at work: a signal handler cannot use what it interrupts")
             self._check(spans)
             try:
+                self._at_work_in = os.getpid()
                 for span in spans:
                     span.sequence.reserve(len(span.tokens))
                 for slices in cut(spans, self.n_batch, whole=self._whole_texts):
@@ -137,7 +148,17 @@ class Engine:
                 for span in spans:
                     span.sequence.undo()
                 raise
+            finally:
+                self._at_work_in = None
         return result
+
+    def close(self) -> None:
+        """Let go of the weights, once a step at work has ended; further ones raise GgufpyError."""
+        with self._lock:
+            self._program = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an engine cannot be copied or pickled; load another one from the file")
 
     def _check(self, spans: Items[Span]) -> None:
         if len({id(span.sequence) for span in spans}) < len(spans):
@@ -160,26 +181,44 @@ class Engine:
                 )
 
     def _run(self, spans: Items[Span], slices: Items[Slice], result: Result) -> None:
-        """Run one batch; a prompt runs on another thread, so that Ctrl-C is seen and ends it."""
+        """Run one batch; a prompt runs on another thread, so that signals are seen and end it."""
         for i, start, stop in slices:
             spans[i].sequence.begin(stop - start)
-        batch = Batch(spans, slices, self._states, self._width)
-        self._abort[0] = 0
+        batch, program = Batch(spans, slices, self._states, self._width), self._opened()
+        call = ffi.new("gg_call *")
 
-        def run() -> int:
-            return lib.gg_run(self._program.record, batch.record, self.n_threads, self._abort)
+        def run() -> None:
+            lib.gg_run(program.record, batch.record, self.n_threads, call)
 
-        status = run() if batch.record.n_rows <= 1 else run_interruptibly(run, self._stop)
-        if status:
-            raise RuntimeError(f"gg_run: {status}")
+        try:
+            if batch.record.n_rows <= 1:
+                run()
+            else:
+                wait_for(run)
+        finally:
+            # Whatever a signal handler has raised: nothing is called before this, and it waits for the end.
+            lib.gg_end(call)
+        if call.status:
+            raise RuntimeError(f"gg_run: {call.status}")
+        self._file.check()
         for i, start, stop in slices:
             spans[i].sequence.commit(stop - start, mark=not spans[i].generating)
-        for name, rows in self._program.outputs.items():
-            owners = batch.texts if self._program.rows[name] == "texts" else batch.wanted
+        for name, rows in program.outputs.items():
+            owners = batch.texts if program.rows[name] == "texts" else batch.wanted
+            self._check_numbers(name, rows[: len(owners)])
             result.add(name, owners, rows)
 
-    def _stop(self) -> None:
-        self._abort[0] = 1
+    def _opened(self) -> Program:
+        if self._program is None:
+            raise GgufpyError(f"{self._file.path}: the model was closed; open it anew")
+        return self._program
+
+    def _check_numbers(self, name: str, rows: NDArray[np.float32]) -> None:
+        if rows.size and not np.isfinite(rows.max()):  # NaN, if one is among them
+            raise GgufpyError(
+                f"{self._file.path}: the model gives {name} that are not numbers (NaN or infinite); its "
+                "weights are damaged, or were before they were quantized: get or convert it again"
+            )
 
 
 def trace(file: GGUFFile) -> tuple[Graph, Outputs]:

@@ -84,7 +84,8 @@ class Memory:
         status = lib.gg_expand(
             info.type, values.size, ffi.from_buffer(data), data.nbytes, ffi.from_buffer("float[]", values)
         )
-        assert status == 0, name
+        if status:
+            raise self.error(name, f"has {data.nbytes} bytes, too few or too many for its shape")
         return values
 
     def vector(self, name: str | None) -> Any:
@@ -104,7 +105,8 @@ class Memory:
         record.bytes, record.stride = data.nbytes, info.type.row_bytes(columns)
         record.type, record.n_in, record.n_out = info.type, columns, rows
         record.count = math.prod(matrices)
-        assert data.nbytes == math.prod(info.shape[:-1]) * record.stride, name
+        if data.nbytes != math.prod(info.shape[:-1]) * record.stride:
+            raise self.error(name, f"has {data.nbytes} bytes, too few or too many for its shape")
 
     def add_route(self, weights: Value, lists: Any, experts: int) -> None:
         """Note a route by its weights, for the linears that follow it."""

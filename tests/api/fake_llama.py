@@ -29,7 +29,7 @@ def llama_maker(monkeypatch: pytest.MonkeyPatch) -> Make:
             engine.n_ctx = n_ctx or 1024
             return engine
 
-        monkeypatch.setattr("ggufpy.gguf.reader.GGUFFile.open", lambda path: FakeFile(METADATA))
+        monkeypatch.setattr("ggufpy.gguf.reader.GGUFFile.open", lambda path, **options: FakeFile(METADATA))
         monkeypatch.setattr("ggufpy.runtime.engine.Engine.load", load)
         monkeypatch.setattr("ggufpy.api.low_level.load_tokenizer", lambda metadata: FakeTokenizer())
         return Llama("fake.gguf", **options), engine

@@ -38,7 +38,7 @@ def load(file: object, *, n_ctx: int | None, **options: object) -> SlowEngine:
 def run(arguments: list[str]) -> int:
     take_terminal()
     with (
-        patch("ggufpy.gguf.reader.GGUFFile.open", lambda path: FakeFile({"general.name": "fake"})),
+        patch("ggufpy.gguf.reader.GGUFFile.open", lambda path, **options: FakeFile({"general.name": "fake"})),
         patch("ggufpy.runtime.engine.Engine.load", load),
         patch("ggufpy.commands.session.load_tokenizer", lambda metadata: FakeTokenizer()),
     ):

@@ -54,6 +54,15 @@ static void fill_activations(size_t n_x, size_t n, struct gg_activation *x) {
     }
 }
 
+/* Any bytes as weights, senseless numbers as activations. */
+static void dot_senselessly(size_t n, size_t rows, uint8_t *w, size_t stride, const struct gg_activation *x,
+                            gg_dot_fn *new, float *y) {
+    fill_bytes(w, rows * stride);
+    fill_senseless((float *)x->x, n), fill_senseless((float *)x->d, n / 32), fill_senseless((float *)x->s, n / 16);
+    fill_bytes((int8_t *)x->q, n);
+    new(n, rows, w, stride, 1, x, y, rows);
+}
+
 static int check_dot(int32_t id, size_t block, size_t bytes, gg_dot_fn *ref, gg_dot_fn *new, double *ns) {
     enum { ROWS = 19, COLUMNS = 9, MAX = 4096 };
     static float expanded[MAX];
@@ -89,6 +98,7 @@ static int check_dot(int32_t id, size_t block, size_t bytes, gg_dot_fn *ref, gg_
         memset(w + stride, 0xff, (rows - 1) * stride); /* NaN, in most types: a row does not depend on those behind it */
         new(n, rows, w, stride, 1, x, some, rows);
         if (memcmp(some, got, sizeof *some)) return close_to("row", n, some[0], got[0], -1.0f);
+        dot_senselessly(n, rows, w, stride, x, new, some);
     }
     enum { TIMED_ROWS = 4 };
     const size_t stride = MAX / block * bytes;
@@ -111,6 +121,8 @@ static int check_expand(int32_t id, size_t bytes, gg_expand_fn *ref, gg_expand_f
         ref(n, w, want);
         new(n, w, got);
         if (memcmp(want, got, n * sizeof *got)) return all_close("expand", n, want, got, 0.0f, 0.0f);
+        fill_bytes(w, n * bytes);
+        new(n, w, got);
     }
     uint8_t *w = guarded(0, MAX * bytes);
     float *y = floats(1, MAX);
@@ -149,6 +161,8 @@ static int check_unpack(int32_t id, size_t block, size_t bytes, gg_unpack_fn *re
         if (memcmp(q, new_q, n) || !all_close("scale", groups, scale, new_scale, 0.0f, 0.0f) ||
             !all_close("min", groups, min, new_min, 0.0f, 0.0f) || !keeps_promises(&type, low, n, q, scale, min))
             return close_to("unpack", n, 0.0f, 1.0f, 0.0f);
+        fill_bytes(w, blocks * bytes);
+        new(n, w, low, new_q, new_scale, new_min);
     }
     uint8_t *w = guarded(0, MAX / block * bytes);
     TIME(ns, new(MAX, w, type.low, q, scale, min));

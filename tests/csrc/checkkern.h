@@ -30,6 +30,17 @@ static void fill(float *x, size_t n, float scale) {
     for (size_t i = 0; i < n; i++) x[i] = scale * random_f32();
 }
 
+/* What nobody should compute with, but files and overflows bring: UBSan must find nothing to say. */
+static void fill_senseless(float *x, size_t n) {
+    static const float senseless[] = {NAN, INFINITY, -INFINITY, FLT_MAX, -FLT_MAX, 1e10f, -300.0f, 1e-45f, 0.0f, -0.0f};
+    for (size_t i = 0; i < n; i++)
+        x[i] = random_u64() % 2 ? random_f32() : senseless[random_u64() % (sizeof senseless / sizeof *senseless)];
+}
+static void fill_bytes(void *p, size_t n) {
+    const int all = (int)(random_u64() % 4);
+    for (size_t i = 0; i < n; i++) ((uint8_t *)p)[i] = (uint8_t)(all == 0 ? 0xff : all == 1 ? 0x80 : random_u64());
+}
+
 /* ---- Guarded memory: a fixed set of buffers, each ending at an inaccessible page ---- */
 
 enum { BUFFERS = 6, BUFFER_BYTES = 1 << 20 };

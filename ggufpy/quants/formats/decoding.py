@@ -45,5 +45,6 @@ def decode(data: NDArray[np.uint8], type: GGMLType | str) -> NDArray[np.float32]
     out = np.empty((len(data), columns), np.float32)
     pointer = ffi.from_buffer("float[]", out)
     status = lib.gg_expand(type, out.size, ffi.from_buffer(data), data.nbytes, pointer)
-    assert status == 0, f"gg_expand refused {out.shape} of {type.label}"
+    if status:
+        raise ShapeError(f"{data.nbytes} bytes are not {out.size} weights of type {type.label}")
     return out

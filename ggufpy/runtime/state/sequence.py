@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence as Items
+from typing import NoReturn
 
 from ggufpy.errors import ContextError
 from ggufpy.runtime.state.store import Hold
@@ -43,14 +44,16 @@ class Sequence:
 
     def commit(self, n: int, *, mark: bool) -> None:
         """The batch has run. mark: this is a place to rewind to."""
-        self.length += n
         for hold in self.holds:
-            hold.commit(self.length, mark=mark)
+            hold.commit(self.length + n, mark=mark)
+        self.length += n
 
     def undo(self) -> None:
-        """Give back what was taken for tokens that were not computed."""
-        for hold in self.holds:
-            hold.rewind(self.length)
+        """Give back what was taken for tokens that were not computed.
+
+        If an interrupt came between one hold's commit and another's, some computed ones are forgotten too.
+        """
+        self.rewind(self.length)
 
     def rewind(self, length: int) -> int:
         """Forget tokens from `length` on; returns how many are left, which may be fewer.
@@ -69,6 +72,9 @@ class Sequence:
         copy = Sequence(self.owner, [hold.fork() for hold in self.holds], self._limit)
         copy.length = self.length
         return copy
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a sequence cannot be copied or pickled; use fork()")
 
     def close(self) -> None:
         """Give everything back; the text is empty then."""

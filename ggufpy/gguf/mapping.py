@@ -1,0 +1,82 @@
+"""A file as bytes: mapped, or read whole; what happens when it changes meanwhile."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import weakref
+from pathlib import Path
+
+from ggufpy._kernels import ffi, lib
+from ggufpy.errors import FormatError
+
+_PIECE = 1 << 24  # bytes read at a time, so that an interrupt is seen
+
+
+class Mapping:
+    """The bytes of a file, for as long as somebody reads them.
+
+    A mapped file is read when its bytes are used, so it must stay as it is; `check` tells. Where it has
+    become shorter, zeros are read.
+    """
+
+    def __init__(self, path: Path, *, use_mmap: bool = True) -> None:
+        """Map the regular, not empty file `path`, or read it; raises OSError."""
+        self.path = path
+        self._place = path.absolute()
+        with path.open("rb") as file:
+            self._state = _state(os.fstat(file.fileno()))
+            if use_mmap:
+                self._buffer: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            else:
+                self._buffer = self._read(file.fileno())
+        self._watch = _watch(self._buffer) if use_mmap else None
+
+    @property
+    def buffer(self) -> mmap.mmap:
+        """The bytes; raises ValueError once it is closed."""
+        if self._buffer is None:
+            raise ValueError(f"{self.path}: was closed; open it again")
+        return self._buffer
+
+    def check(self) -> None:
+        """Raise FormatError if the file that is mapped was written to or cut since."""
+        if self._watch is None:
+            return
+        try:
+            state = _state(os.stat(self._place))
+        except OSError:
+            state = self._state  # removed: what is mapped stays as it was
+        is_same_file = state[:2] == self._state[:2]  # else replaced, likewise
+        if lib.gg_is_cut(self._watch) or (is_same_file and state != self._state):
+            raise self._changed()
+
+    def close(self) -> None:
+        """Let go of the bytes; the mapping ends with the last array that somebody has made of them."""
+        self._buffer = None
+
+    def _changed(self) -> FormatError:
+        return FormatError(f"{self.path}: was changed while it was open; open it again (or copy it first)")
+
+    def _read(self, file: int) -> mmap.mmap:
+        size = self._state[2]
+        buffer = mmap.mmap(-1, size)
+        position = 0
+        with memoryview(buffer) as view:
+            while position < size and (count := os.readv(file, [view[position : position + _PIECE]])):
+                position += count
+        if position < size or _state(os.fstat(file)) != self._state:
+            raise self._changed()
+        return buffer
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What tells that a file is the same, and as it was."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _watch(buffer: mmap.mmap) -> int:
+    """Watch for SIGBUS for as long as `buffer` lives."""
+    watch: int = lib.gg_watch(ffi.from_buffer("uint8_t[]", buffer), len(buffer))
+    weakref.finalize(buffer, lib.gg_unwatch, watch).atexit = False
+    return watch
