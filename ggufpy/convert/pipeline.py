@@ -13,6 +13,7 @@ from ggufpy.convert.general import general_metadata
 from ggufpy.convert.placing import Converted
 from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.gguf.inputs import Inputs
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
@@ -51,6 +52,10 @@ def convert_checkpoint(
     return plan.write(split_max_size=split_max_size, on_progress=on_progress)
 
 
+# Of files of a checkpoint that may be read.
+READ_ENDINGS = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".md")
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that will be in the file; no weights are read yet."""
@@ -59,6 +64,7 @@ class Plan:
     path: Path
     metadata: dict[str, Value | Typed]
     planned: list[Planned]
+    inputs: Inputs
 
     @property
     def tensors(self) -> list[TensorSource]:
@@ -78,7 +84,12 @@ class Plan:
         """Check the vocabulary against the checkpoint's tokenizer, and write; returns the files."""
         check_vocabulary(self.folder, self.metadata)
         return write_gguf(
-            self.path, self.metadata, self.tensors, split_max_size=split_max_size, on_progress=on_progress
+            self.path,
+            self.metadata,
+            self.tensors,
+            split_max_size=split_max_size,
+            inputs=self.inputs,
+            on_progress=on_progress,
         )
 
 
@@ -91,6 +102,9 @@ def plan_conversion(
     vocab_only: bool = False,
 ) -> Plan:
     """Read everything but the weights; arguments and errors are those of `convert_checkpoint`."""
+    inputs = Inputs()
+    if Path(checkpoint).is_dir():
+        inputs.note_folder(Path(checkpoint), READ_ENDINGS)
     opened = Checkpoint.open(Path(checkpoint), weights=not vocab_only)
     name = _architecture_name(opened)
     architecture = architectures.architecture(name)
@@ -109,11 +123,13 @@ def plan_conversion(
     if preset.is_float:
         planned = _as_floats(sources, preset.type)
     else:
+        if imatrix is not None:
+            inputs.note(Path(imatrix))
         matrix = None if imatrix is None else ImportanceMatrix.read(imatrix)
         metadata = metadata if matrix is None else with_entries(metadata, matrix.metadata())
         planned = _in_blocks(sources, Facts.from_metadata(metadata), Request(preset, matrix=matrix))
     path = _output_path(opened.folder, out, "vocab" if vocab_only else preset.label)
-    return Plan(opened.folder, path, metadata, planned)
+    return Plan(opened.folder, path, metadata, planned, inputs)
 
 
 def _described(preset: Preset, sources: Sequence[TensorSource]) -> Preset:

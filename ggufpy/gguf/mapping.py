@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ggufpy._kernels import ffi, lib
 from ggufpy.errors import FormatError
+from ggufpy.gguf.inputs import file_state
 
 _PIECE = 1 << 24  # bytes read at a time, so that an interrupt is seen
 
@@ -17,7 +18,7 @@ class Mapping:
     """The bytes of a file, for as long as somebody reads them.
 
     A mapped file is read when its bytes are used, so it must stay as it is; `check` tells. Where it has
-    become shorter, zeros are read.
+    become shorter, zeros are read. state: of the file when it was opened.
     """
 
     def __init__(self, path: Path, *, use_mmap: bool = True) -> None:
@@ -25,7 +26,7 @@ class Mapping:
         self.path = path
         self._place = path.absolute()
         with path.open("rb") as file:
-            self._state = _state(os.fstat(file.fileno()))
+            self.state = file_state(os.fstat(file.fileno()))
             if use_mmap:
                 self._buffer: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             else:
@@ -44,11 +45,11 @@ class Mapping:
         if self._watch is None:
             return
         try:
-            state = _state(os.stat(self._place))
+            state = file_state(os.stat(self._place))
         except OSError:
-            state = self._state  # removed: what is mapped stays as it was
-        is_same_file = state[:2] == self._state[:2]  # else replaced, likewise
-        if lib.gg_is_cut(self._watch) or (is_same_file and state != self._state):
+            state = self.state  # removed: what is mapped stays as it was
+        is_same_file = state[:2] == self.state[:2]  # else replaced, likewise
+        if lib.gg_is_cut(self._watch) or (is_same_file and state != self.state):
             raise self._changed()
 
     def close(self) -> None:
@@ -59,20 +60,15 @@ class Mapping:
         return FormatError(f"{self.path}: was changed while it was open; open it again (or copy it first)")
 
     def _read(self, file: int) -> mmap.mmap:
-        size = self._state[2]
+        size = self.state[2]
         buffer = mmap.mmap(-1, size)
         position = 0
         with memoryview(buffer) as view:
             while position < size and (count := os.readv(file, [view[position : position + _PIECE]])):
                 position += count
-        if position < size or _state(os.fstat(file)) != self._state:
+        if position < size or file_state(os.fstat(file)) != self.state:
             raise self._changed()
         return buffer
-
-
-def _state(status: os.stat_result) -> tuple[int, int, int, int]:
-    """What tells that a file is the same, and as it was."""
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _watch(buffer: mmap.mmap) -> int:

@@ -23,7 +23,7 @@ from ggufpy.gguf.cursor import Cursor, quoted
 from ggufpy.gguf.layout import ALIGNMENT, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS, MAX_NAME_BYTES, padded
 from ggufpy.gguf.mapping import Mapping as MappedFile
 from ggufpy.gguf.metadata import Metadata, read_metadata
-from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_paths
+from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_ID, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_paths
 from ggufpy.gguf.stored import stored_tensor
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
@@ -259,7 +259,7 @@ def _gather_shards(first: GGUFFile, use_mmap: bool) -> None:
         raise FormatError(f"{first.path}: {problem}; open that one")
     tensors: dict[str, TensorInfo] = {}
     for index, path in enumerate(shard_paths(first.path, count)):
-        shard = _open_shard(path, index, count, use_mmap) if index else first
+        shard = _open_shard(path, index, count, first.metadata.get(SPLIT_ID), use_mmap) if index else first
         for name, tensor in shard.tensors.items():
             if name in tensors:
                 problem = f"tensor {quoted(name)} is in {tensors[name].file.name} too"
@@ -273,12 +273,14 @@ def _gather_shards(first: GGUFFile, use_mmap: bool) -> None:
     first.tensors = tensors
 
 
-def _open_shard(path: Path, index: int, count: int, use_mmap: bool) -> GGUFFile:
+def _open_shard(path: Path, index: int, count: int, id: object, use_mmap: bool) -> GGUFFile:
     try:
         shard = _open_one(path, use_mmap)
     except FileNotFoundError:
         problem = f"shard {index + 1} of {count} is missing"
         raise FormatError(f"{path}: {problem}; all shards belong in one folder") from None
+    if shard.metadata.get(SPLIT_ID) != id:
+        raise FormatError(f"{path}: belongs to another writing than its first shard; get or write all again")
     is_index, is_count = _split_value(shard, SPLIT_NO), _split_value(shard, SPLIT_COUNT)
     if (is_index, is_count) != (index, count):
         problem = f"says that it is shard {is_index + 1} of {is_count}, its name says {index + 1} of {count}"

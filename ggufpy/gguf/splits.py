@@ -13,6 +13,7 @@ from ggufpy.gguf.values import ValueType
 SPLIT_NO = "split.no"
 SPLIT_COUNT = "split.count"
 SPLIT_TENSORS = "split.tensors.count"
+SPLIT_ID = "ggufpy.split.id"  # our own: the same in all shards of one writing
 
 # Every shard says which it is, of how many, and how many tensors all of them have together.
 SPLIT_TYPES = {SPLIT_NO: ValueType.U16, SPLIT_COUNT: ValueType.U16, SPLIT_TENSORS: ValueType.I32}

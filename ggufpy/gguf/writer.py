@@ -5,11 +5,10 @@ Version 3, little-endian. Files appear under their names only when they are whol
 
 from __future__ import annotations
 
-import os
+import secrets
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from ggufpy.errors import FormatError, ShapeError
 from ggufpy.gguf.cursor import quoted
+from ggufpy.gguf.inputs import Inputs
 from ggufpy.gguf.layout import (
     ALIGNMENT,
     DEFAULT_ALIGNMENT,
@@ -29,7 +29,8 @@ from ggufpy.gguf.layout import (
     MAX_NAME_BYTES,
     padded,
 )
-from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_path
+from ggufpy.gguf.outputs import whole_files
+from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_ID, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_path
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value, ValueType, encode_string, encode_value, typed
 
@@ -61,24 +62,28 @@ def write_gguf(
     *,
     split_max_size: int | None = None,
     shards: Sequence[int] | None = None,
+    inputs: Inputs | None = None,
     on_progress: Progress | None = None,
 ) -> list[Path]:
     """Write a model to `path`, or to shards of at most `split_max_size` bytes beside it; returns the files.
 
     A shard with a single tensor may be larger; a model that fits in one shard becomes a plain file. shards:
     in place of a size, how many tensors each file gets. split.* keys in `metadata` are left out, as they
-    belong to the files that it came from. on_progress is told of each slab of a tensor: the tensor, and the
-    bytes written.
-    Raises FormatError for metadata or names that GGUF cannot hold, ShapeError for a tensor that does not have
-    the rows that it says, OSError if there is no room. Whatever the reason, nothing is left behind then.
+    belong to the files that it came from. inputs: files that must not be written to, and must stay as they
+    are till the end. on_progress is told of each slab of a tensor: the tensor, and the bytes written.
+    Raises FormatError for metadata or names that GGUF cannot hold, and for inputs that change or would be
+    written to, ShapeError for a tensor that does not have the rows that it says, OSError if there is no room.
+    Whatever the reason, nothing is left behind then.
     """
     files = _checked_plan(path, metadata, tensors, split_max_size, shards)
+    paths, inputs = [file.path for file in files], inputs or Inputs()
+    inputs.check_outputs(paths)
     _check_target(files)
-    with _renamed_when_whole([file.path for file in files]) as outputs:
-        for file, output in zip(files, outputs, strict=True):
-            with output.open("wb") as stream:
-                _write_file(stream, file, on_progress)
-    return [file.path for file in files]
+    with whole_files(paths) as streams:
+        for stream, file in zip(streams, files, strict=True):
+            _write_file(stream, file, on_progress)
+        inputs.check()
+    return paths
 
 
 def file_sizes(
@@ -103,7 +108,9 @@ def _checked_plan(
 ) -> list[_File]:
     for key in metadata:
         _check_name(f"metadata key {quoted(key)}", key, MAX_KEY_BYTES)
-    entries = {key: typed(key, value) for key, value in metadata.items() if key not in SPLIT_TYPES}
+    entries = {
+        key: typed(key, value) for key, value in metadata.items() if key not in (*SPLIT_TYPES, SPLIT_ID)
+    }
     _check_tensors(tensors)
     return _plan(path, entries, tensors, split_max_size, shards)
 
@@ -153,6 +160,7 @@ def _plan(
     if len(groups) > MAX_SHARDS:
         raise FormatError(f"{path}: takes {len(groups)} shards, the limit is {MAX_SHARDS}; allow larger ones")
     files = []
+    encoded[SPLIT_ID] = _split_id(secrets.token_hex(16))
     for index, group in enumerate(groups):
         header = _header(_shard_metadata(encoded, index, len(groups), len(tensors)), group, alignment)
         files.append(_File(shard_path(path, index, len(groups)), header, group, alignment))
@@ -161,10 +169,14 @@ def _plan(
 
 def _shard_metadata(encoded: Mapping[str, bytes], index: int, count: int, n_tensors: int) -> dict[str, bytes]:
     """What stands in shard `index`: everything in the first, in the others what it takes to read them."""
-    shard = {key: data for key, data in encoded.items() if index == 0 or key == ALIGNMENT}
+    shard = {key: data for key, data in encoded.items() if index == 0 or key in (ALIGNMENT, SPLIT_ID)}
     for key, value in ((SPLIT_NO, index), (SPLIT_COUNT, count), (SPLIT_TENSORS, n_tensors)):
         shard[key] = encode_string(key) + encode_value(key, Typed(value, SPLIT_TYPES[key]))
     return shard
+
+
+def _split_id(id: str) -> bytes:
+    return encode_string(SPLIT_ID) + encode_value(SPLIT_ID, Typed(id, ValueType.STRING))
 
 
 def _alignment(metadata: Mapping[str, Typed]) -> int:
@@ -180,6 +192,7 @@ def _groups(
 ) -> list[list[TensorSource]]:
     """Fill shards in order, each with as many tensors as fit beside its header."""
     groups: list[list[TensorSource]] = [[]]
+    encoded = {**encoded, SPLIT_ID: _split_id("0" * 32)}
     # Headers without tensors, and the most that aligning their end can add.
     first, other = (
         len(_header(_shard_metadata(encoded, index, 0, 0), [], alignment)) + alignment - 1 for index in (0, 1)
@@ -223,20 +236,6 @@ def _check_target(files: Sequence[_File]) -> None:
     if needed > free:
         problem = f"takes {needed:,} bytes, the disk has {free:,} free"
         raise OSError(f"{files[0].path}: {problem}; make room or choose another place")
-
-
-@contextmanager
-def _renamed_when_whole(paths: Sequence[Path]) -> Iterator[list[Path]]:
-    """Temporary names beside `paths`: renamed at the end of the block, removed if it fails."""
-    outputs = [path.with_name(f".{path.name}.tmp-{os.getpid()}") for path in paths]
-    try:
-        yield outputs
-        for output, path in zip(outputs, paths, strict=True):
-            output.replace(path)
-    except BaseException:
-        for output in outputs:
-            output.unlink(missing_ok=True)
-        raise
 
 
 def _write_file(stream: BinaryIO, file: _File, on_progress: Progress | None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from ggufpy.errors import FormatError
+from ggufpy.gguf.inputs import Inputs
 from ggufpy.gguf.layout import ALIGNMENT
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.splits import SPLIT_TYPES
@@ -90,6 +91,7 @@ class QuantizationPlan:
     metadata: Metadata
     planned: list[Planned]
     shards: list[int] | None
+    inputs: Inputs
 
     @property
     def tensors(self) -> list[TensorSource]:
@@ -102,7 +104,14 @@ class QuantizationPlan:
 
     def write(self, on_progress: Callable[[TensorSource, int], None] | None = None) -> list[Path]:
         """Write the files, and return them."""
-        return write_gguf(self.path, self.metadata, self.tensors, shards=self.shards, on_progress=on_progress)
+        return write_gguf(
+            self.path,
+            self.metadata,
+            self.tensors,
+            shards=self.shards,
+            inputs=self.inputs,
+            on_progress=on_progress,
+        )
 
 
 def plan_quantization(
@@ -110,13 +119,17 @@ def plan_quantization(
 ) -> QuantizationPlan:
     """Read everything but the weights; arguments and errors are those of `quantize_file`."""
     preset = None if type.lower() == COPY else find_preset(type)
-    file = GGUFFile.open(source)
+    file, inputs = GGUFFile.open(source), Inputs()
+    for mapping in file.mappings:
+        inputs.note(mapping.path, mapping.state)
     metadata, changes = _metadata(file), dict(options.get("override_kv", {}))
     facts = Facts.from_metadata(metadata | changes)
     pruned = frozenset(options.get("prune_layers", ()))
     check_layers(pruned, facts.layers)
     names = _names(file, pruned, keep_split=options.get("keep_split", False))
     sources = [replace(file.tensors[old].source(), name=new) for old, new in names.items()]
+    if options.get("imatrix") is not None:
+        inputs.note(Path(str(options["imatrix"])))
     matrix = _matrix(options)
     if preset is None:
         planned = [kept(tensor) for tensor in sources]
@@ -132,7 +145,7 @@ def plan_quantization(
         shards = list(Counter(file.tensors[name].file for name in names).values())
     label = COPY.upper() if preset is None else preset.name
     path = Path(source).with_name(f"ggml-model-{label}.gguf") if out is None else Path(out)
-    return QuantizationPlan(path, metadata, planned, shards)
+    return QuantizationPlan(path, metadata, planned, shards, inputs)
 
 
 def _metadata(file: GGUFFile) -> Metadata:

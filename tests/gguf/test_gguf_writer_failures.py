@@ -67,7 +67,7 @@ def test_nothing_is_left_and_the_old_file_untouched(
 
 def test_interrupted_by_the_progress_bar(tmp_path: Path) -> None:
     def interrupt(tensor: TensorSource, n_bytes: int) -> None:
-        assert [p.name[:12] for p in tmp_path.iterdir()] == [".m.gguf.tmp-"]
+        assert [p.name[:8] for p in tmp_path.iterdir()] == [".ggufpy-"]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
