@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 import ggufpy
-from ggufpy.errors import GgufpyError
+from ggufpy.errors import FormatError, GgufpyError
+from ggufpy.gguf.reader import GGUFFile
 
 NAME = "pocket-wiki-7m-chat"
 
@@ -22,7 +23,7 @@ def shipped_model() -> Path:
     checkpoint = _checkpoint()
     folder = cache_folder()
     path = folder / f"{NAME}-{_state_of(checkpoint)}.gguf"
-    if not path.is_file():
+    if not _is_whole(path):
         # Imported here only: converting needs numba, and chatting should not wait for that.
         from ggufpy.convert.pipeline import convert_checkpoint
 
@@ -32,6 +33,15 @@ def shipped_model() -> Path:
             if older != path:
                 older.unlink(missing_ok=True)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file is there and was not cut."""
+    try:
+        GGUFFile.open(path).close()
+    except (OSError, FormatError):
+        return False
+    return True
 
 
 def cache_folder() -> Path:

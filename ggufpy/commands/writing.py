@@ -22,6 +22,7 @@ from rich.progress import (
 
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.quants.choice.planning import Planned
+from ggufpy.quants.formats.compiled import on_compile
 
 OnProgress = Callable[[TensorSource, int], None]
 
@@ -134,9 +135,27 @@ def _progress(plan: Plan) -> Iterator[OnProgress]:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)
-        yield lambda tensor, n_bytes: progress.update(task, advance=n_bytes, description=tensor.name)
+        with _told_of_compiling(console):
+            yield lambda tensor, n_bytes: progress.update(task, advance=n_bytes, description=tensor.name)
     seconds = time.monotonic() - start
     _say(console, f"written in {seconds:.1f} s, {total / 1e6 / max(seconds, 1e-9):,.0f} MB/s")
+
+
+@contextmanager
+def _told_of_compiling(console: Console) -> Iterator[None]:
+    """The first time on a machine, half a minute passes before anything is written: a line says why."""
+    said: list[bool] = []
+
+    def tell() -> None:
+        if not said:
+            said.append(True)
+            _say(console, "compiling the encoders; their code is kept for the next time")
+
+    on_compile.append(tell)
+    try:
+        yield
+    finally:
+        on_compile.remove(tell)
 
 
 def _say(console: Console, line: str) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Called when something has to be compiled, which takes seconds: for who wants to say so.
+on_compile: list[Callable[[], None]] = []
 
 
 def compiled(function: Function) -> Function:
@@ -17,8 +22,27 @@ def compiled(function: Function) -> Function:
     read-only. Where nothing is writable, each process compiles for itself. numba does not notice a change to
     a function that this one calls from another file: after one, delete the `__pycache__` of `ggufpy/quants`.
     """
-    try:
-        result: Any = numba.njit(function, cache=True, nogil=True, error_model="numpy")
-    except RuntimeError:
-        result = numba.njit(function, nogil=True, error_model="numpy")
+    result: Any = numba.njit(function, nogil=True, error_model="numpy")
+    with suppress(RuntimeError):  # nothing is writable
+        result._cache = _Cache(function)
     return cast(Function, result)
+
+
+class _Cache(FunctionCache):
+    """numba's, but for files that are cut, or a disk that is full: what is compiled anew is good."""
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        try:
+            found = super().load_overload(signature, target_context)  # type: ignore[no-untyped-call]
+        except Exception:  # pickle raises whatever it meets
+            found = None
+            with suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]
+        if found is None:
+            for tell in on_compile:
+                tell()
+        return found
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(signature, data)  # type: ignore[no-untyped-call]
