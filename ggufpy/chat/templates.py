@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
-import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from ggufpy.chat.limits import SOURCE_CHARACTERS, LimitedEnvironment, limited
 from ggufpy.errors import FormatError, TemplateError
 from ggufpy.gguf.metadata import strings_of
 
@@ -34,14 +33,17 @@ class ChatTemplate:
     """Turns messages into the text that a model was trained to answer.
 
     source: the Jinja template. variables: what it may name besides the messages (bos_token, eos_token, ...).
-    Raises FormatError if the template does not parse.
+    Raises FormatError if the template does not compile.
     """
 
     def __init__(self, source: str, variables: Mapping[str, str] | None = None) -> None:
         self._variables = dict(variables or {})
         try:
-            self._template = _environment().from_string(source)
-        except (jinja2.TemplateError, RecursionError) as exc:
+            if len(source) > SOURCE_CHARACTERS:
+                raise TemplateError(f"has {len(source):,} characters, the limit is {SOURCE_CHARACTERS:,}")
+            with limited():
+                self._template = _environment().from_string(source)
+        except Exception as exc:  # jinja2's own errors, and Python's: what it generates is compiled
             raise FormatError(f"chat template: {_one_line(exc)}; the model can still complete text") from exc
         self._wants_parts = self._ignores_strings()
 
@@ -86,9 +88,10 @@ class ChatTemplate:
             messages = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
         values = {"tools": None, "documents": None, **self._variables, **variables}
         try:
-            return self._template.render(
-                messages=messages, add_generation_prompt=add_generation_prompt, **values
-            )
+            with limited():
+                return self._template.render(
+                    messages=messages, add_generation_prompt=add_generation_prompt, **values
+                )
         except TemplateError:
             raise
         except Exception as exc:  # a template is a program: it can fail in any way
@@ -139,8 +142,8 @@ class _GenerationTag(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def _environment() -> LimitedEnvironment:
+    environment = LimitedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
     )
     environment.filters["tojson"] = _tojson

@@ -24,7 +24,7 @@ def compiled(function: Function) -> Function:
     """
     result: Any = numba.njit(function, nogil=True, error_model="numpy")
     with suppress(RuntimeError):  # nothing is writable
-        result._cache = _Cache(function)
+        result._cache = _Cache(function)  # type: ignore[no-untyped-call]
     return cast(Function, result)
 
 
