@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
 import random_llama
 from engines import append, load, prompt_logits
 
+from ggufpy._kernels import ffi
 from ggufpy.errors import GgufpyError
 from ggufpy.generate.transcript import Transcript
 from ggufpy.runtime.engine import Engine, Span
@@ -21,6 +23,9 @@ TOKENS = [int(t) for t in np.random.default_rng(3).integers(0, random_llama.VOCA
 
 
 Alarm = Callable[..., None]
+
+
+ENDED, GIVEN_UP = 2, 3  # of gg_call
 
 
 class OutOfTime(BaseException):
@@ -65,8 +70,29 @@ def interrupted(text: Transcript, alarm: Alarm, seconds: float, again: float = 0
     return False
 
 
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Each gg_call that is made from here on."""
+    made: list[Any] = []
+
+    class Recorder:
+        """cffi, but for that."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ffi, name)
+
+        def new(self, *arguments: Any) -> Any:
+            new = ffi.new(*arguments)
+            if arguments[0] == "gg_call *":
+                made.append(new)
+            return new
+
+    monkeypatch.setattr("ggufpy.runtime.engine.ffi", Recorder())
+    return made
+
+
 @pytest.mark.parametrize("again", [0.0, 3e-4])
-def test_an_alarm_at_any_moment(again: float, engine: Engine, alarm: Alarm) -> None:
+def test_an_alarm_at_any_moment(again: float, engine: Engine, alarm: Alarm, calls: list[Any]) -> None:
     want = prompt_logits(engine, TOKENS)[-1]
     start = time.perf_counter()
     prompt_logits(engine, TOKENS)
@@ -81,13 +107,17 @@ def test_an_alarm_at_any_moment(again: float, engine: Engine, alarm: Alarm) -> N
         except OutOfTime:  # the second alarm came behind the first
             came += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
+        assert {call.state for call in calls} <= {ENDED, GIVEN_UP}
         text.prefill(TOKENS)
         np.testing.assert_array_equal(text.logits(), want)
     assert came > 10
 
 
-def test_work_that_begins_late(engine: Engine, alarm: Alarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    want = prompt_logits(engine, TOKENS)[-1]
+def test_work_that_begins_late(small: Path, alarm: Alarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = load(small, n_batch=128, n_ctx=len(TOKENS))  # as many pages as a text needs: all are used again
+    append(engine, sequence := engine.new_sequence(), TOKENS[:0:-1], logits="none")
+    want = append(engine, sequence, TOKENS[:1], generating=True)[0]
+    sequence.close()
     start = _thread.start_new_thread
 
     def start_late(run: Callable[[], object], arguments: tuple[()]) -> int:
@@ -101,10 +131,11 @@ def test_work_that_begins_late(engine: Engine, alarm: Alarm, monkeypatch: pytest
     text = Transcript(engine)
     assert interrupted(text, alarm, 0.005)
     assert text.tokens == []
-    for _ in range(3):  # the given up work would have begun by now
-        text.truncate(0)
-        text.prefill(TOKENS)
-        np.testing.assert_array_equal(text.logits(), want)
+    monkeypatch.undo()
+    text.prefill(TOKENS[:0:-1])  # goes where the other would have gone
+    time.sleep(0.05)  # the work that was given up would have begun by now
+    text.extend(TOKENS[:1])
+    np.testing.assert_array_equal(text.logits(), want)
 
 
 def test_beside_busy_threads(engine: Engine) -> None:
