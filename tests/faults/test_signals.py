@@ -113,7 +113,9 @@ def test_an_alarm_at_any_moment(again: float, engine: Engine, alarm: Alarm, call
     assert came > 10
 
 
-def test_work_that_begins_late(small: Path, alarm: Alarm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_that_begins_late(
+    small: Path, alarm: Alarm, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = load(small, n_batch=128, n_ctx=len(TOKENS))  # as many pages as a text needs: all are used again
     append(engine, sequence := engine.new_sequence(), TOKENS[:0:-1], logits="none")
     want = append(engine, sequence, TOKENS[:1], generating=True)[0]
@@ -131,9 +133,10 @@ def test_work_that_begins_late(small: Path, alarm: Alarm, monkeypatch: pytest.Mo
     text = Transcript(engine)
     assert interrupted(text, alarm, 0.005)
     assert text.tokens == []
-    monkeypatch.undo()
+    monkeypatch.setattr(_thread, "start_new_thread", start)
     text.prefill(TOKENS[:0:-1])  # goes where the other would have gone
     time.sleep(0.05)  # the work that was given up would have begun by now
+    assert GIVEN_UP in {call.state for call in calls}
     text.extend(TOKENS[:1])
     np.testing.assert_array_equal(text.logits(), want)
 
