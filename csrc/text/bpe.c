@@ -30,10 +30,11 @@ uint64_t gg_scan_strings(const uint8_t *bytes, uint64_t size, uint64_t *at, uint
 
 /* ---- Tokens by text: open addressing; a slot has the upper half of the hash, and the id + 1 ---- */
 
-static const uint64_t HASH_START = 0xcbf29ce484222325u; /* FNV-1a: a text's hash goes on where its first part's ended */
+static const uint64_t HASH_START = 0xcbf29ce484222325u;
 
-static uint64_t hash_on(uint64_t hash, const uint8_t *p, size_t n) {
-    for (size_t i = 0; i < n; i++) hash = (hash ^ p[i]) * 0x100000001b3u;
+/* As FNV-1a, but for a factor that nobody knows: a text's hash goes on where its first part's ended. */
+static uint64_t hash_on(const gg_tokens *t, uint64_t hash, const uint8_t *p, size_t n) {
+    for (size_t i = 0; i < n; i++) hash = (hash ^ p[i]) * (t->key | 1);
     return hash;
 }
 
@@ -62,7 +63,7 @@ uint32_t gg_index_tokens(const gg_tokens *t) {
         const uint8_t *p = s->bytes + s->start[i] + 8;
         const size_t n = s->start[i + 1] - s->start[i] - 8;
         if (n == 0) continue;
-        const uint64_t hash = hash_on(HASH_START, p, n);
+        const uint64_t hash = hash_on(t, HASH_START, p, n);
         uint64_t *slot = token_slot(t, hash, p, n);
         if (*slot) return i;
         *slot = spread(hash) >> 32 << 32 | (i + 1);
@@ -74,13 +75,13 @@ static int32_t find(const gg_tokens *t, uint64_t hash, const uint8_t *p, size_t 
     return (int32_t)(uint32_t)*token_slot(t, hash, p, n) - 1;
 }
 
-int32_t gg_find_token(const gg_tokens *t, const uint8_t *p, size_t n) { return find(t, hash_on(HASH_START, p, n), p, n); }
+int32_t gg_find_token(const gg_tokens *t, const uint8_t *p, size_t n) { return find(t, hash_on(t, HASH_START, p, n), p, n); }
 
 /* ---- Merges by the ids of their parts; a slot has the rank + 1 ---- */
 
 static uint32_t *merge_slot(const gg_merges *m, int32_t left, int32_t right) {
     const uint64_t mask = ((uint64_t)1 << m->slot_bits) - 1;
-    for (uint64_t i = spread((uint64_t)(uint32_t)left << 32 | (uint32_t)right) & mask;; i = (i + 1) & mask) {
+    for (uint64_t i = spread(((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * (m->tokens->key | 1)) & mask;; i = (i + 1) & mask) {
         uint32_t *slot = &m->slots[i];
         if (*slot == 0) return slot;
         const gg_merge *merge = &m->merge[*slot - 1];
@@ -96,10 +97,10 @@ static int read_merge(const gg_tokens *t, const uint8_t *p, size_t n, uint8_t *j
     if (n_left == 0 || n_right == 0) return 0;
     memcpy(joined, p, n_left);
     memcpy(joined + n_left, space + 1, n_right);
-    const uint64_t hash = hash_on(HASH_START, p, n_left);
+    const uint64_t hash = hash_on(t, HASH_START, p, n_left);
     merge->left = find(t, hash, p, n_left);
     merge->right = gg_find_token(t, space + 1, n_right);
-    merge->whole = find(t, hash_on(hash, space + 1, n_right), joined, n - 1);
+    merge->whole = find(t, hash_on(t, hash, space + 1, n_right), joined, n - 1);
     return merge->left >= 0 && merge->right >= 0 && merge->whole >= 0;
 }
 
@@ -134,6 +135,8 @@ static uint64_t pop(uint64_t *heap, size_t *n) {
     return top;
 }
 
+static int is_aborted(const int32_t *abort) { return __atomic_load_n(abort, __ATOMIC_RELAXED); }
+
 /* Put the merge of symbol i and the one behind it on the heap, if there is one. */
 static void offer(const gg_merges *m, const gg_symbol *s, int32_t i, uint64_t *heap, size_t *n_heap) {
     if (i == NONE || s[i].next == NONE) return;
@@ -153,10 +156,12 @@ static int32_t read_symbols(const gg_tokens *t, const uint8_t *p, size_t n, gg_s
     return count;
 }
 
-static void merge_symbols(const gg_merges *m, gg_symbol *s, int32_t count, uint64_t *heap) {
+enum { PATIENCE = 1 << 16 }; /* merges between looks at *abort */
+
+static void merge_symbols(const gg_merges *m, gg_symbol *s, int32_t count, uint64_t *heap, const int32_t *abort) {
     size_t n_heap = 0;
     for (int32_t i = 0; i < count; i++) offer(m, s, i, heap, &n_heap);
-    while (n_heap) {
+    for (size_t n = 1; n_heap && (n % PATIENCE || !is_aborted(abort)); n++) {
         const uint64_t top = pop(heap, &n_heap);
         const int32_t i = (int32_t)(uint32_t)top, next = s[i].next;
         const gg_merge *merge = &m->merge[top >> 32];
@@ -170,25 +175,26 @@ static void merge_symbols(const gg_merges *m, gg_symbol *s, int32_t count, uint6
 }
 
 static size_t encode_word(const gg_merges *m, const uint8_t *p, size_t n, int whole_first, int32_t *out,
-                          gg_symbol *symbols, uint64_t *heap) {
+                          gg_symbol *symbols, uint64_t *heap, const int32_t *abort) {
     const int32_t whole = whole_first ? gg_find_token(m->tokens, p, n) : NONE;
     if (whole >= 0) {
         out[0] = whole;
         return 1;
     }
     const int32_t count = read_symbols(m->tokens, p, n, symbols);
-    merge_symbols(m, symbols, count, heap);
+    merge_symbols(m, symbols, count, heap, abort);
     size_t n_out = 0;
     for (int32_t i = count ? 0 : NONE; i != NONE; i = symbols[i].next) out[n_out++] = symbols[i].id;
     return n_out;
 }
 
 size_t gg_encode_words(const gg_merges *m, const uint8_t *words, size_t bytes, int whole_first, int32_t *out,
-                       gg_symbol *symbols, uint64_t *heap) {
+                       gg_symbol *symbols, uint64_t *heap, const int32_t *abort) {
     size_t n_out = 0;
     for (size_t start = 0, end; start < bytes; start = end + 1) {
+        if (is_aborted(abort)) return SIZE_MAX;
         for (end = start; end < bytes && words[end] != ' ';) end++;
-        if (end > start) n_out += encode_word(m, words + start, end - start, whole_first, out + n_out, symbols, heap);
+        if (end > start) n_out += encode_word(m, words + start, end - start, whole_first, out + n_out, symbols, heap, abort);
     }
-    return n_out;
+    return is_aborted(abort) ? SIZE_MAX : n_out;
 }

@@ -66,6 +66,6 @@ def _scalar(text: str) -> str | None:
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         return text[1:-1]
-    text = re.sub(r"\s+#.*", "", text)
+    text = re.split(r"(?<=\s)#", text, maxsplit=1)[0].rstrip()
     is_plain = text and text[0] not in "[]{}&*!|>%@`'\"" and ": " not in text and not text.endswith(":")
     return text if is_plain and text not in ("null", "~") else None

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
 from ggufpy.architectures import architecture
+from ggufpy.background import wait_for
 from ggufpy.errors import ContextError, GgufpyError, UnsupportedModelError
 from ggufpy.gguf.memory import advise_huge_pages
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
 from ggufpy.graph import Graph, Outputs, Value
 from ggufpy.graph.nodes import Attention, Embed
-from ggufpy.runtime.background import wait_for
 from ggufpy.runtime.batch import Batch, Slice, Span, Wanted, cut
 from ggufpy.runtime.cpu import apply_isa_setting, default_threads
 from ggufpy.runtime.locks import ForkableLock

@@ -11,6 +11,7 @@ import tokenizers
 from tokenizers import pre_tokenizers
 
 from ggufpy._kernels import ffi, lib
+from ggufpy.background import wait_for
 from ggufpy.errors import TokenizerError
 from ggufpy.gguf.metadata import strings_of
 from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS, PreTokenizer
@@ -20,6 +21,7 @@ from ggufpy.tokenizers.vocabulary import Defaults, read_vocabulary
 
 _MERGES = "tokenizer.ggml.merges"
 _PRE = "tokenizer.ggml.pre"
+_LONG = 1 << 18  # bytes: from here on a signal is answered while they are encoded
 
 
 class ByteLevelTokenizer(Tokenizer):
@@ -46,7 +48,7 @@ class ByteLevelTokenizer(Tokenizer):
 
 def pre_tokenizer(program: PreTokenizer) -> pre_tokenizers.PreTokenizer:
     """A program as `tokenizers` runs it, with the step to byte-level characters at its end."""
-    steps = [pre_tokenizers.Split(tokenizers.Regex(regex), "isolated") for regex in program.regexes]
+    steps = [pre_tokenizers.Split(tokenizers.Regex(regex), "isolated") for regex in program.steps]
     return pre_tokenizers.Sequence(
         [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
@@ -94,16 +96,28 @@ class Merges:
         if n >= 1 << 31:
             raise TokenizerError(f"a text of {n} bytes is too long to be cut into tokens; divide it")
         out, symbols, heap = np.empty(n, np.int32), np.empty(3 * n, np.int32), np.empty(2 * n, np.uint64)
-        count = lib.gg_encode_words(
-            self._record,
-            data,
-            n,
-            self._ignore_merges,
-            ffi.from_buffer("int32_t[]", out),
-            ffi.cast("gg_symbol *", ffi.from_buffer(symbols)),
-            ffi.from_buffer("uint64_t[]", heap),
-        )
-        ids: list[int] = out[:count].tolist()
+        abort, count = ffi.new("int32_t *"), ffi.new("size_t *")
+
+        def encode() -> None:  # holds on to all memory, until it ends
+            count[0] = lib.gg_encode_words(
+                self._record,
+                data,
+                n,
+                self._ignore_merges,
+                ffi.from_buffer("int32_t[]", out),
+                ffi.cast("gg_symbol *", ffi.from_buffer(symbols)),
+                ffi.from_buffer("uint64_t[]", heap),
+                abort,
+            )
+
+        try:
+            if n < _LONG:
+                encode()
+            else:
+                wait_for(encode)
+        finally:
+            abort[0] = 1
+        ids: list[int] = out[: count[0]].tolist()
         return ids
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
@@ -22,7 +23,7 @@ class Tokens(Sequence[str]):
         self._texts = texts = texts.copy()
         self._slots, bits = hash_table(len(texts), np.uint64)
         slots = ffi.from_buffer("uint64_t[]", self._slots)
-        self.record = ffi.new("gg_tokens *", (texts.record(), slots, bits))
+        self.record = ffi.new("gg_tokens *", (texts.record(), slots, bits, secrets.randbits(64)))
         second = lib.gg_index_tokens(self.record)
         if second < len(texts):
             text = texts[second]
