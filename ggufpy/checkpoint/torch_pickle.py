@@ -7,6 +7,7 @@ Python's pickletools; torch/_utils.py (_rebuild_tensor_v2, _rebuild_parameter), 
 
 from __future__ import annotations
 
+import math
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -180,6 +181,8 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Pic
         raise ValueError(f"a tensor of {len(shape)} dimensions with {len(strides)} strides")
     if any(type(n) is not int or not 0 <= n < 1 << 63 for n in (offset, *shape, *strides)):
         raise ValueError("a tensor whose shape or strides are not counts")
+    if math.prod(shape) > storage.count:
+        raise ValueError(f"a tensor of {math.prod(shape)} numbers in a storage of {storage.count}")
     return PickledTensor(storage, offset, shape, strides)
 
 
@@ -188,7 +191,9 @@ def _parameter(data: Any, *_: Any) -> Any:
 
 
 def _size(items: Any) -> tuple[Any, ...]:
-    return tuple(items)
+    if not isinstance(items, tuple):  # it would be copied, as often as a short pickle likes
+        raise _Refused(f"it makes a size of {_describe(items)}")
+    return items
 
 
 _CALLS: dict[str, Callable[..., Any]] = {

@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ggufpy.commands.bench_output import WRITERS, limits, record
 from ggufpy.commands.console import run_command
-from ggufpy.commands.run_options import MOST_THREADS, cache_options
+from ggufpy.commands.run_options import cache_options
 from ggufpy.evaluate.speed import Speed, SpeedTest, measure
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.runtime.cpu import apply_isa_setting, default_threads
+from ggufpy.runtime.cpu import MOST_THREADS, apply_isa_setting, default_threads
 
 _MOST_TOKENS = 2**24
 _EPILOG = """

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     option("-f", "--file", type=Path, required=True, metavar="TEXT", help="the text, in UTF-8")
     context = "tokens of context, half of which is counted; default: 512"
     option("-c", "--ctx-size", type=int, default=512, metavar="N", help=context)
-    option("-t", "--threads", type=int, metavar="N", help="default: one per physical core")
+    option("-t", "--threads", type=int, metavar="N", help="0 and default: one per physical core")
     option("--chunks", type=int, metavar="N", help="stop after so many contexts")
     option("--precision", choices=("exact", "fast", "int8"), default="fast", help="default: fast")
     cache_options(option)
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     for name, value, least in (
         ("-c", arguments.ctx_size, SMALLEST_CONTEXT),
-        ("-t", arguments.threads, 1),
+        ("-t", arguments.threads, 0),
         ("--chunks", arguments.chunks, 1),
     ):
         if value is not None and value < least:

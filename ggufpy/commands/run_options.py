@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ggufpy.errors import GgufpyError
+from ggufpy.runtime.cpu import MOST_THREADS
 
 if TYPE_CHECKING:
     from ggufpy.generate.sampler import SamplingParams
 
 # Without -c, a context is no larger than this: models made for 128k tokens would ask for gigabytes.
 LARGEST_DEFAULT_CONTEXT = 8192
-MOST_THREADS = 512  # llama.cpp's limit
 
 # Option, key below general.sampling, llama.cpp's default, smallest and largest value.
 _SAMPLING: dict[str, tuple[str, float, float, float]] = {
     "temp": ("temp", 0.8, 0, float("inf")),
-    "top_k": ("top_k", 40, 0, 2**31 - 1),
+    "top_k": ("top_k", 40, -(2**31), 2**31 - 1),
     "top_p": ("top_p", 0.95, 0, 1),
     "min_p": ("min_p", 0.05, 0, 1),
     "repeat_penalty": ("penalty_repeat", 1.0, 0.01, 100),
@@ -41,10 +41,16 @@ def run_parser() -> argparse.ArgumentParser:
     model("-no-cnv", "--no-conversation", action="store_true", help="complete the prompt's text; no chat")
     limit = parser.add_argument_group("limits").add_argument
     predict = ("-n", "--predict", "--n-predict")
-    limit(*predict, type=int, default=-1, metavar="N", help="tokens per answer; -1: no limit")
+    limit(
+        *predict,
+        type=int,
+        default=-1,
+        metavar="N",
+        help="tokens per answer; -1: no limit, -2: till the context is full",
+    )
     context = f"tokens of context; 0: the model's own; default: that, up to {LARGEST_DEFAULT_CONTEXT}"
     limit("-c", "--ctx-size", type=int, metavar="N", help=context)
-    limit("-t", "--threads", type=int, metavar="N", help="default: one per physical core")
+    limit("-t", "--threads", type=int, metavar="N", help="0 and default: one per physical core")
     cache_options(limit)
     memory = parser.add_argument_group("memory").add_argument
     memory(
@@ -57,7 +63,7 @@ def run_parser() -> argparse.ArgumentParser:
         "sampling", "default: what the file says, else the number here"
     ).add_argument
     draw("--temp", type=float, metavar="T", help="temperature, 0: the likeliest token; 0.8")
-    draw("--top-k", type=int, metavar="K", help="choose among the K likeliest, 0: all; 40")
+    draw("--top-k", type=int, metavar="K", help="choose among the K likeliest, 0 or less: all; 40")
     draw("--top-p", type=float, metavar="P", help="choose among the likeliest, P together; 0.95")
     draw("--min-p", type=float, metavar="P", help="least probability, as a share of the likeliest's; 0.05")
     draw("--repeat-penalty", type=float, metavar="R", help="for tokens that came lately; 1.0")
@@ -75,9 +81,9 @@ def cache_options(option: Callable[..., Any]) -> None:
 def check_options(arguments: argparse.Namespace) -> None:
     """Refuse values that make no sense. Raises GgufpyError."""
     for option, value, least, most in (
-        ("-n", arguments.predict, -1, 2**31 - 1),
+        ("-n", arguments.predict, -2, 2**31 - 1),
         ("-c", arguments.ctx_size, 0, 2**31 - 1),
-        ("-t", arguments.threads, 1, MOST_THREADS),
+        ("-t", arguments.threads, -1, MOST_THREADS),
         ("--seed", arguments.seed, -1, 2**32 - 1),
     ):
         if value is not None and not least <= value <= most:

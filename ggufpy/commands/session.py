@@ -36,7 +36,7 @@ class Session:
         self.engine = Engine.load(
             file,
             n_ctx=context_size(arguments, file.metadata),
-            n_threads=arguments.threads,
+            n_threads=max(arguments.threads or 0, 0),
             type_k=arguments.cache_type_k,
             type_v=arguments.cache_type_v,
             huge_pages=arguments.huge_pages,

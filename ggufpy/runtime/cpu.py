@@ -22,6 +22,8 @@ _LEVELS = {
 }
 _CGROUPS = Path("/sys/fs/cgroup")
 
+MOST_THREADS = 512  # llama.cpp's limit
+
 
 def default_threads() -> int:
     """Physical performance cores that this process may use, within its cgroups' CPU quota."""
@@ -52,25 +54,31 @@ def _core(cpu: int) -> str:
 
 
 def _quota(unlimited: int) -> int:
-    """Whole CPUs that cgroup v2 grants to this process: the least of its group's and all groups' above it."""
+    """Whole CPUs that control groups grant to this process: the least of its groups and all above them."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:
-        return unlimited
-    group = next((line[3:] for line in lines if line.startswith("0::")), "/")
-    folder = _CGROUPS / group.lstrip("/")
+        lines = []
     granted = unlimited
-    for level in (folder, *folder.parents):
-        if level.is_relative_to(_CGROUPS):
-            granted = min(granted, _granted(level / "cpu.max", unlimited))
+    for controllers in ("", "cpu", "cpu,cpuacct"):  # "": version 2; version 1 has a folder for each kind
+        root = _CGROUPS / controllers
+        group = next((line[2] for line in lines if line[1] == controllers), "/")
+        folder = root / group.lstrip("/")
+        for level in (folder, *folder.parents):
+            if level.is_relative_to(root):
+                granted = min(granted, _granted(level, unlimited))
     return granted
 
 
-def _granted(file: Path, unlimited: int) -> int:
+def _granted(folder: Path, unlimited: int) -> int:
+    """What one group grants, rounded down: a thread without a CPU of its own keeps the others waiting."""
     try:
-        quota, period = file.read_text().split()
-        return unlimited if quota == "max" else max(1, round(int(quota) / int(period)))
-    except (OSError, ValueError):
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return unlimited if quota.strip() in ("max", "-1") else max(1, int(quota) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):
         return unlimited
 
 

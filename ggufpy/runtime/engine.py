@@ -19,7 +19,7 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.graph import Graph, Outputs, Value
 from ggufpy.graph.nodes import Attention, Embed
 from ggufpy.runtime.batch import Batch, Slice, Span, Wanted, cut
-from ggufpy.runtime.cpu import apply_isa_setting, default_threads
+from ggufpy.runtime.cpu import MOST_THREADS, apply_isa_setting, default_threads
 from ggufpy.runtime.locks import ForkableLock
 from ggufpy.runtime.passes import PASSES, Pass
 from ggufpy.runtime.plan import make_plan
@@ -91,22 +91,23 @@ class Engine:
         """Make the model in `file` ready to run; its weights are used where they lie.
 
         n_ctx: positions per sequence, None for the model's own; n_seq: sequences that the cache has room for;
-        n_batch: rows computed together; precision: "fast", "exact" or "int8"; type_k, type_v: what the KV
-        cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or ggml's number, None for f16 (f32 if exact);
-        huge_pages: ask for them for weights that the system has yet to read from the disk; outputs: what a
-        step computes, of what the architecture can give ("logits", "embeddings").
+        n_threads: None or 0 for one per physical core; n_batch: rows computed together; precision: "fast",
+        "exact" or "int8"; type_k, type_v: what the KV cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or
+        ggml's number, None for f16 (f32 if exact); huge_pages: ask for them for weights that the system has
+        yet to read from the disk; outputs: what a step computes, of what the architecture can give ("logits",
+        "embeddings").
         Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
         """
         if precision not in PRECISIONS:
             raise GgufpyError(f"precision is '{precision}', must be one of {', '.join(PRECISIONS)}")
-        for name, value in {
-            "n_ctx": n_ctx,
-            "n_seq": n_seq,
-            "n_threads": n_threads,
-            "n_batch": n_batch,
-        }.items():
-            if value is not None and value < 1:
-                raise GgufpyError(f"{name} is {value}, must be at least 1")
+        for name, value, most in (
+            ("n_ctx", n_ctx, 2**31 - 1),
+            ("n_seq", n_seq, 2**31 - 1),
+            ("n_threads", n_threads or None, MOST_THREADS),
+            ("n_batch", n_batch, 2**31 - 1),
+        ):
+            if value is not None and not 1 <= value <= most:
+                raise GgufpyError(f"{name} is {value}, must be from 1 to {most}")
         default = GGMLType.F32 if precision == "exact" else GGMLType.F16
         types = cache_type(type_k, default), cache_type(type_v, default)
         if huge_pages:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
-from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.errors import ContextError, FormatError, UnsupportedModelError
 from ggufpy.gguf.reader import TensorInfo
 from ggufpy.gguf.types import GGMLType
 from ggufpy.graph import nodes as n
@@ -281,8 +281,13 @@ def _delta_rule(node: n.DeltaRule, memory: Memory, args: Any) -> None:
 
 
 def aligned(n_bytes: int) -> NDArray[np.uint8]:
-    """Memory that begins at a cache line: vectors that cross lines are read twice."""
-    memory = np.empty(n_bytes + 64, np.uint8)
+    """Memory that begins at a cache line: vectors that cross lines are read twice. Raises ContextError."""
+    try:
+        memory = np.empty(n_bytes + 64, np.uint8)
+    except (MemoryError, ValueError):  # ValueError: more than NumPy can count
+        raise ContextError(
+            f"there is no memory for {n_bytes:,} bytes to compute in; choose a smaller batch or fewer threads"
+        ) from None
     start = -memory.ctypes.data % 64
     return memory[start : start + n_bytes]
 

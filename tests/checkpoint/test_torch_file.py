@@ -83,7 +83,11 @@ def tensor_in(torch: Any, storage: object) -> object:
         (lambda torch: {"w": tensor_of(torch, shape=(-1,))}, "not counts"),
         (lambda torch: {"w": tensor_of(torch, offset=-1)}, "not counts"),
         (lambda torch: {"w": tensor_of(torch, offset=1)}, "reaches number 2 of a storage of 2"),
-        (lambda torch: {"w": tensor_of(torch, shape=(1 << 40,), strides=(1 << 40,))}, "reaches number"),
+        (
+            lambda torch: {"w": tensor_of(torch, shape=(1 << 40,), strides=(1 << 40,))},
+            "numbers in a storage of 2",
+        ),
+        (lambda torch: {"w": tensor_of(torch, shape=(1 << 40,), strides=(0,))}, "numbers in a storage of 2"),
         (lambda torch: {"w": tensor_in(torch, stored(torch, key="1"))}, "no entry 'data/1'"),
         (lambda torch: {"w": tensor_in(torch, stored(torch, count=3))}, "3 numbers of f32 cannot be 8 bytes"),
     ],

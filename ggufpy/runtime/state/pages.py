@@ -65,7 +65,7 @@ class Pages:
         self._types = type_k, type_v
         try:
             self._pools = [_pools(layer, n_pages, type_k, type_v) for layer in layers]
-        except MemoryError:
+        except (MemoryError, ValueError):  # ValueError: more than NumPy can count
             raise ContextError(
                 f"there is no memory for a KV cache of {n_pages * PAGE} tokens; choose a smaller context"
             ) from None

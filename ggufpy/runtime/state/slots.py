@@ -27,7 +27,7 @@ class Slots:
         self.places = Places(n_slots, "the recurrent state")
         try:
             self._data = [np.zeros((n_slots, size), np.float32) for size in sizes]
-        except MemoryError:
+        except (MemoryError, ValueError):  # ValueError: more than NumPy can count
             raise ContextError(f"there is no memory for the state of {n_seq} sequences") from None
         self._pointers = [ffi.from_buffer("float[]", data) for data in self._data]
 
