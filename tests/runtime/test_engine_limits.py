@@ -15,7 +15,7 @@ from steps import step
 from test_engine import load, model, prompt_logits
 
 from ggufpy._kernels import lib
-from ggufpy.errors import ContextError, FormatError, GgufpyError, UnsupportedModelError
+from ggufpy.errors import ContextError, FormatError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.values import Value
 from ggufpy.runtime.engine import Engine, Span
