@@ -29,7 +29,7 @@ _SAMPLING: tuple[tuple[str, str, ValueType], ...] = (
     ("xtc_threshold", "xtc_threshold", ValueType.F32),
     ("temperature", "temp", ValueType.F32),
     ("penalty_last_n", "penalty_last_n", ValueType.I32),
-    ("penalty_repeat", "penalty_repeat", ValueType.F32),
+    ("repetition_penalty", "penalty_repeat", ValueType.F32),
     ("mirostat", "mirostat", ValueType.I32),
     ("mirostat_tau", "mirostat_tau", ValueType.F32),
     ("mirostat_eta", "mirostat_eta", ValueType.F32),

@@ -6,6 +6,9 @@ Source: llama.cpp src/llama-vocab.cpp, llama_vocab::impl::load.
 
 from __future__ import annotations
 
+# ggufpy's own key: ids at which generation ends, besides those for which GGUF has keys.
+END_KEY = "ggufpy.end_token_ids"
+
 # Generation stops at each of these, wherever it is in a vocabulary.
 END_OF_GENERATION = (
     "<|eot_id|>",

@@ -16,6 +16,7 @@ from ggufpy.tokenizers.special import (
     ANSWER_ENDS,
     BY_TEXT,
     CALL_ENDS,
+    END_KEY,
     END_OF_GENERATION,
     ENDING_PARTS,
     PART_END,
@@ -81,7 +82,7 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabula
         bos_id=_id(metadata, "bos", len(tokens), defaults.bos),
         eos_id=eos,
         unknown_id=_id(metadata, "unknown", len(tokens), defaults.unknown),
-        eog_ids=frozenset(eog if eos is None else eog | {eos}),
+        eog_ids=frozenset(eog.union(() if eos is None else (eos,), ids_of(metadata, END_KEY, len(tokens)))),
         add_bos=_flag(metadata, "add_bos_token", defaults.add_bos),
         add_eos=_flag(metadata, "add_eos_token", False),
         add_space_prefix=_flag(metadata, "add_space_prefix", defaults.add_space_prefix),
@@ -142,6 +143,14 @@ def _id(metadata: Mapping[str, Any], name: str, count: int, default: int | None)
     if isinstance(id, bool) or not isinstance(id, int) or not 0 <= id < count:
         raise TokenizerError(f"{key} is {id!r:.60}, not one of the {count} tokens; convert the model again")
     return id
+
+
+def ids_of(metadata: Mapping[str, Any], key: str, count: int) -> frozenset[int]:
+    """A list of ids, none where the file has no such key; raises TokenizerError."""
+    ids = metadata.get(key, [])
+    if not isinstance(ids, list) or any(type(id) is not int or not 0 <= id < count for id in ids):
+        raise TokenizerError(f"{key} is {ids!r:.60}, not a list of ids of {count} tokens; convert again")
+    return frozenset(ids)
 
 
 def _flag(metadata: Mapping[str, Any], name: str, default: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tiny_tokenizers import (
 from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.errors import FormatError, TokenizerError
 from ggufpy.gguf.reader import GGUFFile
+from ggufpy.tokenizers import load_tokenizer
 
 KEY = "tokenizer.ggml."
 NAMES = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -55,7 +57,8 @@ def test_tokens_are_padded_to_the_model_s_rows(tmp_path: Path, byte_level: dict[
 def test_gaps_between_ids_are_filled(tmp_path: Path, byte_level: dict[str, Any]) -> None:
     added = {"401": {"content": "<|far|>", "special": True}, "410": {"content": "plain", "special": False}}
     del (tokenizer := copy.deepcopy(byte_level))["added_tokens"][1:]
-    metadata = read_vocabulary(write_checkpoint(tmp_path, tokenizer, {"added_tokens_decoder": added}), {})
+    config = {"added_tokens_decoder": added, "eos_token": "<s>"}
+    metadata = read_vocabulary(write_checkpoint(tmp_path, tokenizer, config), {})
     tokens, types = metadata[KEY + "tokens"], metadata[KEY + "token_type"]
     assert isinstance(tokens, list)
     assert isinstance(types, list)
@@ -90,7 +93,7 @@ def test_special_ids_come_from_the_sources_in_order(tmp_path: Path, byte_level: 
         byte_level,
         {"eos_token": {"content": "<|im_end|>"}, "pad_token": "not there"},
         special_tokens_map='{"eos_token": "</s>", "bos_token": "<s>"}',
-        generation_config='{"eos_token_id": [1, 2], "pad_token_id": 6, "bos_token_id": 7}',
+        generation_config='{"eos_token_id": [1, 401, 2, 3], "pad_token_id": 6, "bos_token_id": 7}',
     )
     metadata = converted(folder, {"unk_token_id": 3, "sep_token_id": [4, 5], "mask_token_id": 10**6})
     ids = {key: value for key, value in metadata.items() if key.endswith("_id")}
@@ -100,7 +103,35 @@ def test_special_ids_come_from_the_sources_in_order(tmp_path: Path, byte_level: 
         (KEY + "unknown_token_id", 3),
         (KEY + "seperator_token_id", 4),
         (KEY + "padding_token_id", 6),
+        (KEY + "eot_token_id", 1),
+        (KEY + "eom_token_id", 2),
     ]
+    assert metadata["ggufpy.end_token_ids"] == [3]
+    assert load_tokenizer(metadata).eog_ids == {401, 403, 1, 2, 3}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"eos_token": "<|im_end|>"}, "end-of-text token '<|im_end|>' is 403, and the model has 402 tokens"),
+        ({"chat_template": "<|im_start|>{{ x }}"}, "template's token '<|im_start|>' is 402, and the model"),
+    ],
+)
+def test_tokens_that_matter_need_a_row(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    folder = write_checkpoint(tmp_path, byte_level_json(), config)
+    with pytest.raises(TokenizerError, match=re.escape(message) + ".*; resize the model's embedding"):
+        read_vocabulary(folder, {"vocab_size": 402, "eos_token_id": 403})
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({}, "no eos_token is named"), ({"eos_token_id": 999}, "eos_token_id 999 is not one of 399 tokens")],
+)
+def test_no_file_is_without_an_end_token(tmp_path: Path, config: dict[str, Any], message: str) -> None:
+    folder = write_checkpoint(tmp_path, byte_level_json(specials=()))
+    size = len(byte_level_json(specials=())["model"]["vocab"])
+    with pytest.raises(TokenizerError, match=message.replace("399", str(size))):
+        read_vocabulary(folder, config)
 
 
 def test_ids_known_by_text(tmp_path: Path) -> None:
@@ -132,6 +163,10 @@ def template(*texts: str) -> dict[str, Any]:
     return {"type": "TemplateProcessing", "single": pieces, "pair": pieces, "special_tokens": special}
 
 
+AS_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
+LLAMA = {"tokenizer_class": "LlamaTokenizerFast"}  # puts BOS and EOS itself, as DeepSeek's models name it
+
+
 @pytest.mark.parametrize(
     ("post_processor", "config", "flags"),
     [
@@ -142,6 +177,10 @@ def template(*texts: str) -> dict[str, Any]:
         (template("<s>", "$A", "</s>"), {}, {"bos": True, "eos": True}),
         (template("$A", "</s>"), {"add_bos_token": True}, {"bos": False, "eos": True}),
         ({"type": "Sequence", "processors": [template("<s>", "$A")]}, {}, {"bos": True}),
+        (AS_BYTES, {**LLAMA, "add_bos_token": True}, {"bos": True}),
+        (AS_BYTES, {"add_bos_token": True}, {"bos": False}),
+        (template("<s>", "$A"), {**LLAMA, "add_bos_token": False}, {"bos": False}),
+        (template("<s>", "$A"), LLAMA, {"bos": True}),
     ],
 )
 def test_what_is_added_to_a_text(
@@ -161,6 +200,12 @@ def test_a_token_put_in_front_is_the_bos_token(tmp_path: Path, byte_level: dict[
     tokenizer = {**byte_level, "post_processor": template("<|im_start|>", "$A")}
     metadata = converted(write_checkpoint(tmp_path, tokenizer))
     assert (metadata[KEY + "bos_token_id"], metadata[KEY + "add_bos_token"]) == (402, True)
+
+
+def test_a_bos_token_that_is_wanted_but_not_named(tmp_path: Path, byte_level: dict[str, Any]) -> None:
+    folder = write_checkpoint(tmp_path, byte_level, {"add_bos_token": True})
+    with pytest.raises(TokenizerError, match="add_bos_token is true, but no bos_token is named"):
+        read_vocabulary(folder, {})
 
 
 def test_nothing_is_added_where_readers_would_but_the_checkpoint_does_not(tmp_path: Path) -> None:

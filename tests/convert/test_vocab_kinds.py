@@ -70,6 +70,18 @@ def bytes_step(use_regex: bool = False, prefix: bool = False) -> dict[str, Any]:
             ],
             "qwen2",
         ),
+        (
+            [
+                split(r"\p{N}{1,3}"),
+                split("[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
+                split(
+                    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
+                    r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+                ),
+                bytes_step(),
+            ],
+            "deepseek-v3",
+        ),
         ([split(LLAMA3.replace(r"\r", "\r").replace(r"\n", "\n")), bytes_step()], "dbrx"),
         ([{"type": "Sequence", "pretokenizers": [split(LLAMA3)]}, bytes_step()], "dbrx"),
     ],

@@ -9,13 +9,15 @@ from typing import Any
 from ggufpy.convert.vocabulary.chat_templates import chat_templates
 from ggufpy.convert.vocabulary.check import check_vocabulary
 from ggufpy.convert.vocabulary.sentencepiece_model import open_sentencepiece, read_sentencepiece
-from ggufpy.convert.vocabulary.special_tokens import special_tokens
+from ggufpy.convert.vocabulary.special_tokens import check_template, special_tokens
 from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.convert.vocabulary.tokenizer_json import open_encoder, read_tokenizer_json
-from ggufpy.errors import FormatError
+from ggufpy.errors import FormatError, TokenizerError
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS
+
+_ADD_BOS = "tokenizer.ggml.add_bos_token"
 
 __all__ = ["check_vocabulary", "read_vocabulary"]
 
@@ -37,11 +39,13 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> dict[str, Value 
     else:
         raise FormatError(f"{folder}: neither tokenizer.model nor tokenizer.json there; download it again")
     adds_bos = table.kind == "llama" or PRE_TOKENIZERS[table.pre].add_bos
-    return {
-        **_table(table, files.tokenizer_config.get("add_prefix_space")),
-        **special_tokens(files, encoder, table.tokens, adds_bos),
-        **chat_templates(files),
-    }
+    special = special_tokens(files, encoder, table.tokens, adds_bos)
+    if special.get(_ADD_BOS) and "tokenizer.ggml.bos_token_id" not in special and table.kind == "gpt2":
+        problem = "add_bos_token is true, but no bos_token is named; name it in tokenizer_config.json"
+        raise TokenizerError(f"{folder}: {problem}")
+    templates = chat_templates(files)
+    check_template(files, table.tokens, templates)
+    return {**_table(table, files.tokenizer_config.get("add_prefix_space")), **special, **templates}
 
 
 def _table(table: VocabularyTable, add_space_prefix: Any) -> dict[str, Value | Typed]:
