@@ -59,9 +59,13 @@ def _modules() -> dict[str, str]:
 
 
 def name_for_class(hf_class: str) -> str:
-    """The architecture that covers a class of transformers; raises UnsupportedModelError if none does."""
+    """The architecture that covers a class of transformers; raises UnsupportedModelError if none does.
+
+    What is saved without a head is named LlamaModel where it would be LlamaForCausalLM otherwise.
+    """
     classes = {known: name for name in names() for known in architecture(name).HF_CLASSES}
-    if hf_class not in classes:
+    with_head = f"{hf_class.removesuffix('Model')}ForCausalLM" if hf_class.endswith("Model") else hf_class
+    if hf_class not in classes and with_head not in classes:
         known = ", ".join(sorted(classes))
         raise UnsupportedModelError(f"model class '{hf_class:.80}' is unknown; ggufpy knows: {known}")
-    return classes[hf_class]
+    return classes.get(hf_class) or classes[with_head]

@@ -22,7 +22,7 @@ from ggufpy.architectures._rope_keys import rope_base, rope_scaling, ropes_by_ki
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.graph import Graph, Outputs
 
-HF_CLASSES = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+HF_CLASSES = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Gemma3TextModel")
 
 
 def _known(place: Place) -> slice:

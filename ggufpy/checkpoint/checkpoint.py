@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufpy.checkpoint.json_files import read_json
+from ggufpy.checkpoint.quantization import check_not_quantized
 from ggufpy.checkpoint.safetensors import read_safetensors
 from ggufpy.checkpoint.torch_file import read_torch_file
 from ggufpy.errors import FormatError
@@ -41,13 +42,71 @@ class Checkpoint:
         """
         if not folder.is_dir():
             problem = "is a file" if folder.exists() else "does not exist"
-            raise FormatError(f"{folder}: {problem}; give the folder of a Hugging Face checkpoint")
+            raise FormatError(
+                f"{folder}: {problem}; give the folder of a Hugging Face checkpoint{_hint(folder)}"
+            )
         if not (folder / "config.json").is_file():
-            raise FormatError(f"{folder}: no config.json there; give the folder of a Hugging Face checkpoint")
+            raise _no_config(folder)
         config = read_json(folder / "config.json")
+        check_not_quantized(folder, config)
         generation = folder / "generation_config.json"
         generation_config = read_json(generation) if generation.is_file() else {}
         return cls(folder, config, generation_config, _read_weights(folder) if weights else {})
+
+    @property
+    def name(self) -> str:
+        """The folder's name, or the repository's, where the folder is one of Hugging Face's cache."""
+        return self.repository.rpartition("/")[2] or self.folder.resolve().name
+
+    @property
+    def repository(self) -> str:
+        """Owner and name of the repository in whose cache the folder lies, or nothing."""
+        *_, repository, snapshots, _ = ("", "", "", *self.folder.resolve().parts)
+        is_cache = snapshots == "snapshots" and repository.startswith("models--")
+        return repository.removeprefix("models--").replace("--", "/", 1) if is_cache else ""
+
+    @property
+    def adapts(self) -> str | None:
+        """The model to which an adapter in this folder belongs, None if there is no adapter."""
+        return _base_of_adapter(self.folder)
+
+
+def _hint(folder: Path) -> str:
+    """How to get what looks like the name of a repository."""
+    if folder.is_absolute() or folder.exists() or len(folder.parts) != 2 or ".." in folder.parts:
+        return ""
+    return f", or get one first: hf download {folder} --local-dir {folder.name}"
+
+
+def _no_config(folder: Path) -> FormatError:
+    base = _base_of_adapter(folder)
+    if base is not None:
+        return _is_adapter(folder, base)
+    problem = "no config.json there; give the folder of a Hugging Face checkpoint"
+    if (folder / "params.json").is_file():
+        problem = (
+            "the weights are in Mistral's or Meta's own layout (params.json), without config.json; download "
+            "the files of Hugging Face's layout, or convert it to that first"
+        )
+    inner = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    if inner:
+        problem = f"no config.json there, but in its folder {inner[0]}; give that"
+    return FormatError(f"{folder}: {problem}")
+
+
+def _base_of_adapter(folder: Path) -> str | None:
+    path = folder / "adapter_config.json"
+    if not path.is_file():
+        return None
+    base = read_json(path).get("base_model_name_or_path")
+    return base if isinstance(base, str) and base else "a model that it does not name"
+
+
+def _is_adapter(folder: Path, base: str) -> FormatError:
+    return FormatError(
+        f"{folder}: a LoRA adapter of {base:.80} (adapter_config.json); merge it into its base, with PEFT's "
+        "merge_and_unload(), and convert what that saves"
+    )
 
 
 def _read_weights(folder: Path) -> dict[str, TensorSource]:
@@ -60,6 +119,15 @@ def _read_weights(folder: Path) -> dict[str, TensorSource]:
         if shards:
             _check_count(shards)
             return _join({shard.name: read(shard) for shard in shards}, folder)
+    variants = sorted(folder.glob("model.*.safetensors"))
+    if len(variants) == 1:
+        return read_safetensors(variants[0])
+    base = _base_of_adapter(folder)
+    if base is not None:
+        raise _is_adapter(folder, base)
+    if variants:
+        found = f"{variants[0].name} and {len(variants) - 1} more"
+        raise FormatError(f"{folder}: several weights, {found}; keep one, as model.safetensors")
     names = " or ".join(f"{stem}{ending}" for stem, ending, _ in _FORMATS)
     raise FormatError(f"{folder}: no weights there, neither {names} nor parts of one; download it again")
 

@@ -12,7 +12,7 @@ from ggufpy.errors import FormatError
 def parse_json(text: bytes, where: str, *, unique_keys: bool = False) -> dict[str, Any]:
     """Parse a JSON object; `where` begins the message if it is none, or a key that must be unique is not."""
     try:
-        value = json.loads(text.decode(), object_pairs_hook=_unique if unique_keys else None)
+        value = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique if unique_keys else None)
     except (ValueError, RecursionError) as exc:
         raise FormatError(f"{where} is not valid JSON ({exc}); download it again") from exc
     if not isinstance(value, dict):

@@ -24,7 +24,9 @@ _TYPES = {
     "I32": GGMLType.I32,
     "I16": GGMLType.I16,
     "I8": GGMLType.I8,
-    "U8": GGMLType.I8,  # bytes in which blocks are packed; numbers of this type have no place in GGUF
+    # Bytes in which blocks are packed, and masks: numbers of these types have no place in GGUF.
+    "U8": GGMLType.I8,
+    "BOOL": GGMLType.I8,
 }
 
 # The reference implementation's limit.

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ggufpy.architectures import Architecture, Names, Place, Way, ways
 from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.gguf import sources
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.graph import Graph
 from ggufpy.graph.messages import Messages
 
-# How names begin in some checkpoints, where the tables have the first: bare models, those within others, and
-# what training tools put around them.
-_BEGINNINGS = (
-    ("", ""),
-    ("model.", ""),
-    ("model.", "model.language_model."),
-    *(("", around) for around in ("language_model.", "model.", "base_model.model.", "_orig_mod.", "module.")),
-)
-
 # Buffers of old checkpoints, which follow from the configuration; parts of models that see and hear.
-_NOT_NEEDED_ENDS = (".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached")
+_NOT_NEEDED_ENDS = (
+    *(".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"),
+    *(".position_ids", ".masked_bias"),
+)
 _NOT_NEEDED_STARTS = tuple(
     f"{around}{part}."
     for around in ("", "model.")
     for part in ("vision_tower", "vision_model", "audio_tower", "multi_modal_projector", "visual")
 )
+
+# Counts that the names of tensors show: our key, what is counted, where a name has its number.
+_NUMBERED = (
+    ("block_count", "num_hidden_layers", re.compile(r"\blayers\.(\d{1,6})\.")),
+    ("expert_count", "the number of experts", re.compile(r"\bexperts\.(\d{1,6})\.")),
+)
+
+# What training and serving leave beside a language model's own tensors: left out, with a note.
+_BESIDE = re.compile(r"(^|\.)(v_head\..*|(k|v|kv|q|prob|output)_scale)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class Converted:
     """What tracing needs to know of a file that is yet to be written.
 
     name: of the architecture. keys: its metadata, without prefix. tokens: how many the vocabulary has. where:
-    the configuration's file.
+    the configuration's file. notes: what whoever converts should know, once tensors are placed.
     """
 
     name: str
@@ -46,6 +52,7 @@ class Converted:
     keys: Mapping[str, Value | Typed]
     tokens: int
     where: Path
+    notes: list[str] = field(default_factory=list)
 
     def place(self, tensors: Mapping[str, TensorSource]) -> list[TensorSource]:
         """All tensors of the file, from those of the checkpoint, in the order of the table of names.
@@ -53,9 +60,10 @@ class Converted:
         Raises FormatError for a tensor that is missing or has another shape than the metadata says,
         UnsupportedModelError for one that has no place.
         """
+        self._check_layers(tensors)
         place = Place(self.config, self.keys, self.tokens)
-        tied = bool(self.config.get("tie_word_embeddings"))
-        placing = _Placing(self.architecture.NAMES, tensors, place, tied)
+        placing = _Placing(self.architecture.NAMES, tensors, place)
+        placing.tie(self.config.get("tie_word_embeddings"), str(self.where))
         messages = CheckpointMessages(str(self.where), self.name, tensors, placing.asked)
         for name in ("token_embd.weight", "output.weight"):
             matrix = placing.placed.get(name)
@@ -64,8 +72,21 @@ class Converted:
         graph = Graph.trace(self._metadata(), placing.placed, str(self.where), messages)
         self.architecture.forward(graph)
         graph.check_all_used()
-        placing.check_all_placed()
+        self.notes.extend(placing.left_out())
         return list(placing.placed.values())
+
+    def _check_layers(self, tensors: Mapping[str, TensorSource]) -> None:
+        """A number of layers, or of experts, that the files do not have: neither is made a list of."""
+        for key, theirs, pattern in _NUMBERED:
+            value = self.keys.get(key)
+            said = value if isinstance(value, int) else 0
+            ours = (name for name in tensors if not _is_not_needed(name))
+            there = 1 + max((int(match[1]) for name in ours if (match := pattern.search(name))), default=-1)
+            if said and there and said != there:
+                problem = f"{theirs} is {said}, the checkpoint's tensors are of {there}"
+                raise FormatError(
+                    f"{self.where}: {problem}; they do not belong together, or parts are missing"
+                )
 
     def _metadata(self) -> dict[str, Any]:
         values = {key: value.value if isinstance(value, Typed) else value for key, value in self.keys.items()}
@@ -86,7 +107,6 @@ class _Placing:
     names: Names
     tensors: Mapping[str, TensorSource]
     place: Place
-    tied: bool
     placed: dict[str, TensorSource] = field(default_factory=dict)
     asked: dict[str, list[str]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
@@ -105,9 +125,6 @@ class _Placing:
             self.asked[name] = parts
         if name in self.placed or self._found(parts) < len(parts):
             return
-        if entry == "output" and self.tied:
-            self.used.update(parts)
-            return
         source = way.make(place, [self.tensors[part] for part in parts])
         if source is not None:
             self.placed[name] = replace(source, name=name)
@@ -117,21 +134,66 @@ class _Placing:
     def _found(self, parts: Sequence[str]) -> int:
         return sum(part in self.tensors for part in parts)
 
-    def _beginning(self) -> tuple[str, str]:
-        """How names of this checkpoint begin, in place of what: so that most of the table's are there."""
-        place = replace(self.place, part="weight")
-        known = [name for entry in self.names.values() for way in ways(entry) for name in way.names(place)]
+    def tie(self, tied: Any, where: str) -> None:
+        """Make one of two heads: that of a tied model is its embedding, which stands under either name.
 
-        return max(_BEGINNINGS, key=lambda pair: self._found([_respelt(name, *pair) for name in known]))
+        A head of its own counts, whatever the configuration says. Raises FormatError if there has to be one.
+        """
+        head, embedding = self.placed.get("output.weight"), self.placed.get("token_embd.weight")
+        if tied not in (None, True, False):
+            raise FormatError(f"{where}: tie_word_embeddings is {tied!r:.40}, it must be true or false")
+        if tied is not False and head and embedding is None:
+            self.asked["token_embd.weight"] = self.asked["output.weight"]
+            self.placed = {"token_embd.weight": replace(head, name="token_embd.weight"), **self.placed}
+            del self.placed["output.weight"]
+        elif tied and head and embedding and sources.are_equal(head, embedding):
+            del self.placed["output.weight"]
+        elif tied is False and head is None and embedding and "output" in self.names and not self.is_bare:
+            missing = self._spelt("lm_head.weight")
+            problem = f"tie_word_embeddings is false, and the checkpoint has no '{missing}'"
+            remedy = "download the checkpoint again, or set it to true if the model was trained tied"
+            raise FormatError(f"{where}: {problem}; {remedy}")
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether the checkpoint is of a model that was saved without a head."""
+        return self.ours != "" and self.theirs == ""
+
+    def _beginning(self) -> tuple[str, str]:
+        """How names of this checkpoint begin, in place of what: so that most of the table's are there.
+
+        Bare models, those within others, and training tools have other beginnings; which, the tensors outside
+        of layers show.
+        """
+        known = {entry: self._known(entry) for entry in self.names}
+        pairs = {("", "")}
+        for name in chain.from_iterable(names for entry, names in known.items() if "{" not in entry):
+            for ours in {"", name[: name.find(".") + 1] if name.count(".") > 1 else ""}:
+                ending = name.removeprefix(ours)
+                found = (other.removesuffix(ending) for other in self.tensors if other.endswith(ending))
+                pairs |= {(ours, theirs) for theirs in found if not theirs or theirs.endswith(".")}
+        every = list(chain.from_iterable(known.values()))
+
+        def fit(pair: tuple[str, str]) -> tuple[int, int, tuple[str, str]]:
+            return self._found([_respelt(name, *pair) for name in every]), -len("".join(pair)), pair
+
+        return max(pairs, key=fit)
+
+    def _known(self, entry: str) -> list[str]:
+        place = replace(self.place, part="weight")
+        return [name for way in ways(self.names[entry]) for name in way.names(place)]
 
     def _spelt(self, name: str) -> str:
         return _respelt(name, self.ours, self.theirs)
 
-    def check_all_placed(self) -> None:
-        """Raise UnsupportedModelError for a tensor of the checkpoint that the table does not know."""
-        for name in self.tensors:
-            if name not in self.used and not _is_not_needed(name):
+    def left_out(self) -> list[str]:
+        """Notes about tensors that are known not to matter; raises UnsupportedModelError for other ones."""
+        names = [name for name in self.tensors if name not in self.used and not _is_not_needed(name)]
+        for name in names:
+            if not _BESIDE.search(name):
                 raise _no_place(name)
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return [f"tensor '{names[0]:.80}'{more} left out: no part of the language model"] if names else []
 
 
 def _in_order(names: Names, layers: int) -> Iterator[tuple[str, int]]:

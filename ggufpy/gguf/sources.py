@@ -182,6 +182,15 @@ def mxfp4(blocks: TensorSource, scales: TensorSource) -> TensorSource:
     return TensorSource(blocks.name, (*scales.shape[:-1], n * 32), GGMLType.MXFP4, read)
 
 
+def are_equal(source: TensorSource, other: TensorSource) -> bool:
+    """Whether two tensors hold the same bytes; both are read up to where they differ."""
+    if source.shape != other.shape or source.type is not other.type:
+        return False
+    step = max(1, _SLAB_BYTES // max(source.row_bytes, 1))
+    slabs = ((start, min(start + step, source.rows)) for start in range(0, source.rows, step))
+    return all(np.array_equal(source.read(*slab), other.read(*slab)) for slab in slabs)
+
+
 def _by_matrix(start: int, stop: int, n: int) -> Iterator[tuple[int, int, int]]:
     """Rows start..stop of matrices of n rows each, as (matrix, first row in it, the one after the last)."""
     while start < stop:

@@ -60,11 +60,19 @@ def arrays(*, fused: bool = False) -> dict[str, Any]:
     return {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def place(tensors: Mapping[str, Any], config: Mapping[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
+def place(
+    tensors: Mapping[str, Any],
+    config: Mapping[str, Any] | None = None,
+    notes: list[str] | None = None,
+    **keys: Any,
+) -> dict[str, Any]:
     network = cast(Architecture, SimpleNamespace(NAMES=TABLE, forward=forward))
     made = {name: source(name, x) for name, x in tensors.items()}
     converted = Converted("fake", network, config or {}, {**KEYS, **keys}, 16, Path("config.json"))
-    return {each.name: tiny.values(each) for each in converted.place(made)}
+    placed = {each.name: tiny.values(each) for each in converted.place(made)}
+    if notes is not None:
+        notes += converted.notes
+    return placed
 
 
 def source(name: str, x: Any) -> TensorSource:
@@ -101,10 +109,43 @@ def test_a_constant_is_there_if_it_is_asked_for() -> None:
         place(arrays(), {"factors": np.ones(2, np.float32)})
 
 
-def test_what_a_tied_model_has_of_a_head_is_left_out() -> None:
+TIED, NOT_TIED = {"tie_word_embeddings": True}, {"tie_word_embeddings": False}
+
+
+def test_a_head_of_its_own_counts_whatever_the_configuration_says() -> None:
     given = arrays() | {"head.weight": np.ones((16, 4), np.float32)}
-    assert list(place(given)) == [*ORDER, "output.weight"]
-    assert list(place(given, {"tie_word_embeddings": True})) == ORDER
+    for config in ({}, TIED, NOT_TIED):
+        assert list(place(given, config)) == [*ORDER, "output.weight"]
+    given["head.weight"] = given["embed.weight"].copy()
+    assert list(place(given, TIED)) == ORDER
+    given["head.weight"][15, 3] += 1
+    assert list(place(given, TIED)) == [*ORDER, "output.weight"]
+
+
+def test_a_tied_model_may_have_its_matrix_under_the_name_of_the_head() -> None:
+    given = arrays()
+    given["head.weight"] = given.pop("embed.weight")
+    for config in ({}, TIED):
+        placed = place(given, config)
+        assert list(placed) == ORDER
+        assert np.array_equal(placed["token_embd.weight"], given["head.weight"])
+    with pytest.raises(FormatError, match=r"tensor 'embed\.weight' is missing"):
+        place(given, NOT_TIED)
+
+
+def test_a_head_that_must_be_there() -> None:
+    with pytest.raises(FormatError, match=r"tie_word_embeddings is false, and the checkpoint has no"):
+        place(arrays(), NOT_TIED)
+    with pytest.raises(FormatError, match="tie_word_embeddings is 7, it must be true or false"):
+        place(arrays(), {"tie_word_embeddings": 7})
+
+
+def test_what_is_beside_the_model_is_left_out_with_a_note() -> None:
+    beside = ("v_head.summary.weight", L0 + "k_scale", "v_head.summary.bias")
+    notes: list[str] = []
+    placed = place(arrays() | {name: np.ones((1,), np.float32) for name in beside}, notes=notes)
+    assert list(placed) == ORDER
+    assert notes == [f"tensor '{beside[0]}' and 2 more left out: no part of the language model"]
 
 
 L0, L1 = "layers.0.", "layers.1."
@@ -115,9 +156,14 @@ L0, L1 = "layers.0.", "layers.1."
     [
         ({L1 + "experts.2.up.weight": None}, {}, "tensor 'layers.1.experts.2.up.weight' is missing from the"),
         ({"embed.weight": None}, {}, "tensor 'embed.weight' is missing from the checkpoint; download it"),
-        ({}, {"block_count": 3}, "tensor 'layers.2.norm.weight' is missing"),
-        ({}, {"block_count": 1}, "tensor 'layers.1.norm.weight' has no place"),
-        ({L0 + "experts.3.up.weight": (6, 4)}, {}, "tensor 'layers.0.experts.3.up.weight' has no place"),
+        ({}, {"block_count": 3}, "config.json: num_hidden_layers is 3, the checkpoint's tensors are of 2"),
+        ({}, {"block_count": 1}, "config.json: num_hidden_layers is 1, the checkpoint's tensors are of 2"),
+        ({L0 + "experts.3.up.weight": (6, 4)}, {}, "config.json: the number of experts is 3, the"),
+        (
+            {L0 + "experts.0.sideways.weight": (6, 4)},
+            {},
+            "tensor 'layers.0.experts.0.sideways.weight' has no",
+        ),
         ({L0 + "router.weight": (2, 4)}, {}, "tensor 'layers.0.router.weight' has shape (2, 4), config.json"),
         (
             {f"layers.0.experts.{e}.up.weight": (6, 5) for e in range(3)},
@@ -148,6 +194,9 @@ BEGINNINGS = {
     "within a model that sees": ("model.", "model.language_model."),
     "adapters": ("", "base_model.model."),
     "compiled": ("", "_orig_mod."),
+    "transformer": ("model.", "transformer."),
+    "transformer around": ("", "transformer."),
+    "all at once": ("model.", "base_model.model._orig_mod.module.model.language_model."),
     "parallel": ("", "module."),
 }
 
@@ -158,12 +207,23 @@ def test_names_may_begin_otherwise(tmp_path: Path, shipped_checkpoint: Path, nam
     weights = tiny.checkpoint(tmp_path, shipped_checkpoint)
     plain = convert_checkpoint(tmp_path, tmp_path / "plain.gguf")[0].read_bytes()
     spelt = {theirs + x.removeprefix(ours) if x.startswith(ours) else x: y for x, y in weights.items()}
-    tiny.save(tmp_path, {x: tiny.rounded(y, "BF16") for x, y in spelt.items()})
+    eye = {"vision_tower.norm.weight": np.ones(64, np.float32)}
+    tiny.save(tmp_path, {x: tiny.rounded(y, "BF16") for x, y in (eye | spelt).items()})
     assert convert_checkpoint(tmp_path, tmp_path / "other.gguf")[0].read_bytes() == plain
     missing = (theirs + "model.layers.1.mlp.up_proj.weight".removeprefix(ours)) if ours or theirs else ""
     tiny.save(tmp_path, {x: y for x, y in spelt.items() if x != missing})
     with pytest.raises(FormatError, match=f"tensor '{missing}' is missing from the checkpoint"):
         plan_conversion(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "LlamaModel"])
+def test_a_model_saved_without_its_head_is_tied(tmp_path: Path, shipped_checkpoint: Path, name: str) -> None:
+    config = CONFIG | {"architectures": [name]}
+    weights = tiny.checkpoint(tmp_path, shipped_checkpoint, config)
+    bare = {x.removeprefix("model."): y for x, y in weights.items() if x != "lm_head.weight"}
+    tiny.save(tmp_path, bare)
+    tensors = {each.name: each.shape for each in plan_conversion(tmp_path).tensors}
+    assert "output.weight" not in tensors and len(tensors) == len(bare)
 
 
 def test_eyes_are_left_out(tmp_path: Path, shipped_checkpoint: Path) -> None:
