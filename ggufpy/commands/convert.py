@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ggufpy.commands.console import run_command
+from ggufpy.commands.console import run_command, visible
 from ggufpy.commands.writing import show_plan, table, write_plan
 from ggufpy.convert.pipeline import OUTTYPES, plan_conversion
 from ggufpy.errors import UnsupportedModelError
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_outtype,
         default="auto",
         metavar="TYPE",
-        help=f"{', '.join(OUTTYPES)}; default: auto (bf16 or f16, as it is)",
+        help=f"{', '.join(OUTTYPES)}; default: auto (bf16 or f16 as it is, f16 of others)",
     )
     parser.add_argument("--imatrix", metavar="FILE", help="importance of the columns, by llama-imatrix")
     parser.add_argument("--vocab-only", action="store_true", help="write the metadata, no tensors")
@@ -73,6 +73,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         imatrix=arguments.imatrix,
         vocab_only=arguments.vocab_only,
     )
+    for note in plan.notes:
+        print(visible(f"note: {note}", sys.stderr), file=sys.stderr)
     if arguments.dry_run:
         show_plan(plan, plan.sizes(arguments.split_max_size))
         return 0

@@ -90,7 +90,7 @@ def _naming(checkpoint: Checkpoint, card: Card, tensors: Sequence[TensorSource])
 
     size = first("size_label", "size_label", "model_size_label")
     fields = {
-        "name": first("title", "name", "model_name") or checkpoint.folder.resolve().name,
+        "name": first("title", "name", "model_name") or checkpoint.name,
         "version": first("version", "version", "model_version"),
         "organization": first("organization", "organization", "model_organization"),
         "finetune": first("finetune", "finetune", "model_finetune"),
@@ -105,7 +105,7 @@ def _names(checkpoint: Checkpoint) -> Iterator[str]:
     # A path on the machine of whoever saved it says nothing; Org/Name does.
     if isinstance(given, str) and given and given.count("/") <= 1 and not given.startswith("."):
         yield given
-    yield checkpoint.folder.resolve().name
+    yield checkpoint.repository or checkpoint.name
 
 
 def _listed(card: Card, *names: str) -> list[str]:

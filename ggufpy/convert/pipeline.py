@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,14 @@ from ggufpy.gguf.values import Typed, Value
 from ggufpy.gguf.writer import file_sizes, write_gguf
 from ggufpy.quants import quantized
 from ggufpy.quants.choice.imatrix import ImportanceMatrix
-from ggufpy.quants.choice.planning import Planned, Request, plan_tensors, quantized_metadata, with_entries
+from ggufpy.quants.choice.planning import (
+    Planned,
+    Request,
+    finite,
+    plan_tensors,
+    quantized_metadata,
+    with_entries,
+)
 from ggufpy.quants.choice.presets import PRESETS, Preset, find_preset
 from ggufpy.quants.choice.recipe import Decision, Facts, converter_type, visiting_order
 
@@ -40,8 +48,9 @@ def convert_checkpoint(
     """Convert the checkpoint in a folder and return the files written: one, or several if it is split.
 
     out: the file, or a folder for one with the default name; by default a file within the checkpoint's
-    folder. outtype: one of OUTTYPES, or another name of such a preset; "auto" keeps bf16 or f16 weights as
-    they are, and makes f16 of others. A type of blocks gives what converting to f32 and `quantize_file` give.
+    folder, or in the working folder if that one lies in Hugging Face's cache. outtype: one of OUTTYPES, or
+    another name of such a preset; "auto" keeps bf16 or f16 weights as they are, and makes f16 of others. A
+    type of blocks gives what converting to f32 and `quantize_file` give.
     imatrix: file of an importance matrix, for types of blocks. split_max_size: bytes of a file. on_progress
     is told of each slab: its tensor, and the bytes written.
     Raises FormatError for checkpoints that are damaged or incomplete, UnsupportedModelError for what ggufpy
@@ -58,13 +67,17 @@ READ_ENDINGS = (".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".m
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that will be in the file; no weights are read yet."""
+    """All that will be in the file; no weights are read yet, but for those of two heads that may be one.
+
+    notes: what whoever converts should know, a line each.
+    """
 
     folder: Path
     path: Path
     metadata: dict[str, Value | Typed]
     planned: list[Planned]
     inputs: Inputs
+    notes: list[str]
 
     @property
     def tensors(self) -> list[TensorSource]:
@@ -128,8 +141,8 @@ def plan_conversion(
         matrix = None if imatrix is None else ImportanceMatrix.read(imatrix)
         metadata = metadata if matrix is None else with_entries(metadata, matrix.metadata())
         planned = _in_blocks(sources, Facts.from_metadata(metadata), Request(preset, matrix=matrix))
-    path = _output_path(opened.folder, out, "vocab" if vocab_only else preset.label)
-    return Plan(opened.folder, path, metadata, planned, inputs)
+    path = _output_path(opened, out, "vocab" if vocab_only else preset.label)
+    return Plan(opened.folder, path, metadata, planned, inputs, [*model.notes, *_notes(opened)])
 
 
 def _described(preset: Preset, sources: Sequence[TensorSource]) -> Preset:
@@ -145,9 +158,14 @@ def _as_floats(sources: Sequence[TensorSource], type: GGMLType) -> list[Planned]
         for source in sources
     ]
     return [
-        Planned(source, quantized(source, type), Decision(type, type))
+        Planned(source, _in_floats(source, type), Decision(type, type))
         for source, type in zip(sources, types, strict=True)
     ]
+
+
+def _in_floats(source: TensorSource, type: GGMLType) -> TensorSource:
+    """No type can hold NaN or Inf so that a network computes anything with them."""
+    return quantized(source if source.type.block_size > 1 else finite(source), type)
 
 
 def _in_blocks(sources: Sequence[TensorSource], facts: Facts, request: Request) -> list[Planned]:
@@ -195,8 +213,19 @@ def _auto(checkpoint: Checkpoint) -> Preset:
     return find_preset(type.label)
 
 
-def _output_path(folder: Path, out: Path | str | None, label: str) -> Path:
-    default = f"{folder.resolve().name}-{label}.gguf"
-    if out is None:
-        return folder / default
-    return Path(out) / default if Path(out).is_dir() else Path(out)
+def _output_path(checkpoint: Checkpoint, out: Path | str | None, label: str) -> Path:
+    """Where the file goes: by default within the folder, but not into the cache of Hugging Face."""
+    default = f"{checkpoint.name}-{label}.gguf"
+    if out is not None:
+        return Path(out) / default if Path(out).is_dir() else Path(out)
+    if checkpoint.repository:
+        return Path(default)
+    if not os.access(checkpoint.folder, os.W_OK):
+        raise FormatError(f"{checkpoint.folder}: no file can be written there; name another place with -o")
+    return checkpoint.folder / default
+
+
+def _notes(checkpoint: Checkpoint) -> list[str]:
+    base = checkpoint.adapts
+    about = f"the adapter of {base} beside the weights is not part of the file; merge it first if you want it"
+    return [] if base is None else [about]

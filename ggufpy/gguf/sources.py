@@ -154,7 +154,12 @@ def plus_one(source: TensorSource) -> TensorSource:
 
 def negative_exp(source: TensorSource) -> TensorSource:
     """-exp(x): a decay that is kept as its logarithm."""
-    return mapped(source, lambda x: (-np.exp(x.astype(np.float64))).astype(np.float32))
+
+    def function(x: Floats) -> Floats:
+        with np.errstate(over="ignore"):  # what becomes infinite is refused when it is written
+            return (-np.exp(x.astype(np.float64))).astype(np.float32)
+
+    return mapped(source, function)
 
 
 def mxfp4(blocks: TensorSource, scales: TensorSource) -> TensorSource:

@@ -209,11 +209,16 @@ def _rows_per_expert(source: TensorSource, weights: Floats | None) -> int:
 
 
 def _check_range(x: Floats, type: GGMLType) -> None:
+    """What a type of floats would make infinite is refused, and what was when it became f32."""
     largest = _largest(x)
-    if type not in (GGMLType.F32, GGMLType.BF16) and floats.F16_OVERFLOW <= largest < np.inf:
-        raise FormatError(
-            f"{largest:g} is beyond the range of f16, which {type.label} needs; choose bf16 or f32"
-        )
+    if largest == np.inf and type.block_size == 1:
+        raise FormatError("a number is beyond the range of f32; no type has more, get the weights again")
+    limit = {GGMLType.F32: np.inf, GGMLType.BF16: floats.BF16_OVERFLOW}.get(type, floats.F16_OVERFLOW)
+    if limit <= largest < np.inf:
+        name = "bf16" if type is GGMLType.BF16 else "f16"
+        needed = "" if type.block_size == 1 else f", which {type.label} needs"
+        remedy = "f32" if type is GGMLType.BF16 else "bf16 or f32"
+        raise FormatError(f"{largest:g} is beyond the range of {name}{needed}; choose {remedy}")
 
 
 def _largest(x: Floats) -> float:

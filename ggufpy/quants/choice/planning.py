@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.gguf.floats import are_finite
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
@@ -72,7 +73,7 @@ def plan_tensors(sources: Sequence[TensorSource], facts: Facts, request: Request
 
 def kept(source: TensorSource) -> Planned:
     """A tensor that stays as it is; FormatError when rows are read that have NaN or Inf."""
-    return Planned(source, _finite(source), Decision(None, None))
+    return Planned(source, finite(source), Decision(None, None))
 
 
 def quantized_metadata(metadata: Metadata, preset: Preset) -> Metadata:
@@ -88,7 +89,7 @@ def with_entries(metadata: Metadata, entries: Metadata) -> Metadata:
 def _planned(source: TensorSource, decision: Decision, request: Request) -> Planned:
     type = decision.type
     if type is None or type is source.type:
-        return Planned(source, _finite(source), decision)
+        return Planned(source, finite(source), decision)
     if type not in ENCODERS:
         raise UnsupportedModelError(
             f"tensor '{source.name}': ggufpy cannot write {type.label}; choose another"
@@ -117,7 +118,7 @@ def _check_without_weights(name: str, type: GGMLType, request: Request) -> None:
 def _as_floats(source: TensorSource, type: GGMLType, allow_requantize: bool) -> TensorSource:
     """`source` as floats to be encoded as `type`, decoded when rows are read."""
     if source.type in (*floats.DTYPES, *_INTEGERS):
-        return source if type.block_size > 1 else _finite(source)  # encoders of blocks check for themselves
+        return source if type.block_size > 1 else finite(source)  # encoders of blocks check for themselves
     if not allow_requantize:
         problem = f"is {source.type.label} already, and quantizing it again adds to its errors"
         raise FormatError(
@@ -132,13 +133,17 @@ def _as_floats(source: TensorSource, type: GGMLType, allow_requantize: bool) -> 
     return TensorSource(source.name, source.shape, GGMLType.F32, read)
 
 
-def _finite(source: TensorSource) -> TensorSource:
+def finite(source: TensorSource) -> TensorSource:
     """`source`, except that reading NaN or Inf raises FormatError."""
     if source.type in _INTEGERS:
         return source
 
     def read(start: int, stop: int) -> NDArray[np.uint8]:
         data = source.read(start, stop)
+        if source.type in floats.DTYPES:
+            if not are_finite(data, source.type):
+                raise _not_finite(source.name)
+            return data
         _check_finite(source.name, decode(data, source.type))
         return data
 
@@ -147,4 +152,8 @@ def _finite(source: TensorSource) -> TensorSource:
 
 def _check_finite(name: str, x: NDArray[np.float32]) -> None:
     if x.size and not np.isfinite(x).all():
-        raise FormatError(f"tensor '{name}' has NaN or Inf; get or convert the model again")
+        raise _not_finite(name)
+
+
+def _not_finite(name: str) -> FormatError:
+    return FormatError(f"tensor '{name}' has NaN or Inf; get or convert the model again")

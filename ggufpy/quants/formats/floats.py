@@ -9,6 +9,7 @@ from ggufpy.gguf.floats import DTYPES, decode
 from ggufpy.quants.formats.compiled import compiled
 
 __all__ = [
+    "BF16_OVERFLOW",
     "DTYPES",
     "F16_OVERFLOW",
     "decode",
@@ -23,8 +24,9 @@ __all__ = [
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-# The least magnitude that rounds to Inf in f16.
+# The least magnitudes that round to Inf.
 F16_OVERFLOW = 65520.0
+BF16_OVERFLOW = (2 - 2**-8) * 2.0**127
 
 
 def encode_f32(x: Floats, weights: Floats, out: Bytes) -> None:
