@@ -138,7 +138,7 @@ def _read_indexed(index: Path, read: _Reader) -> dict[str, TensorSource]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise FormatError(f"{index}: has no weight_map; download it again")
     for file in weight_map.values():
-        if not isinstance(file, str) or Path(file).name != file:
+        if not isinstance(file, str) or Path(file).name != file or len(file.encode("utf-8", "replace")) > 255:
             raise FormatError(f"{index}: names {file!r:.80}, which is not a file beside it")
     shards = {}
     for file in sorted(set(weight_map.values())):

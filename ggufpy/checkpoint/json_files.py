@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from ggufpy.errors import FormatError
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse_json(text: bytes, where: str, *, unique_keys: bool = False) -> dict[str, Any]:
     """Parse a JSON object; `where` begins the message if it is none, or a key that must be unique is not."""
     try:
         value = json.loads(text.decode("utf-8-sig"), object_pairs_hook=_unique if unique_keys else None)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()  # half of a character is none
     except (ValueError, RecursionError) as exc:
         raise FormatError(f"{where} is not valid JSON ({exc}); download it again") from exc
     if not isinstance(value, dict):

@@ -35,6 +35,18 @@ _SAMPLING: tuple[tuple[str, str, ValueType], ...] = (
     ("mirostat_eta", "mirostat_eta", ValueType.F32),
 )
 
+# What settings can be, where it is not any number from 0.
+_LARGEST = 1 << 30
+_LIMITS: dict[str, tuple[float, float]] = {
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "xtc_probability": (0, 1),
+    "xtc_threshold": (0, 1),
+    "penalty_last_n": (-1, _LARGEST),
+    "top_k": (-1, _LARGEST),
+    "mirostat": (0, 2),
+}
+
 # Keys that the card gives under the first of these names that it has.
 _FROM_CARD: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("author", ("author", "model_author", "model_creator")),
@@ -73,8 +85,11 @@ def _sampling(config: Mapping[str, Any]) -> Entries:
         value = config.get(theirs)
         if value is None:
             continue
-        if not isinstance(value, int | float) or (type is ValueType.I32 and value != int(value)):
-            raise FormatError(f"generation_config.json: {theirs} is {value!r:.40}, it must be a number")
+        least, most = _LIMITS.get(theirs, (0, _LARGEST))
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+        if not is_number or (type is ValueType.I32 and value != int(value)):
+            wanted = f"a {'whole ' if type is ValueType.I32 else ''}number from {least} to {most:g}"
+            raise FormatError(f"generation_config.json: {theirs} is {value!r:.40}, it must be {wanted}")
         number: Callable[[float], float] = int if type is ValueType.I32 else float
         entries[f"general.sampling.{ours}"] = Typed(number(value), type)
     return entries

@@ -92,12 +92,89 @@ def test_folders_that_are_no_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1]", "{", '{"a": }', "\xff", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"]
+    "text",
+    ["", "[1]", "{", '{"a": }', "\xff", "[" * 100_000, '{"a": "\\ud800"}', '{"a": ' + "9" * 5000 + "}"],
 )
 def test_broken_json(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(FormatError, match=r"config\.json is not (valid JSON|a JSON object)"):
         Checkpoint.open(tmp_path)
+
+
+def test_json_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8-sig")
+    assert Checkpoint.open(tmp_path, weights=False).config == CONFIG
+
+
+PACKED = {"group_size": 64, "bits": 4}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            "quantized by gptq .* convert the checkpoint",
+        ),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "by bitsandbytes .* call dequantize()"),
+        ({"quantization": PACKED, "quantization_config": PACKED}, "by MLX to 4 bits; .* --de-quantize"),
+        ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, "quantized by awq"),
+        ({"quantization_config": {"bits": 4}}, "names no quant_method"),
+        ({"quantization_config": 4}, "quantization_config is 4, it must be an object"),
+        ({"quantization_config": {"quant_method": 4}}, "quant_method is 4, it must be a name"),
+    ],
+)
+def test_quantized_checkpoints_are_named_before_their_tensors(
+    tmp_path: Path, config: dict[str, object], message: str
+) -> None:
+    write_safetensors(tmp_path / "model.safetensors", {"w": entry(0, 24, dtype="U32")}, bytes(24))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | config))
+    with pytest.raises((UnsupportedModelError, FormatError), match=message):
+        Checkpoint.open(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {}}))
+    with pytest.raises(UnsupportedModelError, match="has dtype 'U32'"):
+        Checkpoint.open(tmp_path)
+    (tmp_path / "quantize_config.json").write_text("{}")
+    with pytest.raises(UnsupportedModelError, match="quantized by GPTQ"):
+        Checkpoint.open(tmp_path)
+
+
+def test_an_adapter_is_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+    for prepare in (lambda: None, lambda: folder_with_config(tmp_path)):
+        prepare()
+        with pytest.raises(FormatError, match=r"a LoRA adapter of org/base .*; merge it into its base"):
+            Checkpoint.open(tmp_path)
+    save(tmp_path, some_tensors())
+    assert Checkpoint.open(tmp_path).adapts == "org/base"
+
+
+def test_what_helps_where_no_checkpoint_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FormatError, match="get one first: hf download Org/Name --local-dir Name"):
+        Checkpoint.open(Path("Org/Name"))
+    (tmp_path / "0_Transformer").mkdir()
+    folder_with_config(tmp_path / "0_Transformer")
+    with pytest.raises(FormatError, match="in its folder 0_Transformer; give that"):
+        Checkpoint.open(tmp_path)
+    (tmp_path / "0_Transformer" / "config.json").unlink()
+    (tmp_path / "params.json").write_text("{}")
+    with pytest.raises(FormatError, match=r"own layout \(params\.json\)"):
+        Checkpoint.open(tmp_path)
+
+
+def test_the_only_variant_of_the_weights_is_read(tmp_path: Path) -> None:
+    save_safetensors(folder_with_config(tmp_path) / "model.fp16.safetensors", some_tensors())
+    assert len(Checkpoint.open(tmp_path).tensors) == 6
+    save_safetensors(tmp_path / "model.bf16.safetensors", some_tensors())
+    with pytest.raises(FormatError, match=r"several weights, model\.bf16\.safetensors and 1 more"):
+        Checkpoint.open(tmp_path)
+
+
+def test_masks_are_read_as_bytes(tmp_path: Path) -> None:
+    tensors = {"mask": np.ones((2, 3), bool)}
+    safetensors.numpy.save_file(tensors, folder_with_config(tmp_path) / "model.safetensors")
+    assert Checkpoint.open(tmp_path).tensors["mask"].type is GGMLType.I8
 
 
 def test_an_index_that_does_not_fit(tmp_path: Path) -> None:

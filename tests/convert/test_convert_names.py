@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 import tiny
 
+from ggufpy.checkpoint.checkpoint import Checkpoint
+from ggufpy.convert.general import general_metadata
 from ggufpy.convert.model_card import read_model_card
 from ggufpy.convert.naming import label_of_tensors, parse_name, size_label, title_of
 from ggufpy.convert.pipeline import plan_conversion
@@ -148,9 +151,46 @@ def test_model_cards(tmp_path: Path, shipped_checkpoint: Path) -> None:
         assert metadata.get(f"general.{key}") == value, key
 
 
-def test_generation_settings_that_are_no_numbers(tmp_path: Path, shipped_checkpoint: Path) -> None:
-    tiny.checkpoint(tmp_path, shipped_checkpoint)
-    for text in ('{"top_k": "many"}', '{"top_k": 1.5}', '{"temperature": [1]}'):
-        (tmp_path / "generation_config.json").write_text(text)
-        with pytest.raises(FormatError, match="it must be a number"):
-            plan_conversion(tmp_path)
+def sampling(folder: Path, text: str) -> dict[str, Any]:
+    (folder / "config.json").write_text("{}")
+    (folder / "generation_config.json").write_text(text)
+    return dict(general_metadata(Checkpoint.open(folder, weights=False), "llama", []))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"top_k": "many"',
+        '"top_k": 1.5',
+        '"top_k": 18446744073709551616',
+        '"temperature": [1]',
+        '"temperature": true',
+        '"temperature": NaN',
+        '"repetition_penalty": 1e400',
+        '"top_p": -0.5',
+        '"min_p": 1.01',
+    ],
+)
+def test_generation_settings_that_are_senseless(tmp_path: Path, text: str) -> None:
+    with pytest.raises(
+        FormatError, match=f"{text.split(':')[0][1:-1]} is .*, it must be a (whole )?number from"
+    ):
+        sampling(tmp_path, f"{{{text}}}")
+
+
+def test_the_penalty_of_repetitions_has_another_name(tmp_path: Path) -> None:
+    text = '{"repetition_penalty": 1.25, "top_k": 40.0, "max_length": null}'
+    found = {key: value for key, value in sampling(tmp_path, text).items() if "sampling" in key}
+    assert found == {
+        "general.sampling.penalty_repeat": Typed(1.25, ValueType.F32),
+        "general.sampling.top_k": Typed(40, ValueType.I32),
+    }
+
+
+def test_a_folder_of_the_cache_is_called_as_its_repository(tmp_path: Path) -> None:
+    folder = tmp_path / "models--Some-Org--Tiny-7B-Instruct" / "snapshots" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    metadata = sampling(folder, "{}")
+    assert metadata["general.name"] == "Tiny 7B Instruct"
+    assert metadata["general.organization"] == "Some Org"
+    assert Checkpoint.open(folder, weights=False).name == "Tiny-7B-Instruct"

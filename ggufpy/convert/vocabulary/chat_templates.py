@@ -52,11 +52,13 @@ def _named(value: Any, where: str) -> dict[str, str]:
             return {}
         case str():
             return {"default": value}
-        case list():
-            named = {item["name"]: item["template"] for item in value if {"name", "template"} <= set(item)}
-            if all(isinstance(name, str) and isinstance(text, str) for name, text in named.items()):
-                return {_name(name): text for name, text in named.items()}
+        case list() if all(map(_is_named, value)):
+            return {_name(item["name"]): item["template"] for item in value}
     raise FormatError(f"{where}: chat_template is neither text nor a list of named texts; download it again")
+
+
+def _is_named(item: Any) -> bool:
+    return isinstance(item, dict) and all(isinstance(item.get(key), str) for key in ("name", "template"))
 
 
 def _name(text: str) -> str:

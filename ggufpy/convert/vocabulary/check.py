@@ -12,7 +12,7 @@ from sentencepiece import SentencePieceProcessor
 
 from ggufpy.convert.vocabulary.sentencepiece_model import open_sentencepiece, with_prefix
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
-from ggufpy.convert.vocabulary.tokenizer_json import is_nfc, open_encoder
+from ggufpy.convert.vocabulary.tokenizer_json import errors_of_tokenizers, is_nfc, open_encoder
 from ggufpy.errors import TokenizerError
 from ggufpy.gguf.values import Typed
 from ggufpy.tokenizers import Tokenizer, load_tokenizer
@@ -66,8 +66,8 @@ def check_vocabulary(folder: Path, metadata: Mapping[str, Any]) -> None:
         ids = tokenizer.encode(text, add_special=False, parse_special=True)
         if ids != expected:
             raise TokenizerError(
-                f"{folder}: its tokenizer turns {text!r} into {expected}, the converted one into {ids}; open "
-                "an issue with this line"
+                f"{folder}: its tokenizer turns {text!r:.300} into {expected}, the converted one into {ids}; "
+                "open an issue with this line"
             )
 
 
@@ -101,7 +101,9 @@ def _expectations(
     for text in texts:
         if composed:
             text = unicodedata.normalize("NFC", text)
-        yield text, encoder.encode(text, add_special_tokens=False).ids
+        with errors_of_tokenizers(files):
+            ids = encoder.encode(text, add_special_tokens=False).ids
+        yield text, ids
 
 
 def _sentencepiece_expectations(

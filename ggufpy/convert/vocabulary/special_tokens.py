@@ -12,6 +12,7 @@ from typing import Any
 import tokenizers
 
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
+from ggufpy.convert.vocabulary.tokenizer_json import errors_of_tokenizers
 from ggufpy.errors import TokenizerError
 from ggufpy.gguf.values import Value
 from ggufpy.tokenizers.special import BY_TEXT, END_KEY, END_OF_GENERATION
@@ -46,7 +47,9 @@ def special_tokens(
     ends = _ends(files, ids, by_text)
     flags = _flags(files)
     if encoder and files.tokenizer.get("post_processor"):
-        flags = _seen(encoder, ids, flags) | (flags if _flags_count(files) else {})
+        with errors_of_tokenizers(files):
+            seen = _seen(encoder, ids, flags)
+        flags = seen | (flags if _flags_count(files) else {})
     elif encoder and adds_bos:
         flags.setdefault("bos", False)
     for part, texts in BY_TEXT.items():

@@ -14,6 +14,9 @@ from ggufpy.errors import FormatError
 _LOOKS_SPECIAL = {"<pad>", "<mask>", "<2mass>", "[@BOS@]"}
 _BRACKETS = (("<|", "|>"), ("<\uff5c", "\uff5c>"), ("<unused", ">"))
 
+# Rows of a model for which a tokenizer may have no token: each gets an entry in the file.
+_MOST_WITHOUT_TOKEN = 1 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
@@ -64,7 +67,7 @@ class TokenizerFiles:
     def added_tokens(self) -> dict[int, AddedToken]:
         """The added tokens by id; where the files differ, tokenizer.json is right."""
         try:
-            return {int(id): token for id, token in self._added_tokens()}
+            return {_id(id): token for id, token in self._added_tokens()}
         except (AttributeError, KeyError, TypeError, ValueError) as exc:
             problem = f"its added tokens are malformed ({exc!r:.100})"
             raise FormatError(f"{self.folder}: {problem}; download it again") from exc
@@ -96,10 +99,22 @@ class TokenizerFiles:
 
     def vocab_size(self, trained: Iterable[int]) -> int:
         """How many tokens the model has rows for; enough for all if its configuration does not say."""
-        size = self.config.get("vocab_size", 1 + max([*trained, *self.added_tokens()], default=0))
+        ids = {*trained, *self.added_tokens()}
+        given = self.config.get("vocab_size")
+        size = 1 + max(ids, default=0) if given is None else given
         if isinstance(size, bool) or not isinstance(size, int) or not 0 < size < 2**31:
             raise FormatError(f"{self.folder / 'config.json'}: vocab_size is {size!r:.60}, not a count")
+        if size > len(ids) + _MOST_WITHOUT_TOKEN:
+            what = "the largest id of a token" if given is None else "vocab_size"
+            raise FormatError(f"{self.folder}: {what} is {size}, but there are only {len(ids)} tokens")
         return size
+
+
+def _id(value: Any) -> int:
+    """The id of an added token, which is a key in some files."""
+    if type(value) is int or (isinstance(value, str) and value.isascii() and value.isdigit()):
+        return int(value)
+    raise TypeError(f"id {value!r:.60}")
 
 
 def _added(token: Mapping[str, Any]) -> AddedToken:

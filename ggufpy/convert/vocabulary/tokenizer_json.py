@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import tokenizers
@@ -38,13 +39,23 @@ def read_tokenizer_json(files: TokenizerFiles, encoder: tokenizers.Tokenizer) ->
 
 def open_encoder(files: TokenizerFiles) -> tokenizers.Tokenizer:
     """tokenizer.json at work, without truncation and padding; raises FormatError."""
-    try:
+    with errors_of_tokenizers(files):
         encoder = tokenizers.Tokenizer.from_file(str(files.path))
-    except Exception as exc:  # tokenizers raises Exception itself
-        raise FormatError(f"{files.path}: not a tokenizer ({exc}); download it again") from exc
     encoder.no_truncation()
     encoder.no_padding()
     return encoder
+
+
+@contextmanager
+def errors_of_tokenizers(files: TokenizerFiles) -> Iterator[None]:
+    """FormatError for whatever the library raises: Exception itself, or its panics, which are none."""
+    try:
+        yield
+    except BaseException as exc:
+        if not isinstance(exc, Exception) and type(exc).__name__ != "PanicException":
+            raise
+        problem = " ".join(str(exc).split())
+        raise FormatError(f"{files.path}: not a tokenizer ({problem:.200}); download it again") from exc
 
 
 def is_nfc(normalizer: Any) -> bool:
