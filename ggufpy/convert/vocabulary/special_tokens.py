@@ -57,11 +57,9 @@ def special_tokens(
         if id is not None and id != ids["eos"]:
             ids[part] = id
     others = _other_ends(ids, ends, by_text)
-    return (
-        {f"tokenizer.ggml.{part}_token_id": id for part, id in ids.items()}
-        | {f"tokenizer.ggml.add_{part}_token": value for part, value in flags.items()}
-        | ({END_KEY: others} if others else {})
-    )
+    result: dict[str, Value] = {f"tokenizer.ggml.{part}_token_id": id for part, id in ids.items()}
+    result |= {f"tokenizer.ggml.add_{part}_token": value for part, value in flags.items()}
+    return result | ({END_KEY: others} if others else {})
 
 
 def check_template(files: TokenizerFiles, tokens: Sequence[str], templates: Mapping[str, Any]) -> None:
