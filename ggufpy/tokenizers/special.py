@@ -9,6 +9,9 @@ from __future__ import annotations
 # ggufpy's own key: ids at which generation ends, besides those for which GGUF has keys.
 END_KEY = "ggufpy.end_token_ids"
 
+# ggufpy's own keys: ids of tokens that swallow the white space in front of them, or behind.
+LSTRIP_KEY, RSTRIP_KEY = "ggufpy.lstrip_token_ids", "ggufpy.rstrip_token_ids"
+
 # Generation stops at each of these, wherever it is in a vocabulary.
 END_OF_GENERATION = (
     "<|eot_id|>",

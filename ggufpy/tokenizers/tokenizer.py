@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 
 from ggufpy.errors import TokenizerError
 from ggufpy.tokenizers.vocabulary import TokenType, Vocabulary
+
+# White space at the start of a text, as `tokenizers` has it.
+_SPACES = re.compile(r"[^\S\x1c-\x1f]*")
 
 # What C's isspace takes for space.
 _ASCII_SPACES = " \t\n\v\f\r"
@@ -29,6 +33,7 @@ class Tokenizer(ABC):
         self._tokens = vocabulary.tokens
         self._types = vocabulary.types
         self._strip_after = strip_after
+        self._lstrip, self._rstrip = vocabulary.lstrip_ids, vocabulary.rstrip_ids
         special = {TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED}
         found = [(self._tokens[id], id) for id, type in enumerate(self._types) if type in special]
         self._special = sorted(found, key=lambda token: -len(token[0].encode("utf-8", "surrogateescape")))
@@ -66,11 +71,15 @@ class Tokenizer(ABC):
         if isinstance(part, int):
             yield part
             return
-        first, *others = part.split(token)
-        yield first
-        for text in others:
-            yield id
-            yield text.lstrip(_ASCII_SPACES) if id in self._strip_after else text
+        texts = part.split(token)
+        for number, text in enumerate(texts):
+            if number:
+                yield id
+                text = text.lstrip(_ASCII_SPACES) if id in self._strip_after else text
+                text = _SPACES.sub("", text, count=1) if id in self._rstrip else text
+            if id in self._lstrip and number < len(texts) - 1:
+                text = _SPACES.sub("", text[::-1], count=1)[::-1]
+            yield text
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """The bytes a token stands for, which may be part of a character.

@@ -19,7 +19,9 @@ from ggufpy.tokenizers.special import (
     END_KEY,
     END_OF_GENERATION,
     ENDING_PARTS,
+    LSTRIP_KEY,
     PART_END,
+    RSTRIP_KEY,
 )
 from ggufpy.tokenizers.tokens import Tokens
 
@@ -67,6 +69,8 @@ class Vocabulary:
     add_bos: bool
     add_eos: bool
     add_space_prefix: bool
+    lstrip_ids: frozenset[int]
+    rstrip_ids: frozenset[int]
 
 
 def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabulary:
@@ -86,6 +90,8 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabula
         add_bos=_flag(metadata, "add_bos_token", defaults.add_bos),
         add_eos=_flag(metadata, "add_eos_token", False),
         add_space_prefix=_flag(metadata, "add_space_prefix", defaults.add_space_prefix),
+        lstrip_ids=ids_of(metadata, LSTRIP_KEY, len(tokens)),
+        rstrip_ids=ids_of(metadata, RSTRIP_KEY, len(tokens)),
     )
     if vocabulary.add_bos and vocabulary.bos_id is None:
         raise TokenizerError(f"{_KEY}add_bos_token is true, but there is no {_KEY}bos_token_id")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tiny_tokenizers import (
     spaces_json,
     write_checkpoint,
 )
+from tokenizers import Tokenizer
 
 from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.errors import FormatError, TokenizerError
@@ -132,6 +134,23 @@ def test_no_file_is_without_an_end_token(tmp_path: Path, config: dict[str, Any],
     size = len(byte_level_json(specials=())["model"]["vocab"])
     with pytest.raises(TokenizerError, match=message.replace("399", str(size))):
         read_vocabulary(folder, config)
+
+
+def test_added_tokens_that_swallow_white_space(tmp_path: Path) -> None:
+    tokenizer = byte_level_json()
+    flags = [(True, True), (True, False), (False, True), (False, False)]
+    for token, (lstrip, rstrip) in zip(tokenizer["added_tokens"], flags, strict=True):
+        token |= {"lstrip": lstrip, "rstrip": rstrip, "special": lstrip}
+    folder = write_checkpoint(tmp_path, tokenizer, NAMES)
+    metadata = converted(folder)
+    assert metadata["ggufpy.lstrip_token_ids"] == [400, 401]
+    assert metadata["ggufpy.rstrip_token_ids"] == [400, 402]
+    ours, theirs = load_tokenizer(metadata), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    spaces = ("", " ", "\n", " \t\u3000", "\x1c ", " \x1c")
+    for left, right, name in product(spaces, spaces, SPECIALS):
+        text = f"a{left}{name}{right}b{left}{name}"
+        ids = theirs.encode(text, add_special_tokens=False).ids
+        assert ours.encode(text, add_special=False, parse_special=True) == ids, text
 
 
 def test_ids_known_by_text(tmp_path: Path) -> None:

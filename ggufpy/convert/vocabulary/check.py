@@ -48,6 +48,8 @@ _SAMPLES = (
     "\u00a0nbsp\u2003em\u3000wide\u200bzero\ufeffbom\u0085nel\u2028line\x00nul\x7fdel",
     "a" * 100 + " " * 50 + "\n" * 20 + "=" * 80 + "ab" * 60,
 )
+# Added tokens in text, and in white space, which some of them swallow.
+_AROUND = ("a{}b 1", "a  {}\n\nb \n {} c")
 _MIXES = 200
 _MIX_TOKENS = 8
 
@@ -97,7 +99,7 @@ def _expectations(
         # Readers differ in whether text behind an added token starts with a space, so it stands alone.
         texts += [token.text for token in added.values() if token.special]
     else:
-        texts += [f"a{token.text}b 1" for token in added.values()]
+        texts += [text.replace("{}", token.text) for token in added.values() for text in _AROUND]
     for text in texts:
         if composed:
             text = unicodedata.normalize("NFC", text)

@@ -16,6 +16,7 @@ from ggufpy.convert.vocabulary.tokenizer_json import open_encoder, read_tokenize
 from ggufpy.errors import FormatError, TokenizerError
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS
+from ggufpy.tokenizers.special import LSTRIP_KEY, RSTRIP_KEY
 
 _ADD_BOS = "tokenizer.ggml.add_bos_token"
 
@@ -45,7 +46,18 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> dict[str, Value 
         raise TokenizerError(f"{folder}: {problem}")
     templates = chat_templates(files)
     check_template(files, table.tokens, templates)
-    return {**_table(table, files.tokenizer_config.get("add_prefix_space")), **special, **templates}
+    columns = _table(table, files.tokenizer_config.get("add_prefix_space"))
+    return {**columns, **special, **_strips(files, table), **templates}
+
+
+def _strips(files: TokenizerFiles, table: VocabularyTable) -> dict[str, list[int]]:
+    """Our own keys for added tokens that swallow white space, which GGUF cannot say."""
+    added = {id: token for id, token in files.added_tokens().items() if id < table.size}
+    keys = {
+        LSTRIP_KEY: [id for id, token in added.items() if token.lstrip],
+        RSTRIP_KEY: [id for id, token in added.items() if token.rstrip],
+    }
+    return {key: sorted(ids) for key, ids in keys.items() if ids}
 
 
 def _table(table: VocabularyTable, add_space_prefix: Any) -> dict[str, Value | Typed]:

@@ -20,10 +20,15 @@ _MOST_WITHOUT_TOKEN = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class AddedToken:
-    """A token that was added to a trained vocabulary; special ones are never part of text."""
+    """A token that was added to a trained vocabulary; special ones are never part of text.
+
+    lstrip, rstrip: it swallows the white space in front of it, or behind.
+    """
 
     text: str
     special: bool
+    lstrip: bool = False
+    rstrip: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,8 @@ def _added(token: Mapping[str, Any]) -> AddedToken:
     text = token["content"]
     if not isinstance(text, str):
         raise TypeError(f"content {text!r:.60}")
-    return AddedToken(text, bool(token.get("special", False)) or _looks_special(text))
+    special = bool(token.get("special", False)) or _looks_special(text)
+    return AddedToken(text, special, token.get("lstrip") is True, token.get("rstrip") is True)
 
 
 def _looks_special(text: str) -> bool:
