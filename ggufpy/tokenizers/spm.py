@@ -30,7 +30,9 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _encode_text(self, text: str, after_special: bool) -> list[int]:
         ids: list[int] = self._processor.EncodeAsIds(self._prefix + text if after_special else text)
-        return ids
+        if self._processor.vocab_size() == self.n_vocab:
+            return ids
+        return [id if id < self.n_vocab else self._processor.unk_id() for id in ids]
 
     def _text_bytes(self, text: str) -> bytes:
         return text.replace(_SPACE, " ").encode("utf-8", "surrogateescape")
@@ -66,6 +68,8 @@ def _processor(vocabulary: Vocabulary) -> SentencePieceProcessor:
     try:
         for text, score, type in zip(vocabulary.tokens, vocabulary.scores, types, strict=True):
             proto.pieces.add(piece=text, score=score, type=type)
+        for text in _missing_bytes(vocabulary, types):
+            proto.pieces.add(piece=text, type=TokenType.BYTE)
         return SentencePieceProcessor(model_proto=proto.SerializeToString())
     except (RuntimeError, ValueError, TypeError, OverflowError) as exc:
         problem = " ".join(str(exc).split())
@@ -75,16 +79,22 @@ def _processor(vocabulary: Vocabulary) -> SentencePieceProcessor:
 
 
 def _piece_types(vocabulary: Vocabulary) -> list[int]:
-    """Types as SentencePiece wants them: one unknown token, and all 256 byte tokens or none."""
+    """Types as SentencePiece wants them: one unknown token; no bytes where one is a token of another type."""
     types = [type or TokenType.UNUSED for type in vocabulary.types]
     unknown = vocabulary.unknown_id
     if unknown is None or types[unknown] not in (TokenType.UNKNOWN, TokenType.CONTROL):
         raise TokenizerError(
             "tokenizer.ggml.unknown_token_id: not an unknown or control token; convert again"
         )
-    bytes_complete = types.count(TokenType.BYTE) == 256
+    bytes_usable = all(vocabulary.tokens.find(text) is None for text in _missing_bytes(vocabulary, types))
     for id, type in enumerate(types):
-        if type == TokenType.UNKNOWN or (type == TokenType.BYTE and not bytes_complete):
+        if type == TokenType.UNKNOWN or (type == TokenType.BYTE and not bytes_usable):
             types[id] = TokenType.CONTROL
     types[unknown] = TokenType.UNKNOWN
     return types
+
+
+def _missing_bytes(vocabulary: Vocabulary, types: list[int]) -> list[str]:
+    """Byte tokens that SentencePiece needs beside others, and the vocabulary lacks: Gemma's tab is itself."""
+    there = {vocabulary.tokens[id] for id, type in enumerate(types) if type == TokenType.BYTE}
+    return [text for byte in range(256) if (text := f"<0x{byte:02X}>") not in there] if there else []

@@ -317,8 +317,12 @@ def test_damaged_files_are_refused(
 
 
 def test_a_checkpoint_without_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=r"neither tokenizer\.model nor tokenizer\.json"):
+    with pytest.raises(FormatError, match=r"neither tokenizer\.model nor tokenizer\.json there; copy the"):
         read_vocabulary(write_checkpoint(tmp_path, None), {})
+    for name in ("tekken.json", "vocab.json"):
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(FormatError, match=rf"{name} alone does not say .* writes tokenizer\.json"):
+            read_vocabulary(tmp_path, {})
 
 
 @pytest.mark.parametrize("size", [0, -1, "many", True, 2**40])

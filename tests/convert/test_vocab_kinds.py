@@ -200,6 +200,19 @@ def test_a_sentencepiece_model_counts_before_tokenizer_json(tmp_path: Path, mode
     assert len(converted(tmp_path)[KEY + "tokens"]) != 400
 
 
+def test_a_byte_token_may_be_missing_where_the_character_is_a_token(tmp_path: Path) -> None:
+    """Gemma's first vocabulary has the tab in place of <0x09>."""
+    tokenizer = spaces_json()
+    vocab = tokenizer["model"]["vocab"]
+    vocab["\t"] = vocab.pop("<0x09>")
+    metadata = converted(write_checkpoint(tmp_path, tokenizer, NAMES))
+    assert metadata[KEY + "token_type"].count(BYTE) == 255
+    ours = load_tokenizer(metadata)
+    text = "\u2603 a\tb \t\n"
+    assert ours.decode(ours.encode(text)) == text.encode()
+    assert vocab["<0xE2>"] in ours.encode(text)
+
+
 def test_scores_from_merges_make_the_same_ids(tmp_path: Path) -> None:
     metadata = converted(write_checkpoint(tmp_path, spaces_json(), NAMES))
     tokens = metadata[KEY + "tokens"]

@@ -38,7 +38,7 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> dict[str, Value 
     elif encoder:
         table = read_tokenizer_json(files, encoder)
     else:
-        raise FormatError(f"{folder}: neither tokenizer.model nor tokenizer.json there; download it again")
+        raise FormatError(f"{folder}: neither tokenizer.model nor tokenizer.json there; {_remedy(folder)}")
     adds_bos = table.kind == "llama" or PRE_TOKENIZERS[table.pre].add_bos
     special = special_tokens(files, encoder, table.tokens, adds_bos)
     if special.get(_ADD_BOS) and "tokenizer.ggml.bos_token_id" not in special and table.kind == "gpt2":
@@ -48,6 +48,16 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> dict[str, Value 
     check_template(files, table.tokens, templates)
     columns = _table(table, files.tokenizer_config.get("add_prefix_space"))
     return {**columns, **special, **_strips(files, table), **templates}
+
+
+def _remedy(folder: Path) -> str:
+    """How to get a tokenizer.json, by what else is there."""
+    others = ("vocab.json", "tekken.json", "*.tiktoken", "vocab.txt")
+    found = next((path.name for name in others for path in folder.glob(name)), None)
+    if found is None:
+        return "copy the tokenizer's files from the model that it was trained from"
+    how = "load it with transformers' AutoTokenizer, and save_pretrained() writes tokenizer.json"
+    return f"{found} alone does not say how text is cut: {how}"
 
 
 def _strips(files: TokenizerFiles, table: VocabularyTable) -> dict[str, list[int]]:
