@@ -32,7 +32,7 @@ _INFINITE = {
 def are_finite(data: NDArray[np.uint8], type: GGMLType) -> bool:
     """Whether no number is NaN or infinite: rows of bytes, of a type of floats.
 
-    Two maxima of whole numbers, one for either sign, take a tenth of the time of np.isfinite.
+    Two maxima of whole numbers, one for either sign, are faster than np.isfinite: for f16 13 times.
     """
     if not data.size:
         return True
