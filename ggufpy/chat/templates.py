@@ -80,7 +80,8 @@ class ChatTemplate:
         """The text of `messages`, each with a "role" and a "content" (a string, or a list of text parts).
 
         Role "developer" is read as "system". A system message that the template would refuse or lose goes to
-        the front of the next user message. Arguments of tool calls are parsed for templates that want objects.
+        the front of the next user message. Arguments of tool calls are parsed for templates that want
+        objects.
         Raises TemplateError if the template refuses the messages or fails.
         """
         texts: list[dict[str, Any]] = []

@@ -132,7 +132,10 @@ def test_the_templates_of_real_models(shared: Path) -> None:
         assert [m["content"] for m in messages if str(m["content"]) not in text] == [], file.name
 
 
-TURNS = "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]{% elif m.role == 'assistant' %}{{ m.content }}{% endif %}{% endfor %}"
+TURNS = (
+    "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]"
+    "{% elif m.role == 'assistant' %}{{ m.content }}{% endif %}{% endfor %}"
+)
 FIRST = "{% if messages[0].role == 'system' %}<{{ messages[0].content }}>{% endif %}" + TURNS
 
 
