@@ -161,7 +161,7 @@ def test_system_messages_are_not_lost(source: str, expected: str, role: str) -> 
 )
 def test_arguments_of_tool_calls(source: str, expected: str) -> None:
     calls = [{"type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}]
-    messages = [USER, {"role": "assistant", "content": None, "tool_calls": calls}]
+    messages: list[dict[str, Any]] = [USER, {"role": "assistant", "content": None, "tool_calls": calls}]
     loop = "{% for m in messages %}{% if m.tool_calls %}{% set call = m.tool_calls[0].function %}"
     shown = "{{ messages[0].content }}|" + loop + source + "{% endif %}{% endfor %}"
     assert render(shown, messages) == f"hello|{expected}"
