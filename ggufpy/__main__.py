@@ -1,7 +1,8 @@
 """`ggufpy COMMAND ...` and `python -m ggufpy COMMAND ...`: the same as `python -m ggufpy.COMMAND ...`."""
 
 import sys
-from importlib import import_module
+
+from ggufpy.commands.console import start
 
 COMMANDS = {
     "bench": "measure how fast a model runs, and how near the machine's limits that is",
@@ -17,9 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit status; without one, say which there are."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] in COMMANDS:
-        module = import_module(f"ggufpy.commands.{arguments[0]}")
-        status: int = module.main(arguments[1:])
-        return status
+        return start(arguments[0], arguments[1:])
     usage = "usage: ggufpy COMMAND ...\n\n" + "\n".join(
         f"  {name:12}{does}" for name, does in COMMANDS.items()
     )

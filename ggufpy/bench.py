@@ -1,6 +1,6 @@
 """`python -m ggufpy.bench -m FILE`: how fast a model runs."""
 
-from ggufpy.commands.bench import main
+from ggufpy.commands.console import start
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(start("bench"))

@@ -1,6 +1,6 @@
 """`python -m ggufpy.inspect FILE`: print what a GGUF file holds."""
 
-from ggufpy.commands.inspect import main
+from ggufpy.commands.console import start
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(start("inspect"))

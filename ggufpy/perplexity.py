@@ -1,6 +1,6 @@
 """`python -m ggufpy.perplexity -m FILE -f TEXT`: how well a model predicts a text."""
 
-from ggufpy.commands.perplexity import main
+from ggufpy.commands.console import start
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(start("perplexity"))

@@ -1,6 +1,6 @@
 """`python -m ggufpy.quantize IN.gguf OUT.gguf TYPE`: write a GGUF file anew in other types."""
 
-from ggufpy.commands.quantize import main
+from ggufpy.commands.console import start
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(start("quantize"))

@@ -1,6 +1,6 @@
 """`python -m ggufpy.run`: chat with a GGUF model, or complete a text."""
 
-from ggufpy.commands.run import main
+from ggufpy.commands.console import start
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(start("run"))

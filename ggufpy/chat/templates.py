@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NoReturn
 
 from jinja2 import nodes
@@ -27,6 +28,7 @@ CHATML = (
 
 
 _KEY = "tokenizer.chat_template"
+_PROBE = {"role": "user", "content": "ggufpy-probe"}
 
 
 class ChatTemplate:
@@ -46,6 +48,14 @@ class ChatTemplate:
         except Exception as exc:  # jinja2's own errors, and Python's: what it generates is compiled
             raise FormatError(f"chat template: {_one_line(exc)}; the model can still complete text") from exc
         self._wants_parts = self._ignores_strings()
+        first, later = (
+            {"role": "system", "content": "ggufpy-first"},
+            {"role": "system", "content": "ggufpy-later"},
+        )
+        answer = {"role": "assistant", "content": "ggufpy-answer"}
+        self._loses_first = self._loses("ggufpy-first", [first, _PROBE])
+        self._loses_second = self._loses("ggufpy-later", [first, later, _PROBE])
+        self._loses_later = self._loses("ggufpy-later", [_PROBE, answer, later, _PROBE])
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], name: str | None = None) -> ChatTemplate:
@@ -69,17 +79,18 @@ class ChatTemplate:
     ) -> str:
         """The text of `messages`, each with a "role" and a "content" (a string, or a list of text parts).
 
-        A system message goes to the front of the first user message where the template refuses the role.
+        Role "developer" is read as "system". A system message that the template would refuse or lose goes to
+        the front of the next user message. Arguments of tool calls are parsed for templates that want
+        objects.
         Raises TemplateError if the template refuses the messages or fails.
         """
-        texts = [{**message, "content": _text(message.get("content"))} for message in messages]
-        try:
-            return self._render(texts, add_generation_prompt, variables)
-        except TemplateError:
-            if len(texts) < 2 or [m.get("role") for m in texts[:2]] != ["system", "user"]:
-                raise
-        first = {**texts[1], "content": f"{texts[0]['content']}\n\n{texts[1]['content']}"}
-        return self._render([first, *texts[2:]], add_generation_prompt, variables)
+        texts: list[dict[str, Any]] = []
+        for message in messages:
+            role = "system" if message.get("role") == "developer" else message.get("role")
+            texts.append({**message, "role": role, "content": _text(message.get("content"))})
+        if any(message.get("tool_calls") for message in texts) and self._wants_objects:
+            texts = [_with_parsed_arguments(message) for message in texts]
+        return self._render(self._with_all_shown(texts), add_generation_prompt, variables)
 
     def _render(
         self, messages: list[dict[str, Any]], add_generation_prompt: bool, variables: Mapping[str, Any]
@@ -100,11 +111,43 @@ class ChatTemplate:
     def _ignores_strings(self) -> bool:
         """Whether the template shows content only as a list of parts (some for vision models do)."""
         self._wants_parts = False
-        probe = [{"role": "user", "content": "ggufpy-probe"}]
-        if "ggufpy-probe" in self._try(probe):
+        if "ggufpy-probe" in self._try([_PROBE]):
             return False
         self._wants_parts = True
-        return "ggufpy-probe" in self._try(probe)
+        return "ggufpy-probe" in self._try([_PROBE])
+
+    def _loses(self, text: str, messages: list[dict[str, Any]]) -> bool:
+        """Whether `text` does not come out, of a template that otherwise works."""
+        return text not in self._try(messages) and "ggufpy-probe" in self._try([_PROBE])
+
+    def _with_all_shown(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The messages, with system messages that the template loses in front of the next user message."""
+        shown: list[dict[str, Any]] = []
+        moved: list[str] = []
+        for number, message in enumerate(messages):
+            role = message["role"]
+            if role == "system" and self._is_lost(number, messages):
+                moved.append(str(message["content"]))
+            elif role == "user" and moved:
+                shown.append({**message, "content": "\n\n".join([*moved, str(message["content"])])})
+                moved = []
+            else:
+                shown.append(message)
+        return [*shown, {"role": "user", "content": "\n\n".join(moved)}] if moved else shown
+
+    def _is_lost(self, number: int, messages: list[dict[str, Any]]) -> bool:
+        if number == 0:
+            return self._loses_first
+        at_the_front = all(message["role"] == "system" for message in messages[:number])
+        return self._loses_second if at_the_front else self._loses_later
+
+    @cached_property
+    def _wants_objects(self) -> bool:
+        """Whether arguments of tool calls come out well as objects; else they are left as strings of JSON."""
+        function = {"name": "f", "arguments": {"ggufpy-key": "ggufpy-value"}}
+        calls = [{"id": "ggufpy000", "type": "function", "function": function}]
+        text = self._try([_PROBE, {"role": "assistant", "content": "", "tool_calls": calls}])
+        return "ggufpy-key" in text and "{'ggufpy-key'" not in text
 
     def _try(self, messages: list[dict[str, Any]]) -> str:
         try:
@@ -184,6 +227,25 @@ def _text(content: Any) -> Any:
             raise TemplateError(f"message content of type {kind!r}: only text can be read")
         parts.append(part["text"])
     return "\n".join(parts)
+
+
+def _with_parsed_arguments(message: dict[str, Any]) -> dict[str, Any]:
+    """The message, with arguments of tool calls as objects where they are JSON objects."""
+    calls = message.get("tool_calls")
+    return (
+        {**message, "tool_calls": [_parsed(call) for call in calls]} if isinstance(calls, list) else message
+    )
+
+
+def _parsed(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not (isinstance(function, dict) and isinstance(function.get("arguments"), str)):
+        return call
+    try:
+        arguments = json.loads(function["arguments"])
+    except (ValueError, RecursionError):
+        return call
+    return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
 
 
 def _one_line(what: object) -> str:

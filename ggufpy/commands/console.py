@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
+from types import FrameType
 from typing import TextIO
 
 from ggufpy.errors import GgufpyError
@@ -13,29 +16,97 @@ from ggufpy.errors import GgufpyError
 _SYMBOLS = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"}
 _SYMBOLS |= {0x7F: "\u2421", ord("\r"): ""} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
 
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_GRACE = 5.0  # seconds to clean up in
+
+
+class Ended(KeyboardInterrupt):
+    """The program shall end, not only what it is doing."""
+
+
+def start(name: str, argv: list[str] | None = None) -> int:
+    """Import the command `name`, run it, and return its exit status."""
+
+    def command() -> int:
+        status: int = import_module(f"ggufpy.commands.{name}").main(argv)
+        return status
+
+    return run_command(command)
+
 
 def run_command(command: Callable[[], int]) -> int:
     """Run `command` and return its exit status; other errors become a line, and status 1."""
     try:
-        # `kill` shall clean up as Ctrl-C does: temporary files go, old files stay.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        return command()
+        _open_streams()
+        _catch_signals()
+        status = command()
+        sys.stdout.flush()  # at exit, an error would come too late for a line
+        return status
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing left to say, and nothing to flush at exit.
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115
+        _discard_output()
         return 1
     except (GgufpyError, OSError, ValueError) as error:
-        print(visible(f"error: {error}", sys.stderr), file=sys.stderr)
-        return 1
+        _say(f"error: {one_line(str(error))}")
     except MemoryError as error:
         what = f"not enough memory: {error}" if str(error) else "not enough memory"
-        print(f"error: {what}; try a smaller context", file=sys.stderr)
-        return 1
+        _say(f"error: {what}; try a smaller context")
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        _say("error: the system gives no thread; end other programs, or raise `ulimit -u` or `ulimit -v`")
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+    return 1
 
 
 def visible(text: str, stream: TextIO) -> str:
     """Text from a model or a file, which on a terminal must not move the cursor, or do worse."""
     return text.translate(_SYMBOLS) if stream.isatty() else text
+
+
+def one_line(text: str) -> str:
+    """Text that may hold names from files, as one line: a name cannot begin lines of its own."""
+    return " ".join(text.splitlines())
+
+
+def _catch_signals() -> None:
+    """`kill` and a closed terminal shall clean up as Ctrl-C does: temporary files go, old files stay."""
+    for number in _ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise Ended; a second signal, or some seconds, end what does not listen."""
+    for ending in (*_ENDINGS, signal.SIGALRM):
+        signal.signal(ending, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, _GRACE)
+    raise Ended
+
+
+def _open_streams() -> None:
+    """Closed standard streams lead nowhere; else the next file that is opened would be one of them."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:  # the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _discard_output() -> None:
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+def _say(line: str) -> None:
+    try:
+        print(visible(line, sys.stderr), file=sys.stderr, flush=True)
+    except OSError:  # a terminal that is gone
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115

@@ -8,7 +8,7 @@ import os
 import sys
 
 from ggufpy.commands.console import run_command
-from ggufpy.commands.run_options import check_options, run_parser
+from ggufpy.commands.run_options import check_options, check_texts, run_parser
 from ggufpy.errors import GgufpyError
 
 DEFAULT_PROMPT = "What is a river?"
@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     check_options(arguments)
+    check_texts(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8
     interactive = sys.stdin is not None and sys.stdin.isatty()
@@ -48,5 +49,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _piped() -> str:
     """What stdin holds, or a greeting if that is nothing."""
-    text = "" if sys.stdin is None else sys.stdin.buffer.read().decode("utf-8", errors="replace")
-    return text.strip() or DEFAULT_PROMPT
+    data = b"" if sys.stdin is None else sys.stdin.buffer.read()
+    try:
+        text = data.decode("utf-8").removesuffix("\n")  # other white space may matter, as in code
+    except UnicodeDecodeError as error:
+        raise GgufpyError(
+            f"stdin: byte {data[error.start]:#x} at {error.start} is not UTF-8; convert the text with iconv"
+        ) from None
+    return text if text.strip() else DEFAULT_PROMPT

@@ -96,6 +96,17 @@ def check_options(arguments: argparse.Namespace) -> None:
             raise GgufpyError(f"--{name.replace('_', '-')} {value}: must be from {lowest} to {highest}")
 
 
+def check_texts(arguments: argparse.Namespace) -> None:
+    """Refuse texts that are not UTF-8. Raises GgufpyError."""
+    for option, text in (("-p", arguments.prompt), ("-sys", arguments.system_prompt)):
+        try:
+            (text or "").encode()
+        except UnicodeEncodeError as error:
+            raise GgufpyError(
+                f"{option}: character {error.start} is not UTF-8; convert the text with iconv"
+            ) from None
+
+
 def sampling_params(arguments: argparse.Namespace, metadata: Mapping[str, Any]) -> SamplingParams:
     """llama.cpp's defaults, changed by the file's general.sampling keys, changed by options."""
     from ggufpy.generate.sampler import SamplingParams

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ggufpy.commands.console import visible
+from ggufpy.commands.console import one_line, visible
 from ggufpy.commands.run_options import context_size, sampling_params
 from ggufpy.commands.shipped import shipped_model
 from ggufpy.errors import GgufpyError
@@ -31,7 +31,7 @@ class Session:
     """A model with its tokenizer, and what the command line says about sampling."""
 
     def __init__(self, arguments: argparse.Namespace, file: GGUFFile) -> None:
-        self.name = str(file.metadata.get("general.name", file.path.stem))
+        self.name = one_line(str(file.metadata.get("general.name", file.path.stem)))
         self.tokenizer = load_tokenizer(file.metadata)
         self.engine = Engine.load(
             file,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.output import create_output
 
+from ggufpy.commands.console import Ended
 from ggufpy.commands.session import Session, note, show
 from ggufpy.commands.shipped import cache_folder
 from ggufpy.errors import GgufpyError
@@ -19,8 +21,12 @@ if TYPE_CHECKING:
 HELP = """/help   this list
 /clear  forget the conversation
 /regen  answer the last message once more
-/exit   leave (also Ctrl-D, or Ctrl-C twice)
+/exit   leave (also exit, quit, Ctrl-D, or Ctrl-C twice)
+A message of several lines stands between two \"\"\", or has a \\ at the end of each line but the last.
 Ctrl-C stops an answer."""
+
+_COMMAND = re.compile(r"/([a-zA-Z]+|\?)(\s|$)")  # and not a path
+_QUOTES = '"""'
 
 
 def talk(session: Session, first: str | None = None) -> None:
@@ -30,7 +36,7 @@ def talk(session: Session, first: str | None = None) -> None:
     if first is not None:
         _say(session, chat, chat.ask(first))
     for line in _lines():
-        if line == "/exit":
+        if line in ("/exit", "exit", "quit"):
             return
         _obey(session, chat, line)
 
@@ -47,8 +53,8 @@ def _obey(session: Session, chat: Chat, line: str) -> None:
             _say(session, chat, chat.regenerate())
         else:
             note("nothing to answer yet")
-    elif line.startswith("/") and line[1:].isalpha():
-        note(f"no command {line}; /help lists them")
+    elif _COMMAND.match(line):
+        note(f"no command {line.split()[0]}; /help lists them")
     elif line:
         _say(session, chat, chat.ask(line))
 
@@ -57,6 +63,8 @@ def _say(session: Session, chat: Chat, pieces: Generator[str, None, None]) -> No
     """Show an answer; Ctrl-C and errors end it, and the chat goes on."""
     try:
         show(pieces)
+    except Ended:
+        raise
     except KeyboardInterrupt:
         note("stopped")
     except GgufpyError as error:
@@ -69,14 +77,16 @@ def _lines() -> Iterator[str]:
     """What the user types, until Ctrl-D or Ctrl-C twice."""
     # A redirected stdout gets the answers only; the prompt goes where the user can see it.
     prompt: PromptSession[str] = PromptSession(
-        "> ", history=_history(), output=create_output(always_prefer_tty=True)
+        history=_history(), output=create_output(always_prefer_tty=True)
     )
     interrupted = False
     while True:
         try:
-            line = prompt.prompt().strip()
+            line = _message(prompt)
         except EOFError:
             return
+        except Ended:
+            raise
         except KeyboardInterrupt:
             if interrupted:
                 return
@@ -85,6 +95,19 @@ def _lines() -> Iterator[str]:
             continue
         interrupted = False
         yield line
+
+
+def _message(prompt: PromptSession[str]) -> str:
+    """One message; its further lines are asked for. Raises EOFError and KeyboardInterrupt."""
+    line = prompt.prompt("> ").strip()
+    if line.startswith(_QUOTES):
+        text = line.removeprefix(_QUOTES)
+        while not text.rstrip().endswith(_QUOTES):
+            text += "\n" + prompt.prompt("| ")
+        return text.rstrip().removesuffix(_QUOTES).strip("\n")
+    while line.endswith("\\"):
+        line = line.removesuffix("\\") + "\n" + prompt.prompt("| ").rstrip()
+    return line
 
 
 def _history() -> History:

@@ -1,6 +1,6 @@
 """`python -m ggufpy.convert CHECKPOINT`: convert a Hugging Face checkpoint to GGUF."""
 
-from ggufpy.commands.convert import main
+from ggufpy.commands.console import start
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(start("convert"))

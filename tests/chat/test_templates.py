@@ -130,3 +130,38 @@ def test_the_templates_of_real_models(shared: Path) -> None:
             continue
         text = ChatTemplate(file.read_text(), {"bos_token": "<s>", "eos_token": "</s>"}).render(messages)
         assert [m["content"] for m in messages if str(m["content"]) not in text] == [], file.name
+
+
+TURNS = (
+    "{% for m in messages %}{% if m.role == 'user' %}[{{ m.content }}]"
+    "{% elif m.role == 'assistant' %}{{ m.content }}{% endif %}{% endfor %}"
+)
+FIRST = "{% if messages[0].role == 'system' %}<{{ messages[0].content }}>{% endif %}" + TURNS
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"), [(TURNS, "[S1\n\nS2\n\nU1]A1[S3\n\nU2]"), (FIRST, "<S1>[S2\n\nU1]A1[S3\n\nU2]")]
+)
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_system_messages_are_not_lost(source: str, expected: str, role: str) -> None:
+    said = [(role, "S1"), (role, "S2"), ("user", "U1"), ("assistant", "A1"), (role, "S3"), ("user", "U2")]
+    messages = [{"role": who, "content": text} for who, text in said]
+    assert render(source, messages) == expected
+    assert render(source, messages[:-1]).endswith("A1[S3]")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ call.arguments | tojson }}", '{"a": 1}'),
+        ("{{ call.arguments }}", '{"a":1}'),
+        ("{% if call.arguments is string %}{{ call.arguments }}{% endif %}", '{"a":1}'),
+        ("{% for k, v in call.arguments.items() %}{{ k }}={{ v }}{% endfor %}", "a=1"),
+    ],
+)
+def test_arguments_of_tool_calls(source: str, expected: str) -> None:
+    calls = [{"type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}]
+    messages: list[dict[str, Any]] = [USER, {"role": "assistant", "content": None, "tool_calls": calls}]
+    loop = "{% for m in messages %}{% if m.tool_calls %}{% set call = m.tool_calls[0].function %}"
+    shown = "{{ messages[0].content }}|" + loop + source + "{% endif %}{% endfor %}"
+    assert render(shown, messages) == f"hello|{expected}"

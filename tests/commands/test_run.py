@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def pipe(arguments: list[str], cache: Path, stdin: str = "") -> subprocess.Compl
 def test_answers_one_prompt_in_a_pipe(tmp_path: Path) -> None:
     for arguments, stdin, expected in (
         (["-p", "hello"], "ignored", "HELLO\n"),
-        ([], " from stdin\n", "FROM STDIN\n"),
+        ([], " from stdin \n", " FROM STDIN \n"),
         ([], "", "WHAT IS A RIVER?\n"),
         (["-p", "hello", "-n", "2"], "", "HE\n"),
         (["--prompt", "hi", "--n-predict", "9", "-sys", "s", "-c", "100", "-t", "1", "-s", "1"], "", "HI\n"),
@@ -70,7 +71,14 @@ def test_a_chat_in_a_terminal(tmp_path: Path) -> None:
         terminal.expect("no command /unheard")
         terminal.line("/etc/passwd?")
         terminal.expect(r"/ETC/PASSWD\?\n")
-        terminal.line("/exit")
+        for unknown in ("/load x", "/?"):
+            terminal.line(unknown)
+            terminal.expect(re.escape(f"no command {unknown.split()[0]};"))
+        for first, last in (('"""one', 'two"""'), ("one\\", "two")):
+            terminal.line(first)
+            terminal.line(last)
+            terminal.expect("ONE\nTWO\n")
+        terminal.line("quit")
         assert terminal.wait() == 0
 
 
