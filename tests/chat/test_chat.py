@@ -76,7 +76,7 @@ def test_clear_forgets() -> None:
 def test_a_closed_or_forgotten_chat_makes_room_for_another(tmp_path: Path) -> None:
     path = random_llama.write(tmp_path / "model.gguf", random_llama.arrays())
     with GGUFFile.open(path) as file:
-        engine = Engine.load(file, n_ctx=32, n_seq=1, n_threads=1)
+        engine = Engine.load(file, n_ctx=64, n_seq=1, n_threads=1)
         template, tokenizer = ChatTemplate.from_metadata({}), load_tokenizer(file.metadata)
 
         def chat() -> Chat:
