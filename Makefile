@@ -43,7 +43,7 @@ sanitize-engine: build/sanitize/build.ninja    ## programs of all ops and archit
 
 # b_lundef: an extension module finds Python's symbols only when it is loaded. Optimization 1 compiles in a third of the time.
 build/sanitize/build.ninja: .venv/dev
-	test -f $@ || $(BIN)/meson setup build/sanitize -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Ddebug=true \
+	$(BIN)/meson setup build/sanitize $$(test -f $@ && echo --reconfigure) -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 -Ddebug=true \
 		-Dc_args=-fsanitize=float-cast-overflow -Dc_link_args=-fsanitize=float-cast-overflow
 	touch $@
 

@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from ggufpy.commands.console import printable
 from ggufpy.evaluate.speed import Speed, spread
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.quants.choice.presets import PRESETS
@@ -91,7 +92,7 @@ def _write_markdown(records: Sequence[Record]) -> None:
 
 def _cells(each: Record) -> Iterator[str]:
     size, n_params = each["model_size"], each["model_n_params"]
-    yield each["model_type"]
+    yield printable(each["model_type"]).replace("|", "\\|")
     yield f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.2f} MiB"
     yield f"{n_params / 1e9:.2f} B" if n_params >= 1e9 else f"{n_params / 1e6:.2f} M"
     yield each["backends"]

@@ -70,6 +70,11 @@ def visible(text: str, stream: TextIO) -> str:
     return text.translate(_SYMBOLS) if stream.isatty() else text
 
 
+def printable(text: str) -> str:
+    """The text, or quoted with escapes where it is empty or would move the cursor or colour the screen."""
+    return text if text.isprintable() and text else repr(text)
+
+
 def one_line(text: str) -> str:
     """Text that may hold names from files, as one line: a name cannot begin lines of its own."""
     return " ".join(text.splitlines())

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ggufpy.commands.console import run_command
+from ggufpy.commands.console import printable, run_command
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.values import ValueType
 
@@ -89,10 +89,10 @@ def _plain(value: Any, type: ValueType) -> Any:
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
-    yield f"{_printable(report['file'])}: GGUF version {report['version']}, {report['byte_order']}-endian"
+    yield f"{printable(report['file'])}: GGUF version {report['version']}, {report['byte_order']}-endian"
     yield ""
     yield f"{len(report['metadata'])} metadata entries"
-    rows = [(_printable(key), entry["type"], _short(entry)) for key, entry in report["metadata"].items()]
+    rows = [(printable(key), entry["type"], _short(entry)) for key, entry in report["metadata"].items()]
     yield from _table(rows, "<<<")
     yield ""
     files = {tensor["file"] for tensor in report["tensors"]}
@@ -112,7 +112,7 @@ def _tensor_rows(tensors: list[dict[str, Any]], *, with_file: bool) -> list[tupl
     for tensor in tensors:
         shape = " x ".join(map(str, tensor["shape"]))
         numbers = (str(tensor["bytes"]), str(tensor["offset"]))
-        rows.append((_printable(tensor["name"]), shape, tensor["type"], *numbers, _printable(tensor["file"])))
+        rows.append((printable(tensor["name"]), shape, tensor["type"], *numbers, printable(tensor["file"])))
     return rows if with_file else [row[:-1] for row in rows]
 
 
@@ -132,14 +132,9 @@ def _short(entry: dict[str, Any]) -> str:
         return f"{length}: " + _clipped(items + (", ..." if length > len(value) else ""), _LONGEST_VALUE)
     if not isinstance(value, str):
         return str(value).lower() if isinstance(value, bool) else str(value)
-    text = _printable(value)
+    text = printable(value)
     more = f" ({len(value)} characters)" if len(text) > _LONGEST_VALUE else ""
     return _clipped(text, _LONGEST_VALUE) + more
-
-
-def _printable(text: str) -> str:
-    """The text, or quoted with escapes where it is empty or would move the cursor or colour the screen."""
-    return text if text.isprintable() and text else repr(text)
 
 
 def _clipped(text: str, limit: int) -> str:

@@ -20,6 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from ggufpy.commands.console import printable
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.quants.choice.planning import Planned
 from ggufpy.quants.formats.compiled import on_compile
@@ -65,7 +66,7 @@ def table(planned: Sequence[Planned]) -> Iterator[str]:
         tensor = each.tensor
         shape = " x ".join(map(str, tensor.shape))
         types = f"{each.source.type.label:>4} -> {tensor.type.label:<7}"
-        yield f"{tensor.name:<28} {shape:<16} {types} {tensor.n_bytes:>13,}"
+        yield f"{printable(tensor.name):<28} {shape:<16} {types} {tensor.n_bytes:>13,}"
 
 
 def summary(planned: Sequence[Planned]) -> Iterator[str]:
@@ -116,7 +117,7 @@ def _lacks_importance(each: Planned) -> bool:
 
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return ", ".join(names[:_NAMES_SHOWN]) + more
+    return ", ".join(map(printable, names[:_NAMES_SHOWN])) + more
 
 
 @contextmanager
@@ -131,12 +132,14 @@ def _progress(plan: Plan) -> Iterator[OnProgress]:
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=total)
         with _told_of_compiling(console):
-            yield lambda tensor, n_bytes: progress.update(task, advance=n_bytes, description=tensor.name)
+            yield lambda tensor, n_bytes: progress.update(
+                task, advance=n_bytes, description=printable(tensor.name)
+            )
     seconds = time.monotonic() - start
     _say(console, f"written in {seconds:.1f} s, {total / 1e6 / max(seconds, 1e-9):,.0f} MB/s")
 
