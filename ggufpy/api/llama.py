@@ -122,17 +122,19 @@ class Llama(LowLevel):
         model: str | None = None,
         logprobs: bool | None = None,
         top_logprobs: int | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         **sampling: Unpack[Sampling],
     ) -> ChatResponse | Iterator[ChatResponse]:
         """Answer the last of `messages` (each with "role" and "content"), by the model's chat template.
 
         The other arguments are those of `create_completion`; logprobs: report log-probabilities, with
-        top_logprobs likeliest tokens each.
+        top_logprobs likeliest tokens each. chat_template_kwargs: variables for the template, as
+        enable_thinking.
 
         Raises TemplateError if the template refuses the messages, ContextError if they leave no room.
         """
         completion = self.create_completion(
-            encode_prompt(self._tokenizer, self._template.render(messages)),
+            encode_prompt(self._tokenizer, self._template.render(messages, **(chat_template_kwargs or {}))),
             max_tokens=max_tokens,
             temperature=temperature,
             logprobs=(top_logprobs or 0) if logprobs else None,

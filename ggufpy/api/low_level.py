@@ -176,8 +176,8 @@ class LowLevel:
         return rows
 
     def set_seed(self, seed: int) -> None:
-        """Seed the choices from here on."""
-        self._random = random.Random(None if seed == RANDOM_SEED else seed)
+        """Seed the choices from here on; -1: another way each time."""
+        self._random = random.Random(None if seed in (-1, RANDOM_SEED) else seed)
 
     def reset(self) -> None:
         """Forget all tokens."""

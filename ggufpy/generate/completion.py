@@ -45,6 +45,7 @@ class Completion:
         self.work = Work()
         self._tokenizer = tokenizer
         self._stream = TextStream(stop)
+        self._stops = {text.encode() for text in stop if text}
         self._max_tokens = max_tokens
 
     def feed(self, token: int) -> str:
@@ -52,7 +53,7 @@ class Completion:
 
         END finishes it as the vocabulary's end tokens do.
         """
-        if token == END or token in self._tokenizer.eog_ids:
+        if token == END or token in self._tokenizer.eog_ids or self._is_stop(token):
             return self.finish("stop")
         self.tokens.append(token)
         text = self._stream.push(token_bytes(self._tokenizer, token))
@@ -61,6 +62,10 @@ class Completion:
         elif self._max_tokens is not None and len(self.tokens) >= self._max_tokens:
             text += self.finish("length")
         return text
+
+    def _is_stop(self, token: int) -> bool:
+        """Whether a stop string names this control token, which has no text."""
+        return bool(self._stops) and token_bytes(self._tokenizer, token, special=True) in self._stops
 
     def finish(self, reason: str) -> str:
         """No more tokens come; returns what was held back in case a stop string had begun."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_llama import Make, alphabet, llama_maker, whole
-from fakes import ENDOFTEXT, FakeTokenizer, says
+from fake_llama import METADATA, Make, alphabet, llama_maker, whole
+from fakes import ENDOFTEXT, IM_START, FakeTokenizer, says
 
 from ggufpy.api.llama import Llama
 from ggufpy.errors import ContextError, TemplateError
@@ -45,6 +45,12 @@ def test_stop_strings_and_echo(make: Make) -> None:
     assert whole(llm("abc", max_tokens=5, stop="f"))["choices"][0]["text"] == "de"
 
 
+def test_a_stop_string_may_be_a_control_token(make: Make) -> None:
+    llm, _ = make(lambda tokens: IM_START if tokens[-1] == ord("c") else tokens[-1] + 1)
+    choice = whole(llm("a", max_tokens=9, stop=["<|im_start|>"]))["choices"][0]
+    assert (choice["text"], choice["finish_reason"]) == ("bc", "stop")
+
+
 def test_a_streamed_completion(make: Make) -> None:
     llm, _ = make(alphabet)
     chunks = list(llm("abc", max_tokens=9, stop=["gh"], stream=True))
@@ -52,6 +58,21 @@ def test_a_streamed_completion(make: Make) -> None:
     assert [whole(chunk)["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "stop"]
     assert len({whole(chunk)["id"] for chunk in chunks}) == 1
     assert all(whole(chunk)["object"] == "text_completion" and "usage" not in chunk for chunk in chunks)
+
+
+def test_variables_for_the_template(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "{% for m in messages %}{{ m.content }}{% endfor %}{{ 'C' if enable_thinking else 'F' }}"
+    monkeypatch.setitem(METADATA, "tokenizer.chat_template", source)
+    llm, _ = make(alphabet)
+    for thinks, text in ((True, "D"), (False, "G")):
+        response = whole(
+            llm.create_chat_completion(
+                [{"role": "user", "content": "A"}],
+                max_tokens=1,
+                chat_template_kwargs={"enable_thinking": thinks},
+            )
+        )
+        assert response["choices"][0]["message"]["content"] == text
 
 
 def test_a_chat_completion(make: Make) -> None:

@@ -176,6 +176,8 @@ def test_seeds(make: Make) -> None:
     one, other = texts(make(alphabet, seed=3)[0]), texts(make(alphabet, seed=3)[0])
     assert [next(one), next(one)] == [next(other), next(other)]
     assert next(texts(llm)) != next(texts(llm))
+    again = texts(llm, seed=-1)  # another one each time
+    assert next(again) != next(again)
 
 
 def test_closed_and_vocab_only(make: Make) -> None:
