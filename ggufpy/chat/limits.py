@@ -24,6 +24,7 @@ from ggufpy.errors import TemplateError
 
 STEPS = 2_000_000
 SECONDS = 20.0
+DEPTH = 100  # calls within calls
 CHARACTERS = 1 << 28  # that are made; a conversation of a million tokens has 4 million
 SOURCE_CHARACTERS = 1 << 20
 _DIGITS = 1000  # of a number, or of the width that text is brought to
@@ -36,6 +37,7 @@ class _Left(threading.local):
     """What a template of this thread may still use."""
 
     steps = STEPS
+    depth = 0
     characters = CHARACTERS
     end = float("inf")
 
@@ -47,6 +49,7 @@ _left = _Left()
 def limited() -> Iterator[None]:
     """Templates are compiled and rendered within; beyond the limits TemplateError is raised."""
     _left.steps, _left.characters, _left.end = STEPS, CHARACTERS, time.monotonic() + SECONDS
+    _left.depth = 0
     before = sys.gettrace()
     sys.settrace(_trace)
     try:
@@ -57,12 +60,19 @@ def limited() -> Iterator[None]:
 
 def _trace(frame: FrameType, event: str, argument: object) -> Any:
     _step()
-    return _trace_line if frame.f_code.co_filename == "<template>" else None
+    if frame.f_code.co_filename != "<template>":
+        return None
+    _left.depth += 1
+    if _left.depth > DEPTH:
+        raise TemplateError(f"the chat template calls itself more than {DEPTH} times, one within the other")
+    return _trace_line
 
 
 def _trace_line(frame: FrameType, event: str, argument: object) -> Any:
     if event == "line":
         _step()
+    elif event == "return":
+        _left.depth -= 1
     return _trace_line
 
 

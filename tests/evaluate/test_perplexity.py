@@ -143,7 +143,7 @@ def test_a_text_keeps_its_bytes_but_for_the_last_newline(tmp_path: Path) -> None
     assert read_text(path) == "a\r\n"
 
 
-@pytest.mark.parametrize("options", [["-c", "3"], ["-t", "0"], ["--chunks", "0"], ["--precision", "best"]])
+@pytest.mark.parametrize("options", [["-c", "3"], ["-t", "-1"], ["--chunks", "0"], ["--precision", "best"]])
 def test_senseless_options_are_usage_errors(options: list[str]) -> None:
     with pytest.raises(SystemExit) as status:
         command.main(["-m", "model.gguf", "-f", "text", *options])

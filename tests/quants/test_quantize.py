@@ -262,10 +262,3 @@ def test_encode_and_decode_take_names() -> None:
     np.testing.assert_array_equal(decode(blocks, "Q4_k"), decode(blocks, T.Q4_K))
     with pytest.raises(UnsupportedModelError, match="tensor type 'q9' is unknown; choose one of f32"):
         encode(x, "q9")
-
-
-def test_a_file_may_become_itself(small: Path) -> None:
-    before = GGUFFile.open(small)
-    assert quantize_file(small, small, "q8_0") == [small]
-    assert types(small)["blk.0.attn_q.weight"] == "q8_0"
-    assert before.tensors["blk.0.attn_q.weight"].type is T.F32
