@@ -68,9 +68,9 @@ def test_beyond_the_limits(source: str) -> None:
 
 
 def test_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = ChatTemplate(ENDLESS[0])
     monkeypatch.setattr(limits, "SECONDS", 0.05)
     monkeypatch.setattr(limits, "STEPS", 10**12)
-    template = ChatTemplate(ENDLESS[0])
     with pytest.raises(TemplateError, match=r"takes more than 0\.05 seconds"):
         template.render(MESSAGES)
 
