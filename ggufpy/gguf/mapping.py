@@ -24,14 +24,16 @@ class Mapping:
     def __init__(self, path: Path, *, use_mmap: bool = True) -> None:
         """Map the regular, not empty file `path`, or read it; raises OSError."""
         self.path = path
-        self._place = path.absolute()
-        with path.open("rb") as file:
-            self.state = file_state(os.fstat(file.fileno()))
-            if use_mmap:
-                self._buffer: mmap.mmap | None = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            else:
-                self._buffer = self._read(file.fileno())
-        self._watch = _watch(self._buffer) if use_mmap else None
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._end = weakref.finalize(self, os.close, self._file)
+        self._end.atexit = False
+        self.state = file_state(os.fstat(self._file))
+        self._watch: int | None = None
+        if use_mmap:
+            self._buffer: mmap.mmap | None = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
+            self._watch = _watch(self._buffer)
+        else:
+            self._buffer = self._read()
 
     @property
     def buffer(self) -> mmap.mmap:
@@ -41,32 +43,31 @@ class Mapping:
         return self._buffer
 
     def check(self) -> None:
-        """Raise FormatError if the file that is mapped was written to or cut since."""
-        if self._watch is None:
+        """Raise FormatError if the file that is mapped was written to or cut since.
+
+        One that was removed or replaced stays as it was mapped.
+        """
+        if self._watch is None or self._buffer is None:
             return
-        try:
-            state = file_state(os.stat(self._place))
-        except OSError:
-            state = self.state  # removed: what is mapped stays as it was
-        is_same_file = state[:2] == self.state[:2]  # else replaced, likewise
-        if lib.gg_is_cut(self._watch) or (is_same_file and state != self.state):
+        if lib.gg_is_cut(self._watch) or file_state(os.fstat(self._file)) != self.state:
             raise self._changed()
 
     def close(self) -> None:
         """Let go of the bytes; the mapping ends with the last array that somebody has made of them."""
         self._buffer = None
+        self._end()
 
     def _changed(self) -> FormatError:
         return FormatError(f"{self.path}: was changed while it was open; open it again (or copy it first)")
 
-    def _read(self, file: int) -> mmap.mmap:
+    def _read(self) -> mmap.mmap:
         size = self.state[2]
         buffer = mmap.mmap(-1, size)
         position = 0
         with memoryview(buffer) as view:
-            while position < size and (count := os.readv(file, [view[position : position + _PIECE]])):
+            while position < size and (count := os.readv(self._file, [view[position : position + _PIECE]])):
                 position += count
-        if position < size or file_state(os.fstat(file)) != self.state:
+        if position < size or file_state(os.fstat(self._file)) != self.state:
             raise self._changed()
         return buffer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence as Items
 from typing import NoReturn
@@ -215,7 +216,7 @@ class Engine:
         return self._program
 
     def _check_numbers(self, name: str, rows: NDArray[np.float32]) -> None:
-        if rows.size and not np.isfinite(rows.max()):  # NaN, if one is among them
+        if rows.size and not math.isfinite(rows.max()):  # NaN, if one is among them
             raise GgufpyError(
                 f"{self._file.path}: the model gives {name} that are not numbers (NaN or infinite); its "
                 "weights are damaged, or were before they were quantized: get or convert it again"
