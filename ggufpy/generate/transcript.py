@@ -122,10 +122,8 @@ class Transcript:
         self._eval(tokens, generating=len(tokens) < FEW_TOKENS)
 
     def _eval(self, tokens: list[int], *, generating: bool) -> None:
-        if (
-            len(self.tokens) != self._sequence.length
-        ):  # interrupted between the engine's work and our note of it
-            self.truncate(len(self.tokens))
+        if len(self.tokens) != self._sequence.length:
+            self.truncate(len(self.tokens))  # interrupted between the engine's work and our note of it
         self._check(len(self.tokens) + len(tokens))
         if not tokens:
             return
