@@ -26,6 +26,8 @@ class Ended(KeyboardInterrupt):
 
 def start(name: str, argv: list[str] | None = None) -> int:
     """Import the command `name`, run it, and return its exit status."""
+    # NumPy's BLAS, which nothing here calls, starts a thread per CPU; each takes memory and spins for a while.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
     def command() -> int:
         status: int = import_module(f"ggufpy.commands.{name}").main(argv)

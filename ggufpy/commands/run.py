@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
 
 from ggufpy.commands.console import run_command
@@ -29,11 +28,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.no_conversation and interactive and arguments.prompt is None:
         raise GgufpyError("-no-cnv: nothing to complete; give a text with -p")
     first = arguments.prompt if interactive or arguments.prompt is not None else _piped()
-    # NumPy's BLAS, which nothing here calls, starts a thread per CPU, and each spins for a while.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from ggufpy.commands.session import (
-        Session,
-    )  # NumPy, the tokenizers and the engine: only for a good command line
+    # NumPy, the tokenizers and the engine: only for a good command line.
+    from ggufpy.commands.session import Session
 
     with Session.open(arguments) as session:
         if arguments.no_conversation:
