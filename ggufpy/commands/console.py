@@ -26,7 +26,7 @@ class Ended(KeyboardInterrupt):
 
 def start(name: str, argv: list[str] | None = None) -> int:
     """Import the command `name`, run it, and return its exit status."""
-    # NumPy's BLAS, which nothing here calls, starts a thread per CPU; each takes memory and spins for a while.
+    # NumPy's BLAS, which nothing here calls, starts a thread per CPU, each with memory of its own.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
     def command() -> int:
