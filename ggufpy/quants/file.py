@@ -135,6 +135,8 @@ def plan_quantization(
         planned = [kept(tensor) for tensor in sources]
     else:
         planned = plan_tensors(sources, facts, _request(preset, options, _renamed(matrix, names)))
+        # What an earlier matrix did is not true of these blocks.
+        metadata = {key: value for key, value in metadata.items() if not key.startswith("quantize.imatrix.")}
         metadata = quantized_metadata(metadata, preset)
         changes |= matrix.metadata() if matrix else {}
     metadata = with_entries(metadata, changes)

@@ -127,8 +127,15 @@ SUMS, COUNTS = "a.weight.in_sum2", "a.weight.counts"
 BAD_TENSORS: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({}, "holds no tensor's importance"),
     "no counts": ({SUMS: [1.0]}, "tensor 'a.weight' lacks sums and counts in f32"),
-    "NaN": ({SUMS: [1.0, np.nan], COUNTS: [1.0]}, "importance of tensor 'a.weight' has NaN or Inf"),
-    "infinite": ({SUMS: [1.0, 3e38], COUNTS: [0.1]}, "importance of tensor 'a.weight' has NaN or Inf"),
+    "NaN": ({SUMS: [1.0, np.nan], COUNTS: [1.0]}, "importance of tensor 'a.weight' has NaN, Inf or negative"),
+    "infinite": (
+        {SUMS: [1.0, 3e38], COUNTS: [0.1]},
+        "importance of tensor 'a.weight' has NaN, Inf or negative",
+    ),
+    "negative": (
+        {SUMS: [1.0, -1.0], COUNTS: [1.0]},
+        "importance of tensor 'a.weight' has NaN, Inf or negative",
+    ),
     "two counts": ({SUMS: [1.0, 2.0], COUNTS: [1.0, 1.0]}, "has 2 sums and 2 counts"),
 }
 

@@ -262,3 +262,12 @@ def test_encode_and_decode_take_names() -> None:
     np.testing.assert_array_equal(decode(blocks, "Q4_k"), decode(blocks, T.Q4_K))
     with pytest.raises(UnsupportedModelError, match="tensor type 'q9' is unknown; choose one of f32"):
         encode(x, "q9")
+
+
+def test_what_an_earlier_matrix_did_is_not_said_of_new_blocks(tmp_path: Path) -> None:
+    said: dict[str, Any] = {"quantize.imatrix.file": "m.dat", "quantize.imatrix.entries_count": 3}
+    source = random_llama.write(tmp_path / "source.gguf", random_llama.arrays(), **said)
+    for type, kept in (("q8_0", False), ("copy", True)):
+        (path,) = quantize_file(source, tmp_path / f"{type}.gguf", type)
+        with GGUFFile.open(path) as file:
+            assert all((key in file.metadata) is kept for key in said)

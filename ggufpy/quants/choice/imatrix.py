@@ -50,8 +50,8 @@ class ImportanceMatrix:
         if not matrix.entries:
             raise FormatError(f"{path}: holds no tensor's importance; make it anew with llama-imatrix")
         for name, values in matrix.entries.items():
-            if not np.isfinite(values).all():
-                problem = f"the importance of tensor {quoted(name)} has NaN or Inf"
+            if not np.isfinite(values).all() or (values < 0).any():
+                problem = f"the importance of tensor {quoted(name)} has NaN, Inf or negative numbers"
                 raise FormatError(f"{path}: {problem}; make it anew with llama-imatrix")
         return matrix
 
