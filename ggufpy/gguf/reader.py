@@ -26,7 +26,7 @@ from ggufpy.gguf.metadata import Metadata, read_metadata
 from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_ID, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_paths
 from ggufpy.gguf.stored import stored_tensor
 from ggufpy.gguf.tensors import TensorSource
-from ggufpy.gguf.types import GGMLType
+from ggufpy.gguf.types import GGMLType, foreign_type
 from ggufpy.gguf.values import Value, ValueType
 
 VERSIONS = (2, 3)
@@ -166,9 +166,19 @@ def _start(path: Path, use_mmap: bool) -> Cursor:
     if status.st_size == 0:
         raise FormatError(f"{path}: is empty; get the file again")
     mapping = MappedFile(path, use_mmap=use_mmap)
-    if (magic := mapping.buffer[:4]) != MAGIC:
-        raise FormatError(f"{path}: is not GGUF: begins with {magic!r}, not {MAGIC!r}; another file?")
+    head = mapping.buffer[:64]
+    if head[:4] != MAGIC:
+        raise FormatError(f"{path}: {_what_else(head)}")
     return Cursor(mapping, "<", len(MAGIC))
+
+
+def _what_else(head: bytes) -> str:
+    """What a file is that begins so, and what helps."""
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the file itself; run 'git lfs pull', or download it"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "is a web page, not the file that it shows; download that"
+    return f"is not GGUF: begins with {head[:4]!r}, not {MAGIC!r}; another file?"
 
 
 def _read_version(cursor: Cursor) -> int:
@@ -233,8 +243,8 @@ def _read_entry(cursor: Cursor, number: int) -> tuple[str, tuple[int, ...], GGML
             raise cursor.error(f"{what} has the impossible shape {shape}")
         return name, shape, type, math.prod(shape[:-1]) * type.row_bytes(shape[-1])
     except ValueError:
-        problem = f"{what} has type {id}, which ggufpy does not know"
-        raise cursor.error(problem, "a retired type, or one newer than ggufpy") from None
+        problem, remedy = foreign_type(id)
+        raise cursor.error(f"{what} has type {id}, {problem}", remedy) from None
     except ShapeError as exc:
         raise cursor.error(f"{what}: {exc}") from exc
 

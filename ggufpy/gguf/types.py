@@ -123,3 +123,29 @@ _BLOCKS: dict[GGMLType, tuple[int, int]] = {
     GGMLType.Q1_0: (128, 18),
     GGMLType.Q2_0: (64, 18),
 }
+
+
+# Types that llama.cpp had, and whose numbers it has not given away. Source: ggml.h, enum ggml_type.
+_RETIRED = {
+    4: "q4_2",
+    5: "q4_3",
+    31: "q4_0_4_4",
+    32: "q4_0_4_8",
+    33: "q4_0_8_8",
+    36: "iq4_nl_4_4",
+    37: "iq4_nl_4_8",
+    38: "iq4_nl_8_8",
+}
+_BITNET_CPP = {36: "i2_s", 37: "i8_s", 38: "tl1"}
+
+
+def foreign_type(id: int) -> tuple[str, str]:
+    """Whose a type is that GGMLType does not have, and what helps. Source: ik_llama.cpp's ggml.h."""
+    again = "quantize the original model again"
+    if id in _BITNET_CPP:
+        return f"{_RETIRED[id]}, which llama.cpp has retired, or bitnet.cpp's {_BITNET_CPP[id]}", again
+    if id in _RETIRED:
+        return f"{_RETIRED[id]}, which llama.cpp has retired", "take the model's q4_0 file, or " + again
+    if 133 <= id <= 158 or 202 <= id <= 399:
+        return "one of ik_llama.cpp's own", again
+    return "which ggufpy does not know", "the file may be newer than ggufpy"

@@ -22,8 +22,15 @@ def load_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that a GGUF file describes; raises TokenizerError if it is damaged or unknown."""
     kind = metadata.get("tokenizer.ggml.model")
     if not isinstance(kind, str) or kind not in _KINDS:
+        architecture = metadata.get("general.architecture")
+        if architecture == "clip" or metadata.get("general.type") == "mmproj":
+            problem = "is the projector (mmproj) of a model that sees or hears, not a language model"
+            raise TokenizerError(f"the file {problem}; open the model beside it")
         known = ", ".join(map(repr, _KINDS))
-        raise TokenizerError(f"tokenizer.ggml.model is {kind!r:.60}; ggufpy has tokenizers of kind {known}")
+        raise TokenizerError(
+            f"tokenizer.ggml.model is {kind!r:.60}, in a file of architecture {architecture!r:.60}; "
+            f"ggufpy has tokenizers of kind {known}"
+        )
     module, name = _KINDS[kind]
     tokenizer: Tokenizer = getattr(import_module(module), name)(metadata)
     return tokenizer

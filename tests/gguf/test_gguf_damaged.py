@@ -67,6 +67,10 @@ def test_wrong_endianness_of_the_body(tmp_path: Path) -> None:
 def test_files_of_other_kinds(tmp_path: Path) -> None:
     assert "is empty" in refused(tmp_path, b"")
     assert "begins with b'# He'" in refused(tmp_path, b"# Hello\n\nThis is a text, renamed.\n")
+    assert "is a Git LFS pointer" in refused(
+        tmp_path, b"version https://git-lfs.github.com/spec/v1\noid sha256:0"
+    )
+    assert "is a web page" in refused(tmp_path, b"\n<!DOCTYPE html><html><head>")
     assert "begins with b'PK" in refused(tmp_path, b"PK\3\4 and so on")
     assert "begins with b'FUGG'" in refused(tmp_path, b"FUGG" + small_file(">")[4:])
 
@@ -243,3 +247,11 @@ def test_hostile_counts_allocate_nothing(tmp_path: Path) -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("type", "whose"),
+    [(4, "q4_2"), (31, "q4_0_4_4"), (36, "bitnet.cpp's i2_s"), (140, "ik_llama.cpp"), (400, "newer")],
+)
+def test_types_of_others(type: int, whose: str, tmp_path: Path) -> None:
+    assert whose in refused(tmp_path, gguf_bytes([], [tensor("n", [256], type)], bytes(1024)))

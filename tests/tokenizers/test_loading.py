@@ -11,7 +11,8 @@ from random_llama import VOCAB, WIDTH
 
 from ggufpy.api.llama import Llama
 from ggufpy.commands import perplexity, run
-from ggufpy.errors import FormatError
+from ggufpy.errors import FormatError, TokenizerError
+from ggufpy.tokenizers import load_tokenizer
 
 
 def model(path: Path, embeddings: int = VOCAB, outputs: int = VOCAB) -> Path:
@@ -73,3 +74,11 @@ def test_padding_behind_the_vocabulary_has_no_text(
         assert logprobs["tokens"] == [""] * 3
     assert run.main(["-m", str(path), "-no-cnv", "-p", "A", "-n", "3", "--temp", "0"]) == 0
     assert capsys.readouterr().out == "A\n"
+
+
+def test_a_projector_is_no_language_model() -> None:
+    for metadata in ({"general.type": "mmproj"}, {"general.architecture": "clip"}):
+        with pytest.raises(TokenizerError, match="projector"):
+            load_tokenizer(metadata)
+    with pytest.raises(TokenizerError, match="of architecture 'brandnew'"):
+        load_tokenizer({"general.architecture": "brandnew"})
