@@ -29,6 +29,7 @@ CHATML = (
 
 _KEY = "tokenizer.chat_template"
 _PROBE = {"role": "user", "content": "ggufpy-probe"}
+_SYSTEM = {"role": "system", "content": "ggufpy-system"}
 
 
 class ChatTemplate:
@@ -48,14 +49,6 @@ class ChatTemplate:
         except Exception as exc:  # jinja2's own errors, and Python's: what it generates is compiled
             raise FormatError(f"chat template: {_one_line(exc)}; the model can still complete text") from exc
         self._wants_parts = self._ignores_strings()
-        first, later = (
-            {"role": "system", "content": "ggufpy-first"},
-            {"role": "system", "content": "ggufpy-later"},
-        )
-        answer = {"role": "assistant", "content": "ggufpy-answer"}
-        self._loses_first = self._loses("ggufpy-first", [first, _PROBE])
-        self._loses_second = self._loses("ggufpy-later", [first, later, _PROBE])
-        self._loses_later = self._loses("ggufpy-later", [_PROBE, answer, later, _PROBE])
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], name: str | None = None) -> ChatTemplate:
@@ -116,9 +109,23 @@ class ChatTemplate:
         self._wants_parts = True
         return "ggufpy-probe" in self._try([_PROBE])
 
-    def _loses(self, text: str, messages: list[dict[str, Any]]) -> bool:
-        """Whether `text` does not come out, of a template that otherwise works."""
-        return text not in self._try(messages) and "ggufpy-probe" in self._try([_PROBE])
+    # Each of these is asked of the template once, when a conversation has such a message.
+
+    @cached_property
+    def _loses_first(self) -> bool:
+        return self._loses([_SYSTEM, _PROBE])
+
+    @cached_property
+    def _loses_second(self) -> bool:
+        return self._loses([{**_SYSTEM, "content": "ggufpy-first"}, _SYSTEM, _PROBE])
+
+    @cached_property
+    def _loses_later(self) -> bool:
+        return self._loses([_PROBE, {"role": "assistant", "content": "ggufpy-answer"}, _SYSTEM, _PROBE])
+
+    def _loses(self, messages: list[dict[str, Any]]) -> bool:
+        """Whether the system message does not come out, of a template that otherwise works."""
+        return "ggufpy-system" not in self._try(messages) and "ggufpy-probe" in self._try([_PROBE])
 
     def _with_all_shown(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The messages, with system messages that the template loses in front of the next user message."""
@@ -187,9 +194,8 @@ class _GenerationTag(Extension):
 
 def _environment() -> LimitedEnvironment:
     environment = LimitedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
+        {"tojson": _tojson}, trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
     )
-    environment.filters["tojson"] = _tojson
     globals_: dict[str, Callable[..., Any]] = {"raise_exception": _refuse, "strftime_now": _now}
     environment.globals.update(globals_)
     return environment
