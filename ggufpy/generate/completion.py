@@ -53,10 +53,13 @@ class Completion:
 
         END finishes it as the vocabulary's end tokens do.
         """
-        if token == END or token in self._tokenizer.eog_ids or self._is_stop(token):
+        if token == END or token in self._tokenizer.eog_ids:
+            return self.finish("stop")
+        data = token_bytes(self._tokenizer, token)
+        if not data and self._is_stop(token):
             return self.finish("stop")
         self.tokens.append(token)
-        text = self._stream.push(token_bytes(self._tokenizer, token))
+        text = self._stream.push(data)
         if self._stream.stopped:
             text += self.finish("stop")
         elif self._max_tokens is not None and len(self.tokens) >= self._max_tokens:
@@ -64,7 +67,7 @@ class Completion:
         return text
 
     def _is_stop(self, token: int) -> bool:
-        """Whether a stop string names this control token, which has no text."""
+        """Whether a stop string names this token, which has no text."""
         return bool(self._stops) and token_bytes(self._tokenizer, token, special=True) in self._stops
 
     def finish(self, reason: str) -> str:

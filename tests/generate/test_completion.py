@@ -41,6 +41,12 @@ def test_text_comes_when_it_is_certain() -> None:
     assert text.finish_reason == "stop" and bytes(text.tokens) == "é<enx<end>".encode()
 
 
+def test_a_token_that_is_a_stop_string_is_text_like_others() -> None:
+    text = completion(stop=("ab", "b"))  # "ab" begins first
+    assert feed(text, b"ab") == ["", ""]
+    assert text.finish_reason == "stop" and bytes(text.tokens) == b"ab"
+
+
 @pytest.mark.parametrize("end", [END, IM_END])
 def test_an_end_token_gives_back_what_was_held(end: int) -> None:
     text = completion(stop=("<end>",))
