@@ -5,7 +5,7 @@ from __future__ import annotations
 import _thread
 from collections.abc import Callable
 
-_NO_THREAD = "can't start new thread"  # Python says it in a RuntimeError
+NO_THREAD = "can't start new thread"  # Python says it in a RuntimeError
 
 
 def wait_for(work: Callable[[], object]) -> None:
@@ -27,7 +27,7 @@ def wait_for(work: Callable[[], object]) -> None:
     try:
         _thread.start_new_thread(run, ())
     except RuntimeError as exc:
-        if _NO_THREAD not in str(exc):
+        if NO_THREAD not in str(exc):
             raise
         run()
     done.acquire()

@@ -75,13 +75,15 @@ static int32_t find(const gg_tokens *t, uint64_t hash, const uint8_t *p, size_t 
     return (int32_t)(uint32_t)*token_slot(t, hash, p, n) - 1;
 }
 
-int32_t gg_find_token(const gg_tokens *t, const uint8_t *p, size_t n) { return find(t, hash_on(t, HASH_START, p, n), p, n); }
+int32_t gg_find_token(const gg_tokens *t, const uint8_t *p, size_t n) {
+    return find(t, hash_on(t, HASH_START, p, n), p, n);
+}
 
 /* ---- Merges by the ids of their parts; a slot has the rank + 1 ---- */
 
 static uint32_t *merge_slot(const gg_merges *m, int32_t left, int32_t right) {
-    const uint64_t mask = ((uint64_t)1 << m->slot_bits) - 1;
-    for (uint64_t i = spread(((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * (m->tokens->key | 1)) & mask;; i = (i + 1) & mask) {
+    const uint64_t mask = ((uint64_t)1 << m->slot_bits) - 1, parts = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
+    for (uint64_t i = spread(parts * (m->tokens->key | 1)) & mask;; i = (i + 1) & mask) {
         uint32_t *slot = &m->slots[i];
         if (*slot == 0) return slot;
         const gg_merge *merge = &m->merge[*slot - 1];
@@ -194,7 +196,8 @@ size_t gg_encode_words(const gg_merges *m, const uint8_t *words, size_t bytes, i
     for (size_t start = 0, end; start < bytes; start = end + 1) {
         if (is_aborted(abort)) return SIZE_MAX;
         for (end = start; end < bytes && words[end] != ' ';) end++;
-        if (end > start) n_out += encode_word(m, words + start, end - start, whole_first, out + n_out, symbols, heap, abort);
+        if (end > start)
+            n_out += encode_word(m, words + start, end - start, whole_first, out + n_out, symbols, heap, abort);
     }
     return is_aborted(abort) ? SIZE_MAX : n_out;
 }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ggufpy.architectures._decoder import MOST_LAYERS
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.values import Typed, Value
 
@@ -67,8 +68,8 @@ def sizes(config: Config, *, head_dim: int | None = None) -> Metadata:
 
 
 def layer_count(config: Config) -> int:
-    """Layers, of which llama.cpp has room for as many; each has names that are looked for."""
-    return count(config, "num_hidden_layers", most=512)
+    """Layers, each of which has names that are looked for."""
+    return count(config, "num_hidden_layers", most=MOST_LAYERS)
 
 
 def expert_keys(config: Config, inner: str) -> Metadata:

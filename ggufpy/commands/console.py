@@ -10,6 +10,7 @@ from importlib import import_module
 from types import FrameType
 from typing import TextIO
 
+from ggufpy.background import NO_THREAD
 from ggufpy.errors import GgufpyError
 
 # C0 and DEL as their symbols (U+2400 ...), except line ends and tabs; C1 as U+FFFD.
@@ -57,7 +58,7 @@ def run_command(command: Callable[[], int]) -> int:
         what = f"not enough memory: {error}" if str(error) else "not enough memory"
         _say(f"error: {what}; try a smaller context")
     except RuntimeError as error:
-        if "can't start new thread" not in str(error):
+        if NO_THREAD not in str(error):
             raise
         _say("error: the system gives no thread; end other programs, or raise `ulimit -u` or `ulimit -v`")
     try:

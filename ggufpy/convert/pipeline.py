@@ -136,10 +136,11 @@ def plan_conversion(
     if preset.is_float:
         planned = _as_floats(sources, preset.type)
     else:
+        matrix = None
         if imatrix is not None:
             inputs.note(Path(imatrix))
-        matrix = None if imatrix is None else ImportanceMatrix.read(imatrix)
-        metadata = metadata if matrix is None else with_entries(metadata, matrix.metadata())
+            matrix = ImportanceMatrix.read(imatrix)
+            metadata = with_entries(metadata, matrix.metadata())
         planned = _in_blocks(sources, Facts.from_metadata(metadata), Request(preset, matrix=matrix))
     path = _output_path(opened, out, "vocab" if vocab_only else preset.label)
     return Plan(opened.folder, path, metadata, planned, inputs, [*model.notes, *_notes(opened)])

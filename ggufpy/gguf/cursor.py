@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufpy.errors import FormatError
-from ggufpy.gguf.mapping import Mapping
+from ggufpy.gguf.mapping import MappedFile
 from ggufpy.gguf.strings import scan_strings
 from ggufpy.gguf.values import MAX_ARRAY_LENGTH, MAX_STRING_BYTES
 
@@ -23,7 +23,7 @@ def quoted(name: str) -> str:
 class Cursor:
     """A position in a mapped file; every read raises FormatError instead of leaving the file."""
 
-    mapping: Mapping
+    mapping: MappedFile
     order: str
     position: int = 0
 

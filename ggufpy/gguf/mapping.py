@@ -14,7 +14,7 @@ from ggufpy.gguf.inputs import file_state
 _PIECE = 1 << 24  # bytes read at a time, so that an interrupt is seen
 
 
-class Mapping:
+class MappedFile:
     """The bytes of a file, for as long as somebody reads them.
 
     A mapped file is read when its bytes are used, so it must stay as it is; `check` tells. Where it has
@@ -50,14 +50,15 @@ class Mapping:
         if self._watch is None or self._buffer is None:
             return
         if lib.gg_is_cut(self._watch) or file_state(os.fstat(self._file)) != self.state:
-            raise self._changed()
+            raise self.changed()
 
     def close(self) -> None:
         """Let go of the bytes; the mapping ends with the last array that somebody has made of them."""
         self._buffer = None
         self._end()
 
-    def _changed(self) -> FormatError:
+    def changed(self) -> FormatError:
+        """The error to raise for what is not as it was when the file was opened."""
         return FormatError(f"{self.path}: was changed while it was open; open it again (or copy it first)")
 
     def _read(self) -> mmap.mmap:
@@ -68,7 +69,7 @@ class Mapping:
             while position < size and (count := os.readv(self._file, [view[position : position + _PIECE]])):
                 position += count
         if position < size or file_state(os.fstat(self._file)) != self.state:
-            raise self._changed()
+            raise self.changed()
         return buffer
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ggufpy.gguf.cursor import Cursor, quoted
 from ggufpy.gguf.layout import MAX_KEY_BYTES
-from ggufpy.gguf.mapping import Mapping as MappedFile
+from ggufpy.gguf.mapping import MappedFile
 from ggufpy.gguf.strings import Strings
 from ggufpy.gguf.values import Value, ValueType
 
@@ -34,7 +34,11 @@ class _Array:
         return items
 
     def strings(self) -> Strings:
-        return Strings.read(self.file.buffer, self.start, self.count, self.order, str(self.file.path))
+        buffer = self.file.buffer
+        try:
+            return Strings.read(buffer, self.start, self.count, self.order)
+        except ValueError:  # they were good when the file was opened
+            raise self.file.changed() from None
 
 
 # Stands for an array whose file was closed; told from other values by identity.

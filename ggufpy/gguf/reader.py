@@ -21,7 +21,7 @@ from ggufpy.errors import FormatError, ShapeError
 from ggufpy.gguf.byteswap import little_endian
 from ggufpy.gguf.cursor import Cursor, quoted
 from ggufpy.gguf.layout import ALIGNMENT, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS, MAX_NAME_BYTES, padded
-from ggufpy.gguf.mapping import Mapping as MappedFile
+from ggufpy.gguf.mapping import MappedFile
 from ggufpy.gguf.metadata import Metadata, read_metadata
 from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_ID, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_paths
 from ggufpy.gguf.stored import stored_tensor

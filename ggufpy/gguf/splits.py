@@ -15,8 +15,13 @@ SPLIT_COUNT = "split.count"
 SPLIT_TENSORS = "split.tensors.count"
 SPLIT_ID = "ggufpy.split.id"  # our own: the same in all shards of one writing
 
-# Every shard says which it is, of how many, and how many tensors all of them have together.
-SPLIT_TYPES = {SPLIT_NO: ValueType.U16, SPLIT_COUNT: ValueType.U16, SPLIT_TENSORS: ValueType.I32}
+# Every shard says which it is, of how many, how many tensors all of them have together, and of which writing.
+SPLIT_TYPES = {
+    SPLIT_NO: ValueType.U16,
+    SPLIT_COUNT: ValueType.U16,
+    SPLIT_TENSORS: ValueType.I32,
+    SPLIT_ID: ValueType.STRING,
+}
 
 
 def shard_path(path: Path, index: int, count: int) -> Path:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
-from ggufpy.errors import FormatError
 from ggufpy.gguf.values import MAX_STRING_BYTES
 
 
@@ -26,15 +25,12 @@ class Strings(Sequence[str]):
     start: NDArray[np.uint64]
 
     @classmethod
-    def read(cls, buffer: Any, position: int, count: int, order: str, source: str) -> Strings:
-        """The `count` strings from `position` on, which `scan_strings` has found to be good.
-
-        Raises FormatError if they are so no longer; `source` is the file that it names.
-        """
+    def read(cls, buffer: Any, position: int, count: int, order: str) -> Strings:
+        """The `count` strings from `position` on; raises ValueError unless all are there and good."""
         start = np.empty(count + 1, np.uint64)
         found, _ = scan_strings(buffer, position, count, order, ffi.from_buffer("uint64_t[]", start))
         if found != count:
-            raise FormatError(f"{source}: was changed while it was open; open it again (or copy it first)")
+            raise ValueError(f"{found} strings where {count} should be")
         return cls(buffer, start)
 
     @classmethod
@@ -42,7 +38,7 @@ class Strings(Sequence[str]):
         """Python strings, laid out as in a file."""
         parts = [text.encode("utf-8", "surrogateescape") for text in texts]
         buffer = b"".join(struct.pack("<Q", len(part)) + part for part in parts)
-        return cls.read(buffer, 0, len(parts), "<", "a list")
+        return cls.read(buffer, 0, len(parts), "<")
 
     def copy(self) -> Strings:
         """The same strings in memory of their own: they do not keep the file mapped."""

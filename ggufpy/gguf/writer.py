@@ -37,6 +37,7 @@ from ggufpy.gguf.values import Typed, Value, ValueType, encode_string, encode_va
 VERSION = 3
 MAX_SHARDS = 65535
 _SLAB_BYTES = 4 << 20
+_ID_BYTES = 16  # of a writing's id, which is written in hexadecimal
 
 Progress = Callable[[TensorSource, int], None]
 
@@ -108,9 +109,7 @@ def _checked_plan(
 ) -> list[_File]:
     for key in metadata:
         _check_name(f"metadata key {quoted(key)}", key, MAX_KEY_BYTES)
-    entries = {
-        key: typed(key, value) for key, value in metadata.items() if key not in (*SPLIT_TYPES, SPLIT_ID)
-    }
+    entries = {key: typed(key, value) for key, value in metadata.items() if key not in SPLIT_TYPES}
     _check_tensors(tensors)
     return _plan(path, entries, tensors, split_max_size, shards)
 
@@ -160,23 +159,22 @@ def _plan(
     if len(groups) > MAX_SHARDS:
         raise FormatError(f"{path}: takes {len(groups)} shards, the limit is {MAX_SHARDS}; allow larger ones")
     files = []
-    encoded[SPLIT_ID] = _split_id(secrets.token_hex(16))
+    id = secrets.token_hex(_ID_BYTES)
     for index, group in enumerate(groups):
-        header = _header(_shard_metadata(encoded, index, len(groups), len(tensors)), group, alignment)
+        header = _header(_shard_metadata(encoded, index, len(groups), len(tensors), id), group, alignment)
         files.append(_File(shard_path(path, index, len(groups)), header, group, alignment))
     return files
 
 
-def _shard_metadata(encoded: Mapping[str, bytes], index: int, count: int, n_tensors: int) -> dict[str, bytes]:
+def _shard_metadata(
+    encoded: Mapping[str, bytes], index: int, count: int, n_tensors: int, id: str
+) -> dict[str, bytes]:
     """What stands in shard `index`: everything in the first, in the others what it takes to read them."""
-    shard = {key: data for key, data in encoded.items() if index == 0 or key in (ALIGNMENT, SPLIT_ID)}
-    for key, value in ((SPLIT_NO, index), (SPLIT_COUNT, count), (SPLIT_TENSORS, n_tensors)):
+    shard = {key: data for key, data in encoded.items() if index == 0 or key == ALIGNMENT}
+    values: dict[str, Value] = {SPLIT_NO: index, SPLIT_COUNT: count, SPLIT_TENSORS: n_tensors, SPLIT_ID: id}
+    for key, value in values.items():
         shard[key] = encode_string(key) + encode_value(key, Typed(value, SPLIT_TYPES[key]))
     return shard
-
-
-def _split_id(id: str) -> bytes:
-    return encode_string(SPLIT_ID) + encode_value(SPLIT_ID, Typed(id, ValueType.STRING))
 
 
 def _alignment(metadata: Mapping[str, Typed]) -> int:
@@ -192,10 +190,11 @@ def _groups(
 ) -> list[list[TensorSource]]:
     """Fill shards in order, each with as many tensors as fit beside its header."""
     groups: list[list[TensorSource]] = [[]]
-    encoded = {**encoded, SPLIT_ID: _split_id("0" * 32)}
+    id = "0" * 2 * _ID_BYTES
     # Headers without tensors, and the most that aligning their end can add.
     first, other = (
-        len(_header(_shard_metadata(encoded, index, 0, 0), [], alignment)) + alignment - 1 for index in (0, 1)
+        len(_header(_shard_metadata(encoded, index, 0, 0, id), [], alignment)) + alignment - 1
+        for index in (0, 1)
     )
     used = first
     for tensor in tensors:

@@ -128,9 +128,7 @@ def plan_quantization(
     check_layers(pruned, facts.layers)
     names = _names(file, pruned, keep_split=options.get("keep_split", False))
     sources = [replace(file.tensors[old].source(), name=new) for old, new in names.items()]
-    if options.get("imatrix") is not None:
-        inputs.note(Path(str(options["imatrix"])))
-    matrix = _matrix(options)
+    matrix = _matrix(options, inputs)
     if preset is None:
         planned = [kept(tensor) for tensor in sources]
     else:
@@ -166,7 +164,7 @@ def _names(file: GGUFFile, pruned: frozenset[int], *, keep_split: bool) -> dict[
     return names if keep_split else dict(sorted(names.items(), key=lambda pair: visiting_order(pair[1])))
 
 
-def _matrix(options: Options) -> ImportanceMatrix | None:
+def _matrix(options: Options, inputs: Inputs) -> ImportanceMatrix | None:
     include, exclude = options.get("include_weights", ()), options.get("exclude_weights", ())
     if include and exclude:
         raise FormatError(
@@ -175,6 +173,7 @@ def _matrix(options: Options) -> ImportanceMatrix | None:
     path = options.get("imatrix")
     if path is None:
         return None
+    inputs.note(Path(path))
     return ImportanceMatrix.read(path).only(include, exclude)
 
 

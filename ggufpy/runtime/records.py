@@ -85,7 +85,7 @@ class Memory:
             info.type, values.size, ffi.from_buffer(data), data.nbytes, ffi.from_buffer("float[]", values)
         )
         if status:
-            raise self.error(name, f"has {data.nbytes} bytes, too few or too many for its shape")
+            raise self._misfit(name, data)
         return values
 
     def vector(self, name: str | None) -> Any:
@@ -106,7 +106,7 @@ class Memory:
         record.type, record.n_in, record.n_out = info.type, columns, rows
         record.count = math.prod(matrices)
         if data.nbytes != math.prod(info.shape[:-1]) * record.stride:
-            raise self.error(name, f"has {data.nbytes} bytes, too few or too many for its shape")
+            raise self._misfit(name, data)
 
     def add_route(self, weights: Value, lists: Any, experts: int) -> None:
         """Note a route by its weights, for the linears that follow it."""
@@ -115,6 +115,9 @@ class Memory:
     def experts(self, weights: Value) -> int:
         """How many experts a route chooses from."""
         return self._experts[weights]
+
+    def _misfit(self, name: str, data: NDArray[np.uint8]) -> FormatError:
+        return self.error(name, f"has {data.nbytes} bytes, too few or too many for its shape")
 
     def error(self, name: str, problem: str) -> FormatError:
         """The error about a tensor."""
