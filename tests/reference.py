@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.gguf.reader import TensorInfo
+from ggufpy.graph import Node, Value
 from ggufpy.graph import nodes as n
-from ggufpy.graph.nodes import Node, Value
 from ggufpy.quants import decode
 
 Array = NDArray[np.float64]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ggufpy.graph import Graph, Layer, Outputs, Value
-from ggufpy.graph.nodes import Function
 from ggufpy.graph.rope import Rope
+from ggufpy.graph.values import Function
 
 MOST_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
 

@@ -1,6 +1,6 @@
 """The tracing API that architectures are written in."""
 
-from ggufpy.graph.nodes import Node, Value
 from ggufpy.graph.trace import Graph, Layer, Outputs
+from ggufpy.graph.values import Node, Value
 
 __all__ = ["Graph", "Layer", "Node", "Outputs", "Value"]

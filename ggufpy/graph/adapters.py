@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ggufpy.errors import UnsupportedModelError
-from ggufpy.graph.nodes import Affine, Binary, Linear, Matrix, Node, Value
+from ggufpy.graph.nodes import Affine, Binary, Linear, Matrix
 from ggufpy.graph.trace import Graph
+from ggufpy.graph.values import Node, Value
 
 
 @dataclass(frozen=True, slots=True)

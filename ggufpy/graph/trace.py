@@ -14,8 +14,9 @@ from ggufpy.errors import FormatError
 from ggufpy.graph import nodes as n
 from ggufpy.graph.keys import Keys
 from ggufpy.graph.messages import Messages
-from ggufpy.graph.nodes import Function, Node, Size, Value
+from ggufpy.graph.nodes import Size
 from ggufpy.graph.rope import Rope
+from ggufpy.graph.values import Function, Node, Value
 
 
 class Shaped(Protocol):

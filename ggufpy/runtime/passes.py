@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from ggufpy.graph.nodes import STATEFUL, Binary, Copy, Keep, Linear, Node, Tap, Unary, Value, View
+from ggufpy.graph import Node, Value
+from ggufpy.graph.nodes import STATEFUL, Binary, Copy, Keep, Linear, Tap, Unary, View
 
 MOST_TOGETHER = 3  # linears in one op, as gg_linear has room for
 

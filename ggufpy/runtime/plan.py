@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ggufpy.graph import Graph
+from ggufpy.graph import Graph, Node, Value
 from ggufpy.graph.nodes import (
     LASTING,
     Affine,
@@ -15,13 +15,11 @@ from ggufpy.graph.nodes import (
     Copy,
     Keep,
     Linear,
-    Node,
     Norm,
     Rotate,
     Route,
     Slice,
     Unary,
-    Value,
     Vector,
     View,
 )

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
 from ggufpy.gguf.reader import TensorInfo
-from ggufpy.graph.nodes import Linear, Node, Value
+from ggufpy.graph import Node, Value
+from ggufpy.graph.nodes import Linear
 from ggufpy.runtime.plan import Buffer, Place, Plan
 from ggufpy.runtime.records import Memory, aligned, fill
 from ggufpy.runtime.state import States

@@ -18,8 +18,8 @@ from ggufpy._kernels import ffi, lib
 from ggufpy.errors import ContextError, FormatError, UnsupportedModelError
 from ggufpy.gguf.reader import TensorInfo
 from ggufpy.gguf.types import GGMLType
+from ggufpy.graph import Node, Value
 from ggufpy.graph import nodes as n
-from ggufpy.graph.nodes import Node, Value
 from ggufpy.runtime.state import States
 
 FUNCTIONS = {

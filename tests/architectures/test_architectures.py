@@ -14,7 +14,7 @@ from reference import Text
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
-from ggufpy.graph.nodes import Node
+from ggufpy.graph import Node
 from ggufpy.runtime.engine import Engine, trace
 from models import FILES, FOLDER, REFUSED, Model, model, model_of, parameters
 

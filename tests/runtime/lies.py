@@ -10,6 +10,7 @@ from programs import Batch, Machine
 from reference import FUNCTIONS
 
 from ggufpy._kernels import ffi
+from ggufpy.graph import Node
 from ggufpy.graph import nodes as n
 from ggufpy.runtime.records import _FILLS
 
@@ -129,7 +130,7 @@ VIEW: list[tuple[str, Any]] = [
     ("stride", 10**6),
 ]
 # By kind of op, its arguments and its views.
-ARGUMENTS: dict[type[n.Node], list[tuple[str, Any]]] = {
+ARGUMENTS: dict[type[Node], list[tuple[str, Any]]] = {
     n.Attention: [
         ("temperature_length", 0),
         *[

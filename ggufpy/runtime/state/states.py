@@ -8,7 +8,8 @@ from typing import Any
 
 from ggufpy._kernels import ffi
 from ggufpy.gguf.types import GGMLType
-from ggufpy.graph.nodes import Conv, DeltaRule, Keep, Node, Scan, Value
+from ggufpy.graph import Node, Value
+from ggufpy.graph.nodes import Conv, DeltaRule, Keep, Scan
 from ggufpy.runtime.state.pages import PAGE, LayerShape, Pages, pages_of_window
 from ggufpy.runtime.state.sequence import Sequence
 from ggufpy.runtime.state.slots import Slots
