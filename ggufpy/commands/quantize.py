@@ -27,11 +27,16 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     options = _options(arguments)
     options["threads"] = threads
-    return run_command(lambda: _quantize(source, out, type, options, dry_run=arguments.dry_run))
+    listed, _ = arguments.tensor_type_file
+    return run_command(lambda: _quantize(source, out, type, options, listed, dry_run=arguments.dry_run))
 
 
-def _quantize(source: Path, out: Path | None, type: str, options: Options, *, dry_run: bool) -> int:
+def _quantize(
+    source: Path, out: Path | None, type: str, options: Options, listed: Path | None, *, dry_run: bool
+) -> int:
     plan = plan_quantization(source, out, type, **options)
+    if listed is not None:
+        plan.inputs.note(listed)
     if dry_run:
         show_plan(plan, plan.sizes())
     else:
@@ -80,7 +85,11 @@ def _add_type_options(parser: argparse.ArgumentParser) -> None:
         help="of tensors whose names match the regular expression; repeatable, the first match counts",
     )
     parser.add_argument(
-        "--tensor-type-file", type=_tensor_types, default=[], metavar="FILE", help="NAME=TYPE, one per line"
+        "--tensor-type-file",
+        type=_tensor_types,
+        default=(None, []),
+        metavar="FILE",
+        help="NAME=TYPE, one per line",
     )
     parser.add_argument("--leave-output-tensor", action="store_true", help="output.weight stays as it is")
     parser.add_argument(
@@ -142,7 +151,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         exclude_weights=arguments.exclude_weights,
         output_tensor_type=arguments.output_tensor_type,
         token_embedding_type=arguments.token_embedding_type,
-        tensor_type=[*arguments.tensor_type, *arguments.tensor_type_file],
+        tensor_type=[*arguments.tensor_type, *arguments.tensor_type_file[1]],
         leave_output_tensor=arguments.leave_output_tensor,
         allow_requantize=arguments.allow_requantize,
         keep_split=arguments.keep_split,
@@ -166,9 +175,10 @@ def _tensor_type(text: str) -> tuple[str, str]:
     return pattern, _type(name)
 
 
-def _tensor_types(path: str) -> list[tuple[str, str]]:
+def _tensor_types(name: str) -> tuple[Path, list[tuple[str, str]]]:
+    path = Path(name)
     try:
-        return [_tensor_type(word) for word in Path(path).read_text(encoding="utf-8").split()]
+        return path, [_tensor_type(word) for word in path.read_text(encoding="utf-8").split()]
     except (OSError, UnicodeDecodeError) as error:
         raise argparse.ArgumentTypeError(f"cannot read {path}: {error}") from error
 

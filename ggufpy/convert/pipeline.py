@@ -12,6 +12,7 @@ from ggufpy import architectures
 from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.convert.general import general_metadata
 from ggufpy.convert.placing import Converted
+from ggufpy.convert.vocabulary.chat_templates import MORE_TEMPLATES
 from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.inputs import Inputs
@@ -116,8 +117,9 @@ def plan_conversion(
 ) -> Plan:
     """Read everything but the weights; arguments and errors are those of `convert_checkpoint`."""
     inputs = Inputs()
-    if Path(checkpoint).is_dir():
-        inputs.note_folder(Path(checkpoint), READ_ENDINGS)
+    for folder in (Path(checkpoint), Path(checkpoint, MORE_TEMPLATES)):
+        if folder.is_dir():
+            inputs.note_folder(folder, READ_ENDINGS)
     opened = Checkpoint.open(Path(checkpoint), weights=not vocab_only)
     name = _architecture_name(opened)
     architecture = architectures.architecture(name)

@@ -26,7 +26,7 @@ def test_the_command(tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[
     out = tmp_path / "x.gguf"
     status, stdout, stderr = run(capsys, small, out, "Q4_K_M", "2")
     assert (status, stdout) == (0, f"{out}\n")
-    lines = stderr.splitlines()
+    lines = [line for line in stderr.splitlines() if not line.startswith("compiling ")]  # the first time only
     assert lines[0].startswith(f"{out}: 21 tensors") and lines[1].startswith("written in")
     assert lines[2].startswith("types: 13 q4_K") and lines[-1].endswith("bits per weight")
     status, stdout, _ = run(capsys, small, "q4_0")
@@ -114,6 +114,15 @@ def test_errors_in_one_line(tmp_path: Path, small: Path, capsys: pytest.CaptureF
     for arguments in ([tmp_path / "absent", "q4_0"], [small, "q2_k_s"], [small, "q4_0", "--imatrix", small]):
         status, stdout, stderr = run(capsys, *arguments)
         assert (status, stdout) == (1, "") and stderr.startswith("error: ") and stderr.count("\n") == 1
+
+
+def test_the_list_of_types_is_no_output(
+    tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (listed := tmp_path / "types.txt").write_text("attn_v=q5_1")
+    status, stdout, stderr = run(capsys, "--tensor-type-file", listed, small, listed, "q4_0")
+    assert (status, stdout) == (1, "") and "which is read; write to another name" in stderr
+    assert listed.read_text() == "attn_v=q5_1"
 
 
 def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:

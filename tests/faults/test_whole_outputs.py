@@ -264,13 +264,16 @@ def test_converting_never_costs_an_input(shipped_checkpoint: Path, tmp_path: Pat
     folder.mkdir()
     for path in shipped_checkpoint.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    before = contents(folder)
-    for i, path in enumerate(sorted(folder.iterdir())):
+    (more := folder / "additional_chat_templates").mkdir()
+    (more / "tools.jinja").write_text("{{ tools }}")
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    before = {path: path.read_bytes() for path in paths}
+    for i, path in enumerate(paths):
         (tmp_path / str(i)).mkdir()
         for name in other_names(path, tmp_path / str(i)):
             with pytest.raises(FormatError, match="which is read; write to another name"):
                 convert_checkpoint(folder, name)
-    assert contents(folder) == before
+    assert {path: path.read_bytes() for path in paths} == before
 
 
 def test_a_source_that_changes(small: Path, tmp_path: Path) -> None:

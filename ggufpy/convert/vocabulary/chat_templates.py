@@ -10,6 +10,7 @@ from ggufpy.checkpoint.json_files import read_json
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.errors import FormatError
 
+MORE_TEMPLATES = "additional_chat_templates"  # a folder of a checkpoint
 _KEY = "tokenizer.chat_template"
 
 
@@ -31,7 +32,7 @@ def chat_templates(files: TokenizerFiles) -> dict[str, str | list[str]]:
 def _templates(files: TokenizerFiles) -> Mapping[str, str]:
     """Name to template; a checkpoint's only template has the name "default"."""
     main = files.folder / "chat_template.jinja"
-    others = sorted((files.folder / "additional_chat_templates").glob("*.jinja"))
+    others = sorted((files.folder / MORE_TEMPLATES).glob("*.jinja"))
     in_json = files.folder / "chat_template.json"
     if main.is_file() or others:
         paths = ([("default", main)] if main.is_file() else []) + [
