@@ -95,6 +95,7 @@ class FakeEngine:
     n_vocab = n_embeddings = FakeTokenizer.n_vocab
     n_embd = 4
     n_threads = 1
+    one_regime = False
 
     def __init__(self, follow: Callable[[list[int]], int], n_ctx: int = 512) -> None:
         self.follow = follow

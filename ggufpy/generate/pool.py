@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class TranscriptPool:
     """Hands out transcripts, so that whoever generates a text has one that nobody else changes.
 
+    They are repeatable: the same call gives the same text, whatever was asked before.
+
     keep_logits, room_for: as for `Transcript`. lock: to be held while a transcript is used.
     Its methods raise GgufpyError once it is closed.
     """
@@ -72,7 +74,9 @@ class TranscriptPool:
     def _new(self) -> Transcript:
         if self._closed:
             raise GgufpyError("the model was closed; open it anew")
-        return Transcript(self.engine, keep_logits=self._keep_logits, room_for=self._room_for)
+        return Transcript(
+            self.engine, keep_logits=self._keep_logits, room_for=self._room_for, repeatable=True
+        )
 
     def _share(self, transcript: Transcript) -> Transcript:
         self._all.add(transcript)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,10 +26,15 @@ class Transcript:
     """What the engine has read and written, so that a text which begins the same is not computed again.
 
     keep_logits: keep the logits of every token, not only of the last. room_for: how many transcripts with
-    full contexts the engine has room for. All methods raise GgufpyError once it is closed.
+    full contexts the engine has room for. repeatable: what follows a prompt never depends on what was
+    computed before: of a prompt that begins the same, only tokens are kept that were computed as a prompt of
+    its length is, so answers are computed once more when a prompt repeats them. All methods raise GgufpyError
+    once it is closed.
     """
 
-    def __init__(self, engine: Engine, *, keep_logits: bool = False, room_for: int = 1) -> None:
+    def __init__(
+        self, engine: Engine, *, keep_logits: bool = False, room_for: int = 1, repeatable: bool = False
+    ) -> None:
         self.engine = engine
         self.tokens: list[int] = []
         self.busy = False  # somebody generates in it
@@ -36,9 +42,10 @@ class Transcript:
         self._sequence = engine.new_sequence()
         self._keep_logits = keep_logits
         self._room_for = room_for
+        self._repeatable = repeatable and not engine.one_regime
         self._rows: NDArray[np.float32] | None = None
         self._last: NDArray[np.float32] | None = None  # the last token's logits, where not all are kept
-        self._generated = False  # the last token was generated
+        self._generated: list[bool] = []  # for each token: it was computed as generated ones are
 
     @property
     def room(self) -> int:
@@ -72,10 +79,15 @@ class Transcript:
         self._check(len(tokens))
         if not tokens:
             raise ContextError("the prompt is empty and the vocabulary has no BOS token to begin with")
-        self.truncate(min(common_prefix(self.tokens, tokens), len(tokens) - 1))
+        few = len(tokens) < FEW_TOKENS
+        kept = min(common_prefix(self.tokens, tokens), len(tokens) - 1)
+        if self._repeatable:
+            kept = common_prefix(self._generated[:kept], [few] * kept)
+        self.truncate(kept)
         kept = len(self.tokens)
-        self._eval_prompt(list(tokens[kept:]))
-        return len(tokens) - kept
+        rest = list(tokens[kept:])
+        self._eval(rest, generating=few if self._repeatable else len(rest) < FEW_TOKENS)
+        return len(rest)
 
     def append(self, token: int) -> None:
         """Compute one generated token. Raises ContextError if the context is full."""
@@ -83,7 +95,7 @@ class Transcript:
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Compute more tokens of a prompt. Raises ContextError, and changes nothing, if they do not fit."""
-        self._eval_prompt(list(tokens))
+        self._eval(list(tokens), generating=len(tokens) < FEW_TOKENS)
 
     def truncate(self, length: int) -> None:
         """Forget everything after the first `length` tokens."""
@@ -92,13 +104,18 @@ class Transcript:
         if length < len(self.tokens):
             self._last = None
         length = self._sequence.rewind(length)
-        del self.tokens[length:]
+        del self.tokens[length:], self._generated[length:]
 
     def fork(self) -> Transcript:
         """Another transcript with the same tokens; they are not computed again."""
-        copy = Transcript(self.engine, keep_logits=self._keep_logits, room_for=self._room_for)
+        copy = Transcript(
+            self.engine,
+            keep_logits=self._keep_logits,
+            room_for=self._room_for,
+            repeatable=self._repeatable,
+        )
         copy._sequence = self._sequence.fork()
-        copy.tokens, copy._generated, copy._last = list(self.tokens), self._generated, self._last
+        copy.tokens, copy._generated, copy._last = list(self.tokens), list(self._generated), self._last
         if self._rows is not None:
             copy._rows = np.zeros_like(self._rows)
             copy._rows[: len(self.tokens)] = self._rows[: len(self.tokens)]
@@ -117,9 +134,6 @@ class Transcript:
             raise GgufpyError("the model or chat of this text was closed; open a new one")
         if n_tokens > self.engine.n_ctx:
             raise too_long("text", n_tokens, self.engine.n_ctx)
-
-    def _eval_prompt(self, tokens: list[int]) -> None:
-        self._eval(tokens, generating=len(tokens) < FEW_TOKENS)
 
     def _eval(self, tokens: list[int], *, generating: bool) -> None:
         if len(self.tokens) != self._sequence.length:
@@ -157,8 +171,10 @@ class Transcript:
         finally:
             # Interrupted, the engine keeps the batches that it has finished.
             if added := tokens[: self._sequence.length - before]:
+                # In this order: whatever an interrupt leaves behind, `truncate` mends.
+                self._generated += [generating] * len(added)
                 self.tokens += added
-                self._generated, self._last = generating, None
+                self._last = None
 
     def _last_row(self) -> NDArray[np.float32]:
         """The last token's logits; computed again if it was not the last one when it was computed."""
@@ -169,9 +185,10 @@ class Transcript:
             row: NDArray[np.float32] = self._rows[len(self.tokens) - 1]
             return row
         if self._last is None:
-            tokens, generated = list(self.tokens), self._generated
+            tokens, generated = list(self.tokens), list(self._generated)
             self.truncate(len(tokens) - 1)
-            self._eval(tokens[len(self.tokens) :], generating=generated)
+            for alike, run in groupby(range(len(self.tokens), len(tokens)), generated.__getitem__):
+                self._eval([tokens[i] for i in run], generating=alike)
         assert self._last is not None
         return self._last
 

@@ -35,7 +35,10 @@ FEW_TOKENS = 32
 
 
 class Engine:
-    """Runs one model for any number of sequences."""
+    """Runs one model for any number of sequences.
+
+    one_regime: whether tokens of prompts are computed bit for bit as generated ones are.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Engine:
             precision=precision,
         )
         self._program: Program | None = program
+        self.one_regime = precision != "fast"
         self._widths = {name: rows.shape[1] for name, rows in program.outputs.items()}
         # A text whose tokens see later ones cannot be cut.
         self._whole_texts = any(isinstance(node, Attention) and not node.causal for node in plan.nodes)

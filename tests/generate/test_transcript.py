@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import random_llama
@@ -134,3 +136,30 @@ def test_short_prompts_are_computed_row_by_row(length: int, row_by_row: bool) ->
     engine = FakeEngine(next_letter)
     Transcript(as_engine(engine)).prefill([1] * length)
     assert engine.evaluated == [([1] * length, row_by_row)]
+
+
+@pytest.mark.parametrize("precision", ["fast", "int8"])
+def test_what_follows_a_prompt_does_not_depend_on_the_past(file: GGUFFile, precision: str) -> None:
+    engine = Engine.load(file, n_ctx=256, n_seq=2, n_threads=1, precision=precision)
+    used = Transcript(engine, repeatable=True)
+    draw = random.Random(1)
+    for _ in range(30):
+        prompt = [*used.tokens[: draw.randrange(100)], *draw.choices(TOKENS, k=draw.choice([1, 5, 40]))]
+        fresh = Transcript(engine, repeatable=True)
+        for transcript in (used, fresh):
+            transcript.prefill(prompt)
+            for token in TOKENS[:3]:
+                transcript.append(token)
+        np.testing.assert_array_equal(used.logits(), fresh.logits())
+        fresh.close()
+
+
+def test_only_tokens_of_the_same_regime_are_kept() -> None:
+    engine = FakeEngine(next_letter)
+    transcript = Transcript(as_engine(engine), repeatable=True)
+    prompt = list(range(40))
+    counts = [transcript.prefill(prompt), transcript.prefill(prompt)]
+    transcript.append(40)
+    counts += [transcript.prefill([*prompt, 40, 41]), transcript.prefill(prompt[:20])]
+    assert counts == [40, 1, 2, 20]
+    assert [generating for _, generating in engine.evaluated] == [False, False, True, False, True]
