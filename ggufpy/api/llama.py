@@ -11,19 +11,25 @@ LoRA, saved states.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from ggufpy.api.arguments import by_position
 from ggufpy.api.low_level import LowLevel
 from ggufpy.api.request import Request
-from ggufpy.api.responses import ChatResponse, CompletionResponse, chat_chunks, chat_response
+from ggufpy.api.responses import ChatResponse, CompletionResponse, Responses
 from ggufpy.errors import ContextError
-from ggufpy.generate.completion import encode_prompt
+from ggufpy.generate.completion import encode_prompt, token_bytes
 from ggufpy.generate.picking import Criteria, Sampling
 
 if TYPE_CHECKING:
     from ggufpy.chat.templates import ChatTemplate
+
+
+class StreamOptions(TypedDict, total=False):
+    """What a stream says besides the text."""
+
+    include_usage: bool
 
 
 class Llama(LowLevel):
@@ -62,6 +68,7 @@ class Llama(LowLevel):
         echo: bool = False,
         stop: str | Sequence[str] | None = None,
         stream: bool = False,
+        stream_options: StreamOptions | None = None,
         seed: int | None = None,
         model: str | None = None,
         stopping_criteria: Criteria | None = None,
@@ -70,12 +77,47 @@ class Llama(LowLevel):
         """Continue a text, or a list of tokens; with `stream`, in chunks as they come.
 
         max_tokens: None, 0 or less for as many as the context holds. temperature 0: always the likeliest
-        token. logprobs: report log-probabilities, with so many likeliest tokens each. model: the name to
+        token. logprobs: report log-probabilities, with so many likeliest tokens each. stream_options:
+        {"include_usage": True} for a last chunk without choices that counts the tokens. model: the name to
         report. sampling: see `Sampling`. A string gets a BOS token in front if the vocabulary asks for it; a
         list of tokens stays as it is.
 
         Raises ContextError, which is a ValueError, if the prompt leaves no room in the context.
         """
+        responses = self._responses(
+            prompt,
+            suffix=suffix,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            logprobs=logprobs,
+            echo=echo,
+            stop=stop,
+            seed=seed,
+            model=model,
+            stopping_criteria=stopping_criteria,
+            **sampling,
+        )
+        if stream:
+            return responses.completion_chunks(_include_usage(stream_options))
+        return responses.completion()
+
+    __call__ = create_completion
+
+    def _responses(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None,
+        temperature: float,
+        logprobs: int | None,
+        stop: str | Sequence[str] | None,
+        seed: int | None,
+        model: str | None,
+        suffix: str | None = None,
+        echo: bool = False,
+        stopping_criteria: Criteria | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> Responses:
         if suffix is not None:
             raise ValueError("suffix: filling in the middle is not supported; pass a prompt only")
         if logprobs is not None and echo and not self._logits_all:
@@ -98,13 +140,12 @@ class Llama(LowLevel):
             max_tokens=min(max_tokens, room) if max_tokens is not None and max_tokens > 0 else room,
             echo=echo,
             logprobs=logprobs,
-            model=model or self.model_path,
             verbose=self.verbose,
             texts=self._texts,
         )
-        return request.chunks() if stream else request.whole()
-
-    __call__ = create_completion
+        return Responses(
+            request, model or self.model_path, partial(token_bytes, self._tokenizer, special=True)
+        )
 
     @by_position(
         "messages temperature top_p top_k min_p typical_p stream stop seed max_tokens presence_penalty "
@@ -116,6 +157,7 @@ class Llama(LowLevel):
         *,
         temperature: float = 0.2,
         stream: bool = False,
+        stream_options: StreamOptions | None = None,
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
         max_tokens: int | None = None,
@@ -133,18 +175,17 @@ class Llama(LowLevel):
 
         Raises TemplateError if the template refuses the messages, ContextError if they leave no room.
         """
-        completion = self.create_completion(
+        responses = self._responses(
             encode_prompt(self._tokenizer, self._template.render(messages, **(chat_template_kwargs or {}))),
             max_tokens=max_tokens,
             temperature=temperature,
             logprobs=(top_logprobs or 0) if logprobs else None,
             stop=stop,
-            stream=stream,
             seed=seed,
             model=model,
             **sampling,
         )
-        return chat_chunks(completion) if isinstance(completion, Iterator) else chat_response(completion)
+        return responses.chat_chunks(_include_usage(stream_options)) if stream else responses.chat()
 
     @cached_property
     def _template(self) -> ChatTemplate:
@@ -158,3 +199,7 @@ class Llama(LowLevel):
             bos = self._tokenizer.bos_id
             return encode_prompt(self._tokenizer, prompt) or ([] if bos is None else [bos])
         return list(prompt)
+
+
+def _include_usage(options: StreamOptions | None) -> bool:
+    return bool(options and options.get("include_usage"))

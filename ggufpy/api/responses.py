@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import NotRequired, TypedDict
 
-from ggufpy.generate.picking import TokenLogprob
+from ggufpy.api.request import Piece, Placed, Request
 
 
 class CompletionLogprobs(TypedDict):
-    """Per token: its text, where in the text it begins, its log-probability, and the likeliest tokens'."""
+    r"""Per token: its text, the character in which it begins, its log-probability, the likeliest tokens'.
+
+    Offsets count the characters of prompt and answer. A token that is not whole characters is written as
+    "bytes:" and its bytes, as \xf0.
+    """
 
     text_offset: list[int]
     token_logprobs: list[float | None]
@@ -40,7 +44,7 @@ class CompletionUsage(TypedDict):
 
 
 class CompletionResponse(TypedDict):
-    """A whole completion, or a chunk of a streamed one (without usage)."""
+    """A whole completion, or a chunk of a streamed one; only a chunk without choices has usage."""
 
     id: str
     object: str
@@ -51,11 +55,11 @@ class CompletionResponse(TypedDict):
 
 
 class ChatTopLogprob(TypedDict):
-    """One of the likeliest tokens."""
+    """One of the likeliest tokens: `token` as in `CompletionLogprobs`, its bytes."""
 
     token: str
     logprob: float
-    bytes: list[int] | None
+    bytes: list[int]
 
 
 class ChatTokenLogprob(ChatTopLogprob):
@@ -96,7 +100,7 @@ class ChatChoice(TypedDict):
 
 
 class ChatResponse(TypedDict):
-    """A whole chat completion, or a chunk of a streamed one (without usage)."""
+    """A whole chat completion, or a chunk of a streamed one; usage as in `CompletionResponse`."""
 
     id: str
     object: str
@@ -106,93 +110,133 @@ class ChatResponse(TypedDict):
     usage: NotRequired[CompletionUsage]
 
 
-class CompletionFactory:
-    """Builds the responses of one request, which share id, time and model."""
+class Responses:
+    """Makes the responses of one request, which share id, time and model.
 
-    def __init__(self, model: str) -> None:
+    bytes_of: the bytes of a token, a special one's name.
+    """
+
+    def __init__(self, request: Request, model: str, bytes_of: Callable[[int], bytes]) -> None:
+        self._request = request
         self._id = f"cmpl-{uuid.uuid4()}"
         self._created = int(time.time())
         self._model = model
+        self._bytes_of = bytes_of
 
-    def __call__(
-        self, text: str, finish_reason: str | None = None, logprobs: CompletionLogprobs | None = None
+    def completion(self) -> CompletionResponse:
+        """The whole text."""
+        return self._completion(self._choice(self._request.whole()), self._usage())
+
+    def completion_chunks(self, include_usage: bool) -> Iterator[CompletionResponse]:
+        """Text as it comes. include_usage: one more chunk without choices says how many tokens there were."""
+        for piece in self._request.pieces():
+            yield self._completion(self._choice(piece))
+        if include_usage:
+            yield self._completion(None, self._usage())
+
+    def chat(self) -> ChatResponse:
+        """The whole answer."""
+        piece = self._request.whole()
+        message: ChatMessage = {"role": "assistant", "content": piece.text}
+        choice: ChatChoice = {
+            "index": 0,
+            "message": message,
+            "logprobs": self._chat_logprobs(piece.tokens),
+            "finish_reason": piece.finish_reason,
+        }
+        return self._chat("chat.completion", choice, self._usage())
+
+    def chat_chunks(self, include_usage: bool) -> Iterator[ChatResponse]:
+        """The answer as it comes, after a chunk that names the role; include_usage: as above."""
+        begun = False
+        for piece in self._request.pieces():
+            if not begun:
+                yield self._chat_chunk({"role": "assistant"}, Piece(""))
+                begun = True
+            yield self._chat_chunk({"content": piece.text} if piece.finish_reason is None else {}, piece)
+        if include_usage:
+            yield self._chat("chat.completion.chunk", None, self._usage())
+
+    def _usage(self) -> CompletionUsage:
+        used, made = len(self._request.prompt), len(self._request.completion.tokens)
+        return {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
+
+    def _completion(
+        self, choice: CompletionChoice | None, usage: CompletionUsage | None = None
     ) -> CompletionResponse:
-        """A chunk, or, with usage added, a whole completion."""
-        return {
+        response: CompletionResponse = {
             "id": self._id,
             "object": "text_completion",
             "created": self._created,
             "model": self._model,
-            "choices": [{"text": text, "index": 0, "logprobs": logprobs, "finish_reason": finish_reason}],
+            "choices": [choice] if choice else [],
+        }
+        return {**response, "usage": usage} if usage else response
+
+    def _choice(self, piece: Piece) -> CompletionChoice:
+        return {
+            "text": piece.text,
+            "index": 0,
+            "logprobs": self._logprobs(piece.tokens),
+            "finish_reason": piece.finish_reason,
         }
 
+    def _chat(
+        self, object: str, choice: ChatChoice | None, usage: CompletionUsage | None = None
+    ) -> ChatResponse:
+        response: ChatResponse = {
+            "id": "chat" + self._id,
+            "object": object,
+            "created": self._created,
+            "model": self._model,
+            "choices": [choice] if choice else [],
+        }
+        return {**response, "usage": usage} if usage else response
 
-def completion_logprobs(
-    record: Sequence[TokenLogprob], text_of: Callable[[int], str], offset: int
-) -> CompletionLogprobs:
-    """Log-probabilities of tokens whose text begins at character `offset`."""
-    result: CompletionLogprobs = {"text_offset": [], "token_logprobs": [], "tokens": [], "top_logprobs": []}
-    for entry in record:
-        text = text_of(entry.token)
-        top = {text_of(token): logprob for token, logprob in entry.top}
-        result["text_offset"].append(offset)
-        result["token_logprobs"].append(entry.logprob)
-        result["tokens"].append(text)
-        result["top_logprobs"].append({**top, text: entry.logprob})
-        offset += len(text)
-    return result
+    def _chat_chunk(self, delta: ChatDelta, piece: Piece) -> ChatResponse:
+        choice: ChatChoice = {
+            "index": 0,
+            "delta": delta,
+            "logprobs": self._chat_logprobs(piece.tokens),
+            "finish_reason": piece.finish_reason,
+        }
+        return self._chat("chat.completion.chunk", choice)
 
-
-def chat_response(completion: CompletionResponse) -> ChatResponse:
-    """A whole completion as an answer."""
-    choice = completion["choices"][0]
-    return {
-        "id": "chat" + completion["id"],
-        "object": "chat.completion",
-        "created": completion["created"],
-        "model": completion["model"],
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": choice["text"]},
-                "logprobs": _chat_logprobs(choice["logprobs"]),
-                "finish_reason": choice["finish_reason"],
+    def _logprobs(self, tokens: Sequence[Placed] | None) -> CompletionLogprobs | None:
+        if tokens is None:
+            return None
+        tops = [
+            None
+            if each.logprob is None
+            else {
+                self._name(token): p for token, p in [*each.logprob.top, (each.token, each.logprob.logprob)]
             }
-        ],
-        "usage": completion["usage"],
-    }
+            for each in tokens
+        ]
+        return {
+            "text_offset": [each.offset for each in tokens],
+            "token_logprobs": [each.logprob.logprob if each.logprob else None for each in tokens],
+            "tokens": [self._name(each.token) for each in tokens],
+            "top_logprobs": tops,
+        }
 
+    def _chat_logprobs(self, tokens: Sequence[Placed] | None) -> ChatLogprobs | None:
+        if tokens is None:
+            return None
+        content: list[ChatTokenLogprob] = []
+        for each in tokens:
+            assert each.logprob is not None  # a chat has no echo
+            best = [self._chat_logprob(*pair) for pair in each.logprob.top]
+            content.append({**self._chat_logprob(each.token, each.logprob.logprob), "top_logprobs": best})
+        return {"content": content, "refusal": None}
 
-def chat_chunks(chunks: Iterable[CompletionResponse]) -> Iterator[ChatResponse]:
-    """Chunks of a completion as chunks of an answer, after one that names the role."""
-    for i, chunk in enumerate(chunks):
-        choice = chunk["choices"][0]
-        if i == 0:
-            yield _chat_chunk(chunk, {"role": "assistant"}, None, None)
-        delta: ChatDelta = {"content": choice["text"]} if choice["finish_reason"] is None else {}
-        yield _chat_chunk(chunk, delta, _chat_logprobs(choice["logprobs"]), choice["finish_reason"])
+    def _chat_logprob(self, token: int, logprob: float) -> ChatTopLogprob:
+        return {"token": self._name(token), "logprob": logprob, "bytes": list(self._bytes_of(token))}
 
-
-def _chat_chunk(
-    chunk: CompletionResponse, delta: ChatDelta, logprobs: ChatLogprobs | None, finish_reason: str | None
-) -> ChatResponse:
-    return {
-        "id": "chat" + chunk["id"],
-        "object": "chat.completion.chunk",
-        "created": chunk["created"],
-        "model": chunk["model"],
-        "choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}],
-    }
-
-
-def _chat_logprobs(logprobs: CompletionLogprobs | None) -> ChatLogprobs | None:
-    if logprobs is None:
-        return None
-    content: list[ChatTokenLogprob] = []
-    columns: Iterable[tuple[Any, ...]] = zip(
-        logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"], strict=True
-    )
-    for token, logprob, top in columns:
-        best: list[ChatTopLogprob] = [{"token": t, "logprob": p, "bytes": None} for t, p in top.items()]
-        content.append({"token": token, "logprob": logprob, "bytes": None, "top_logprobs": best})
-    return {"content": content, "refusal": None}
+    def _name(self, token: int) -> str:
+        """A token's text; that of a part of a character says its bytes, as OpenAI's does."""
+        data = self._bytes_of(token)
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)

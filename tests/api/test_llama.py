@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_llama import METADATA, Make, alphabet, llama_maker, whole
-from fakes import ENDOFTEXT, IM_START, FakeTokenizer, says
+from fakes import ENDOFTEXT, IM_END, IM_START, FakeTokenizer, says
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ggufpy.api.llama import Llama
 from ggufpy.errors import ContextError, TemplateError
@@ -151,9 +155,63 @@ def test_logprobs_of_a_chat(make: Make) -> None:
     message = [{"role": "user", "content": "x"}]
     response = whole(llm.create_chat_completion(message, logprobs=True, top_logprobs=1))
     first = response["choices"][0]["logprobs"]["content"][0]
-    assert first["token"] == "o" and first["bytes"] is None and len(first["top_logprobs"]) == 1
+    assert first["token"] == "o" and first["bytes"] == [111] and len(first["top_logprobs"]) == 1
+    assert len(response["choices"][0]["logprobs"]["content"]) == response["usage"]["completion_tokens"] == 2
     chunks = list(llm.create_chat_completion(message, logprobs=True, stream=True))
     assert whole(chunks[1])["choices"][0]["logprobs"]["content"][0]["token"] == "o"
+
+
+def says_in_bytes(text: str) -> Callable[[list[int]], int]:
+    """Continues "?" with the text, byte by byte."""
+    data = b"?" + text.encode()
+    return lambda tokens: data[len(tokens)] if len(tokens) < len(data) else IM_END
+
+
+def test_logprobs_of_parts_of_characters(make: Make) -> None:
+    llm, _ = make(says_in_bytes("\U0001f642é!"))
+    choice = whole(llm("?", temperature=0, max_tokens=20, logprobs=2))["choices"][0]
+    logprobs = choice["logprobs"]
+    assert choice["text"] == "\U0001f642é!"
+    assert logprobs["text_offset"] == [1, 1, 1, 1, 2, 2, 3]
+    assert logprobs["tokens"][0] == "bytes:\\xf0" and logprobs["tokens"][-1] == "!"
+    assert all(len(top) == 2 for top in logprobs["top_logprobs"])
+    chunks = [whole(c)["choices"][0] for c in llm("?", temperature=0, max_tokens=20, logprobs=2, stream=True)]
+    parts = [chunk["logprobs"] for chunk in chunks if chunk["logprobs"]]
+    assert {key: [*chain(*(part[key] for part in parts))] for key in logprobs} == logprobs
+    assert "".join(chunk["text"] for chunk in chunks) == choice["text"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text("ab\u00e9\U0001f642", min_size=1, max_size=12),
+    st.text("ab\u00e9", min_size=1),
+    st.integers(1, 40),
+)
+def test_offsets_lie_in_the_text_both_ways(make: Make, text: str, stop: str, max_tokens: int) -> None:
+    llm, _ = make(says_in_bytes(text))
+    arguments: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens, "stop": [stop], "logprobs": 0}
+    choice = whole(llm("?", **arguments))["choices"][0]
+    answer, logprobs = "?" + choice["text"], choice["logprobs"]
+    at_end = int(choice["finish_reason"] == "length")
+    assert all(1 <= offset < len(answer) + at_end for offset in logprobs["text_offset"])
+    for offset, token in zip(logprobs["text_offset"], logprobs["tokens"], strict=True):
+        assert token.startswith("bytes:") or answer[offset] == token
+    chunks = [whole(chunk)["choices"][0]["logprobs"] for chunk in llm("?", stream=True, **arguments)]
+    assert [*chain(*(chunk["text_offset"] for chunk in chunks if chunk))] == logprobs["text_offset"]
+
+
+def test_a_stream_may_count_its_tokens(make: Make) -> None:
+    llm, _ = make(says(lambda question: "ok"))
+    message = [{"role": "user", "content": "x"}]
+    usage = whole(llm.create_chat_completion(message))["usage"]
+    calls: list[tuple[Callable[..., Any], Any]] = [(llm.create_chat_completion, message), (llm, "x")]
+    for method, prompt in calls:
+        *plain, last = (whole(c) for c in method(prompt, stream=True, stream_options={"include_usage": True}))
+        assert last["choices"] == [] and last["usage"]["total_tokens"] > 0
+        assert plain[-1]["choices"][0]["finish_reason"] and not any("usage" in chunk for chunk in plain)
+        assert len(list(method(prompt, stream=True, stream_options={}))) == len(plain)
+        if method == llm.create_chat_completion:
+            assert last["usage"] == usage
 
 
 def test_logit_bias_and_processors(make: Make) -> None:
