@@ -11,19 +11,16 @@ LoRA, saved states.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from functools import partial
+from typing import Any, TypedDict, Unpack
 
-from ggufpy.api.arguments import by_position
+from ggufpy.api.arguments import by_position, prompts_of
 from ggufpy.api.low_level import LowLevel
 from ggufpy.api.request import Request
 from ggufpy.api.responses import ChatResponse, CompletionResponse, Responses
 from ggufpy.errors import ContextError
 from ggufpy.generate.completion import encode_prompt, token_bytes
 from ggufpy.generate.picking import Criteria, Sampling
-
-if TYPE_CHECKING:
-    from ggufpy.chat.templates import ChatTemplate
 
 
 class StreamOptions(TypedDict, total=False):
@@ -35,16 +32,17 @@ class StreamOptions(TypedDict, total=False):
 class Llama(LowLevel):
     """A GGUF model, ready to complete text.
 
-    n_ctx: tokens of context, 0 for as many as the model was made for. n_batch: prompt tokens computed at
-    once. n_threads: None for one per physical core. n_gpu_layers is accepted and has no effect: there is only
-    the CPU. use_mmap: the file is read where it lies, and has to stay as it is: a completion raises
+    n_ctx: tokens of context, 0 or None for as many as the model was made for. n_batch: prompt tokens computed
+    at once. n_threads: None for one per physical core. n_gpu_layers is accepted and has no effect: there is
+    only the CPU. use_mmap: the file is read where it lies, and has to stay as it is: a completion raises
     FormatError if it was changed; False: it is read into memory. use_mlock: keep the system from paging the
     weights out. logits_all: keep the logits of all tokens in `scores`. vocab_only: only the tokenizer and the
     metadata. last_n_tokens_size: how far back penalties look. chat_format: None for the file's template,
     "chatml", or the name of another template in the file. verbose: one line with tokens per second on stderr
     after each completion. precision: "fast" (8-bit activations for quantized weights), "int8" (the same, and
     prompts computed bit for bit as generated tokens are) or "exact" (floats). type_k, type_v: what the KV
-    cache keeps, "f16" (the default), "f32", "bf16", "q8_0", "q4_0" or ggml's number of one.
+    cache keeps, "f16" (the default), "f32", "bf16", "q8_0", "q4_0" or ggml's number of one. Other arguments
+    of llama-cpp-python are taken as long as they ask for nothing that a CPU or ggufpy cannot do.
 
     Completions may be called from several threads: they take turns, token by token, each with its own KV
     cache; there is room for four full contexts. The low-level methods (eval, sample, generate, reset, scores)
@@ -59,7 +57,7 @@ class Llama(LowLevel):
     )
     def create_completion(
         self,
-        prompt: str | Sequence[int],
+        prompt: str | Sequence[int] | Sequence[str | Sequence[int]],
         suffix: str | None = None,
         max_tokens: int | None = 16,
         *,
@@ -74,15 +72,15 @@ class Llama(LowLevel):
         stopping_criteria: Criteria | None = None,
         **sampling: Unpack[Sampling],
     ) -> CompletionResponse | Iterator[CompletionResponse]:
-        """Continue a text, or a list of tokens; with `stream`, in chunks as they come.
+        """Continue a text, a list of tokens, or each of several such; with `stream`, in chunks as they come.
 
         max_tokens: None, 0 or less for as many as the context holds. temperature 0: always the likeliest
         token. logprobs: report log-probabilities, with so many likeliest tokens each. stream_options:
         {"include_usage": True} for a last chunk without choices that counts the tokens. model: the name to
         report. sampling: see `Sampling`. A string gets a BOS token in front if the vocabulary asks for it; a
-        list of tokens stays as it is.
+        list of tokens stays as it is. The choices of several prompts have their numbers as `index`.
 
-        Raises ContextError, which is a ValueError, if the prompt leaves no room in the context.
+        Raises ContextError, which is a ValueError, if a prompt leaves no room in the context.
         """
         responses = self._responses(
             prompt,
@@ -105,7 +103,7 @@ class Llama(LowLevel):
 
     def _responses(
         self,
-        prompt: str | Sequence[int],
+        prompt: str | Sequence[int] | Sequence[str | Sequence[int]],
         *,
         max_tokens: int | None,
         temperature: float,
@@ -124,28 +122,34 @@ class Llama(LowLevel):
             raise ValueError(
                 "logprobs with echo need the prompt's logits: open the model with logits_all=True"
             )
-        tokens = self._prompt_tokens(prompt)
-        room = self.n_ctx() - len(tokens)
-        if room <= 0:
-            raise ContextError(f"Requested tokens ({len(tokens)}) exceed context window of {self.n_ctx()}")
         if seed is not None:
             self.set_seed(seed)
-        pick = self._pick(temperature, stopping_criteria, **sampling)
-        request = Request(
-            tokenizer=self._tokenizer,
-            text=prompt if isinstance(prompt, str) else self.detokenize(tokens).decode("utf-8", "replace"),
-            prompt=tokens,
-            pick=pick,
-            stop=[stop] if isinstance(stop, str) else list(stop or []),
-            max_tokens=min(max_tokens, room) if max_tokens is not None and max_tokens > 0 else room,
-            echo=echo,
-            logprobs=logprobs,
-            verbose=self.verbose,
-            texts=self._texts,
-        )
-        return Responses(
-            request, model or self.model_path, partial(token_bytes, self._tokenizer, special=True)
-        )
+        requests = []
+        for each in prompts_of(prompt):
+            tokens = self._prompt_tokens(each)
+            room = self.n_ctx() - len(tokens)
+            if room <= 0:
+                raise ContextError(
+                    f"Requested tokens ({len(tokens)}) exceed context window of {self.n_ctx()}"
+                )
+            requests.append(
+                Request(
+                    tokenizer=self._tokenizer,
+                    text=each
+                    if isinstance(each, str)
+                    else self.detokenize(tokens).decode("utf-8", "replace"),
+                    prompt=tokens,
+                    pick=self._pick(temperature, stopping_criteria, **sampling),
+                    stop=[stop] if isinstance(stop, str) else list(stop or []),
+                    max_tokens=min(max_tokens, room) if max_tokens is not None and max_tokens > 0 else room,
+                    echo=echo,
+                    logprobs=logprobs,
+                    verbose=self.verbose,
+                    texts=self._texts,
+                )
+            )
+        names = partial(token_bytes, self._tokenizer, special=True)
+        return Responses(requests, model or self.model_path, names)
 
     @by_position(
         "messages temperature top_p top_k min_p typical_p stream stop seed max_tokens presence_penalty "
@@ -186,13 +190,6 @@ class Llama(LowLevel):
             **sampling,
         )
         return responses.chat_chunks(_include_usage(stream_options)) if stream else responses.chat()
-
-    @cached_property
-    def _template(self) -> ChatTemplate:
-        # Completions without a chat need no Jinja.
-        from ggufpy.chat.templates import ChatTemplate
-
-        return ChatTemplate.from_metadata(self.metadata, self.chat_format)
 
     def _prompt_tokens(self, prompt: str | Sequence[int]) -> list[int]:
         if isinstance(prompt, str):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Generator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from ggufpy.api.arguments import by_position
+from ggufpy.api.arguments import OF_THE_MODEL, by_position, check_absent, check_integers
 from ggufpy.errors import GgufpyError
 from ggufpy.generate.completion import END
 from ggufpy.generate.picking import Criteria, Pick, Sampling, make_pick
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ggufpy.chat.templates import ChatTemplate
+
 RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's "choose one"
+
+_INTEGERS = ("n_gpu_layers", "seed", "n_ctx", "n_batch", "n_threads", "last_n_tokens_size")
 
 # Completions that can run at once with a full context each; their memory is taken when it is first used.
 _SEQUENCES = 4
@@ -42,7 +47,7 @@ class LowLevel:
         use_mmap: bool = True,
         use_mlock: bool = False,
         seed: int = RANDOM_SEED,
-        n_ctx: int = 512,
+        n_ctx: int | None = 512,
         n_batch: int = 512,
         n_threads: int | None = None,
         logits_all: bool = False,
@@ -52,11 +57,13 @@ class LowLevel:
         precision: str = "fast",
         type_k: str | int | None = None,
         type_v: str | int | None = None,
+        **others: Any,
     ) -> None:
-        self._opened_with = {
-            name: value for name, value in locals().items() if name not in ("self", "__class__")
-        }
-        if n_ctx < 0:
+        given = {k: v for k, v in locals().items() if k not in ("self", "__class__", "others")}
+        self._opened_with = given
+        title = type(self).__name__
+        check_integers(title, {name: given[name] for name in _INTEGERS})
+        if n_ctx is not None and n_ctx < 0:
             raise ValueError(f"n_ctx={n_ctx}: a number of tokens, or 0 for the model's own context")
         self.model_path = os.fspath(model_path)
         self.chat_format = chat_format
@@ -64,6 +71,7 @@ class LowLevel:
         self._logits_all = logits_all
         self._last_n = last_n_tokens_size
         self._file = GGUFFile.open(Path(model_path), use_mmap=use_mmap)
+        check_absent(title, others, {**OF_THE_MODEL, "rope_freq_base": (None, 0, self._rope_freq_base)})
         self._tokenizer = load_tokenizer(self._file.metadata)
         self._pool: TranscriptPool | None = None
         if not vocab_only:
@@ -82,6 +90,8 @@ class LowLevel:
                 lock_weights(self._file)
             self._pool = TranscriptPool(engine, keep_logits=logits_all, room_for=_SEQUENCES)
         self.set_seed(seed)
+        if chat_format is not None:
+            _ = self._template  # an unknown name is an error here
 
     def close(self) -> None:
         """Give memory and file back; the object, its streams and generators cannot be used any more."""
@@ -131,16 +141,16 @@ class LowLevel:
         """Id of the token for a line end, -1 if there is none."""
         return (self._tokenizer.encode("\n", add_special=False) or [-1])[-1]
 
-    def tokenize(self, text: bytes, add_bos: bool = True, special: bool = False) -> list[int]:
-        """Token ids of UTF-8 text. special: read the names of special tokens as such."""
-        return self._tokenizer.encode(
-            text.decode("utf-8", errors="replace"), add_special=add_bos, parse_special=special
-        )
+    def tokenize(self, text: bytes | str, add_bos: bool = True, special: bool = False) -> list[int]:
+        """Token ids of text, UTF-8 if it is bytes. special: read the names of special tokens as such."""
+        if isinstance(text, bytes):
+            text = text.decode("utf-8", errors="replace")
+        return self._tokenizer.encode(text, add_special=add_bos, parse_special=special)
 
     def detokenize(
         self, tokens: Sequence[int], prev_tokens: Sequence[int] | None = None, special: bool = False
     ) -> bytes:
-        """Bytes of tokens that follow `prev_tokens`; the space after a leading BOS is left out.
+        """Bytes of tokens that follow `prev_tokens`; one space behind a leading BOS is left out.
 
         Raises TokenizerError for ids outside the vocabulary.
         """
@@ -148,7 +158,7 @@ class LowLevel:
         return self._bytes([*before, *tokens], special)[len(self._bytes(before, special)) :]
 
     def _bytes(self, tokens: Sequence[int], special: bool) -> bytes:
-        text = self._tokenizer.decode(tokens, special=special)
+        text = b"".join([self._tokenizer.token_bytes(token, special=special) for token in tokens])
         after_bos = bool(tokens) and tokens[0] == self._tokenizer.bos_id
         return text[1:] if after_bos and text.startswith(b" ") else text
 
@@ -241,6 +251,17 @@ class LowLevel:
                     text.append(token)
                     text.extend(sent or [])
                     token = pick(text)
+
+    @cached_property
+    def _template(self) -> ChatTemplate:
+        # Completions without a chat need no Jinja.
+        from ggufpy.chat.templates import ChatTemplate
+
+        return ChatTemplate.from_metadata(self.metadata, self.chat_format)
+
+    @property
+    def _rope_freq_base(self) -> Any:
+        return self.metadata.get(f"{self.metadata.get('general.architecture')}.rope.freq_base", 10000)
 
     def _pick(
         self, temp: float, stopping_criteria: Criteria | None = None, **sampling: Unpack[Sampling]

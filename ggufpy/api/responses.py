@@ -111,32 +111,34 @@ class ChatResponse(TypedDict):
 
 
 class Responses:
-    """Makes the responses of one request, which share id, time and model.
+    """Makes the responses of one call, which share id, time and model.
 
-    bytes_of: the bytes of a token, a special one's name.
+    requests: one for each prompt; a chat has one. bytes_of: the bytes of a token, a special one's name.
     """
 
-    def __init__(self, request: Request, model: str, bytes_of: Callable[[int], bytes]) -> None:
-        self._request = request
+    def __init__(self, requests: Sequence[Request], model: str, bytes_of: Callable[[int], bytes]) -> None:
+        self._requests = requests
         self._id = f"cmpl-{uuid.uuid4()}"
         self._created = int(time.time())
         self._model = model
         self._bytes_of = bytes_of
 
     def completion(self) -> CompletionResponse:
-        """The whole text."""
-        return self._completion(self._choice(self._request.whole()), self._usage())
+        """The whole texts."""
+        choices = [self._choice(i, request.whole()) for i, request in enumerate(self._requests)]
+        return self._completion(choices, self._usage())
 
     def completion_chunks(self, include_usage: bool) -> Iterator[CompletionResponse]:
         """Text as it comes. include_usage: one more chunk without choices says how many tokens there were."""
-        for piece in self._request.pieces():
-            yield self._completion(self._choice(piece))
+        for i, request in enumerate(self._requests):
+            for piece in request.pieces():
+                yield self._completion([self._choice(i, piece)])
         if include_usage:
-            yield self._completion(None, self._usage())
+            yield self._completion([], self._usage())
 
     def chat(self) -> ChatResponse:
         """The whole answer."""
-        piece = self._request.whole()
+        piece = self._requests[0].whole()
         message: ChatMessage = {"role": "assistant", "content": piece.text}
         choice: ChatChoice = {
             "index": 0,
@@ -149,7 +151,7 @@ class Responses:
     def chat_chunks(self, include_usage: bool) -> Iterator[ChatResponse]:
         """The answer as it comes, after a chunk that names the role; include_usage: as above."""
         begun = False
-        for piece in self._request.pieces():
+        for piece in self._requests[0].pieces():
             if not begun:
                 yield self._chat_chunk({"role": "assistant"}, Piece(""))
                 begun = True
@@ -158,25 +160,26 @@ class Responses:
             yield self._chat("chat.completion.chunk", None, self._usage())
 
     def _usage(self) -> CompletionUsage:
-        used, made = len(self._request.prompt), len(self._request.completion.tokens)
+        used = sum(len(request.prompt) for request in self._requests)
+        made = sum(len(request.completion.tokens) for request in self._requests)
         return {"prompt_tokens": used, "completion_tokens": made, "total_tokens": used + made}
 
     def _completion(
-        self, choice: CompletionChoice | None, usage: CompletionUsage | None = None
+        self, choices: list[CompletionChoice], usage: CompletionUsage | None = None
     ) -> CompletionResponse:
         response: CompletionResponse = {
             "id": self._id,
             "object": "text_completion",
             "created": self._created,
             "model": self._model,
-            "choices": [choice] if choice else [],
+            "choices": choices,
         }
         return {**response, "usage": usage} if usage else response
 
-    def _choice(self, piece: Piece) -> CompletionChoice:
+    def _choice(self, index: int, piece: Piece) -> CompletionChoice:
         return {
             "text": piece.text,
-            "index": 0,
+            "index": index,
             "logprobs": self._logprobs(piece.tokens),
             "finish_reason": piece.finish_reason,
         }

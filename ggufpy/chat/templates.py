@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ Message = Mapping[str, Any]
 # For files without a template of their own, and for chat_format="chatml".
 CHATML = (
     "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + (message['content'] or '') + '<|im_end|>' + '\n' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
@@ -75,8 +75,9 @@ class ChatTemplate:
         Role "developer" is read as "system". A system message that the template would refuse or lose goes to
         the front of the next user message. Arguments of tool calls are parsed for templates that want
         objects.
-        Raises TemplateError if the template refuses the messages or fails.
+        Raises TemplateError if the template refuses the messages or fails, and for what are no messages.
         """
+        _check(messages)
         texts: list[dict[str, Any]] = []
         for message in messages:
             role = "system" if message.get("role") == "developer" else message.get("role")
@@ -222,10 +223,25 @@ def _now(format: str) -> str:
     return datetime.now().strftime(format)
 
 
+def _check(messages: Any) -> None:
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
+        kind = type(messages).__name__
+        raise TemplateError(f'messages are a {kind}: must be a list of {{"role": ..., "content": ...}}')
+    for number, message in enumerate(messages):
+        if not isinstance(message, Mapping):
+            raise TemplateError(f"message {number} is {message!r:.60}: must be a mapping")
+        if not isinstance(message.get("role"), str):
+            raise TemplateError(
+                f"message {number} has the role {message.get('role')!r:.60}: must be a string"
+            )
+
+
 def _text(content: Any) -> Any:
     """Content as a string: text parts are joined. Raises TemplateError for parts that are not text."""
+    if content is None or isinstance(content, str):
+        return content or ""
     if not isinstance(content, list):
-        return "" if content is None else content
+        raise TemplateError(f"message content is {content!r:.60}: must be a string or a list of parts")
     parts: list[str] = []
     for part in content:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):

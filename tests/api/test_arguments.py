@@ -11,6 +11,7 @@ from fake_llama import Make, alphabet, llama_maker, whole
 from fakes import says
 
 from ggufpy.api.arguments import by_position
+from ggufpy.errors import TemplateError
 from ggufpy.generate.picking import Sampling
 from ggufpy.generate.sampler import Numbers, SamplingParams
 
@@ -59,9 +60,72 @@ def test_positions_of_llama(make: Make) -> None:
     assert llm.sample(1, 0.9, 0.1, 1.0, 0.7, 1.0, 0.0, 0.0) == ord("g")
     tokens = llm.generate([97], 1, 0.9, 0.1, 1.0, 0.7, 1.0, False, 0.0, 0.0)
     assert next(tokens) == 98 and llm.eval_tokens[-1] == 97 and len(llm.eval_tokens) > 1
-    with pytest.raises(TypeError, match=r"generate\(\) got an unexpected keyword argument 'mirostat_mode'"):
-        llm.generate([97], mirostat_mode=2)
+    with pytest.raises(TypeError, match=r"generate\(\) got an unexpected keyword argument 'mirostat'"):
+        llm.generate([97], mirostat=2)
     chat: Any = make(says(lambda question: "long answer"))[0].create_chat_completion
     message = [{"role": "user", "content": "x"}]
     response = whole(chat(message, 0.0, 0.9, 1, 0.1, 1.0, False, "an", 7, 9, 0.0, 0.0, 1.0))
     assert response["choices"][0]["message"]["content"] == "long "
+
+
+def test_what_means_nothing_here_is_taken(make: Make) -> None:
+    usual = {"n_ubatch": 512, "flash_attn": True, "offload_kqv": False, "rope_freq_base": 0.0, "device": None}
+    llm: Any = make(alphabet, **usual, rope_freq_scale=1.0, embedding=False, kv_overrides=None, n_ctx=None)[0]
+    assert llm.n_ctx() == 1024
+    make(alphabet, rope_freq_base=10000.0)  # what the file has
+    neutral: dict[str, Any] = {
+        "grammar": None,
+        "tools": [],
+        "tfs_z": 1.0,
+        "mirostat_mode": 0,
+        "mirostat_tau": 5.0,
+    }
+    assert whole(llm("abc", max_tokens=1, **neutral))["choices"][0]["text"] == "d"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"embedding": True}, r"Llama\(embedding=True\): ggufpy cannot do that; leave it out"),
+        ({"rope_freq_base": 5e5}, r"rope_freq_base=500000\.0"),
+        ({"lora_path": "x.gguf"}, "lora_path='x.gguf'"),
+        ({"chat_template": ""}, r"Llama\(\) got an unexpected keyword argument 'chat_template'"),
+        ({"n_gpu_layers": "all"}, r"Llama\(n_gpu_layers='all'\): must be an integer"),
+        ({"n_batch": 1.5}, r"n_batch=1\.5"),
+    ],
+)
+def test_what_ggufpy_cannot_do_is_refused(make: Make, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        make(alphabet, **arguments)
+
+
+def test_calls_that_want_more_than_there_is(make: Make) -> None:
+    llm: Any = make(alphabet)[0]
+    with pytest.raises(ValueError, match=r"create_chat_completion\(tools=\[1\]\): ggufpy cannot do that"):
+        llm.create_chat_completion([], tools=[1])
+    with pytest.raises(ValueError, match="mirostat_mode=2"):
+        llm.create_completion("a", mirostat_mode=2)
+    for prompt, message in (
+        (b"a", "is bytes"),
+        (1.5, "is 1.5"),
+        ([1, "a"], "must be text"),
+        ([[1], b"b"], "bytes"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            llm(prompt)
+    for messages, message in (
+        ("hi", "are a str"),
+        (["x"], "message 0 is 'x'"),
+        ([{"content": "x"}], "role None"),
+    ):
+        with pytest.raises(TemplateError, match=message):
+            llm.create_chat_completion(messages)
+
+
+def test_several_prompts_have_several_answers(make: Make) -> None:
+    llm: Any = make(alphabet)[0]
+    response = whole(llm(["abc", [ord("k")], "x"], max_tokens=3))
+    assert [(c["index"], c["text"]) for c in response["choices"]] == [(0, "def"), (1, "lmn"), (2, "yz")]
+    assert response["usage"] == {"prompt_tokens": 5, "completion_tokens": 8, "total_tokens": 13}
+    chunks = [c["choices"][0] for c in llm(["abc", "x"], max_tokens=2, stream=True)]
+    assert [(c["index"], c["text"]) for c in chunks if c["text"]] == [(0, "d"), (0, "e"), (1, "y"), (1, "z")]

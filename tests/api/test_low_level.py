@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_llama import Make, alphabet, llama_maker, whole
 from fakes import ENDOFTEXT, IM_END
+from tiny_tokenizers import spm_metadata
 
 from ggufpy.api.llama import Llama
 from ggufpy.errors import GgufpyError
+from ggufpy.gguf.writer import write_gguf
 from ggufpy.runtime.engine import Span
 from ggufpy.runtime.result import Result
 
@@ -24,13 +27,22 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Make:
 
 def test_tokenize_and_detokenize(make: Make) -> None:
     llm, _ = make(alphabet)
-    assert llm.tokenize("é".encode()) == [0xC3, 0xA9]
+    assert llm.tokenize("é".encode()) == llm.tokenize("é") == [0xC3, 0xA9]
     assert llm.tokenize(b"<|im_end|>", special=True) == [IM_END]
     assert (
         llm.detokenize([97, IM_END]) == b"a" and llm.detokenize([97, IM_END], special=True) == b"a<|im_end|>"
     )
     assert llm.detokenize([ENDOFTEXT, 32, 97]) == b"a"
     assert llm.detokenize([32, 97], prev_tokens=[98]) == b" a"
+
+
+def test_spaces_of_a_sentencepiece_vocabulary_stay(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "v.gguf", {"general.architecture": "llama", **spm_metadata(tmp_path)}, [])
+    with Llama(tmp_path / "v.gguf", vocab_only=True) as llm:
+        tokens = llm.tokenize("the river, the sea", add_bos=False)
+        assert b"".join(llm.detokenize([token]) for token in tokens) == b" the river, the sea"
+        for text in (b"the sea", b" the sea", b"  the sea"):
+            assert llm.detokenize(llm.tokenize(text)) == text
 
 
 def test_what_the_model_is(make: Make) -> None:
