@@ -1,22 +1,15 @@
 """Tiny random checkpoints in all the forms in which Hugging Face models come."""
 
 import json
-import pickle
 import shutil
 import struct
-import sys
-import types
-import zipfile
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
+from tiny_torch import save_torch
 
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.quants.formats.floats import decode
@@ -177,87 +170,3 @@ def save_safetensors(path: Path, tensors: Mapping[str, Array]) -> None:
 def write_safetensors(path: Path, header: object, data: bytes) -> None:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-
-
-STORAGES = {"float64": "Double", "float32": "Float", "float16": "Half", "uint16": "BFloat16", "int64": "Long"}
-
-
-def save_torch(path: Path, tensors: Mapping[str, Array]) -> None:
-    """What `torch.save` writes for a state dict; views of one array share a storage, strides are kept."""
-    with torch_names() as torch:
-        storages: dict[int, tuple[str, Array]] = {}
-        state: OrderedDict[str, Any] = OrderedDict()
-        for name, x in tensors.items():
-            base = x.base if isinstance(x.base, np.ndarray) else x
-            key, _ = storages.setdefault(id(base), (str(len(storages)), base))
-            offset = (x.__array_interface__["data"][0] - base.__array_interface__["data"][0]) // x.itemsize
-            state[name] = torch.tensor(key, base, offset, x)
-        state.__dict__["_metadata"] = OrderedDict({"": {"version": 1}})
-        entries = {key: np.ascontiguousarray(x).tobytes() for key, x in storages.values()}
-        write_torch(path, torch.dump(state), entries)
-
-
-def write_torch(path: Path, data: bytes, storages: Mapping[str, bytes], compression: int = 0) -> None:
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr("archive/data.pkl", data)
-        archive.writestr("archive/byteorder", b"little")
-        for key, content in storages.items():
-            info = zipfile.ZipInfo(f"archive/data/{key}")
-            info.extra = b"FB" + struct.pack("<H", 10) + b"Z" * 10  # torch pads entries to 64 bytes like this
-            info.compress_type = compression
-            archive.writestr(info, content)
-        archive.writestr("archive/version", b"3\n")
-
-
-class TorchNames:
-    """Stand-ins that pickle under torch's names, by Python's own pickler."""
-
-    def __init__(self) -> None:
-        def rebuild(*arguments: Any) -> None:
-            raise AssertionError("never called")
-
-        rebuild.__module__, rebuild.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
-        self.rebuild = rebuild
-        self.storages = {
-            name: type(f"{kind}Storage", (), {"__module__": "torch"}) for name, kind in STORAGES.items()
-        }
-
-    def tensor(self, key: str, base: Array, offset: int, x: Array) -> object:
-        storage = Persistent(("storage", self.storages[base.dtype.name], key, "cpu", base.size))
-        strides = tuple(step // x.itemsize for step in x.strides)
-        return Reduced(self.rebuild, (storage, offset, x.shape, strides, False, OrderedDict()))
-
-    def dump(self, state: object) -> bytes:
-        stream = BytesIO()
-        Pickler(stream, protocol=2).dump(state)
-        return stream.getvalue()
-
-
-class Persistent:
-    def __init__(self, id: object) -> None:
-        self.id = id
-
-
-class Reduced:
-    def __init__(self, function: object, arguments: tuple[Any, ...]) -> None:
-        self.reduced = (function, arguments)
-
-    def __reduce__(self) -> Any:
-        return self.reduced
-
-
-class Pickler(pickle.Pickler):
-    def persistent_id(self, value: object) -> object:
-        return value.id if isinstance(value, Persistent) else None
-
-
-@contextmanager
-def torch_names() -> Iterator[TorchNames]:
-    """Within the block, modules `torch` and `torch._utils` exist that hold nothing but the stand-ins."""
-    names = TorchNames()
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    for storage in names.storages.values():
-        setattr(torch, storage.__name__, storage)
-    vars(utils)["_rebuild_tensor_v2"] = names.rebuild
-    with mock.patch.dict(sys.modules, {"torch": torch, "torch._utils": utils}):
-        yield names

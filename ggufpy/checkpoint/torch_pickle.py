@@ -1,6 +1,6 @@
 """The pickle inside a PyTorch checkpoint, read without torch and without running anything.
 
-A state dict is pickled with two dozen opcodes and a handful of names. This is an interpreter for exactly
+A state dict is pickled with three dozen opcodes and a handful of names. This is an interpreter for exactly
 these: names are never imported, calls only build the records below, everything else is refused. Source:
 Python's pickletools; torch/_utils.py (_rebuild_tensor_v2, _rebuild_parameter), torch/serialization.py.
 """
@@ -8,12 +8,14 @@ Python's pickletools; torch/_utils.py (_rebuild_tensor_v2, _rebuild_parameter), 
 from __future__ import annotations
 
 import math
-import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
+from ggufpy.checkpoint.pickle_opcodes import read_opcodes
 from ggufpy.errors import FormatError
+from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.types import GGMLType
 
 _STORAGES = {
@@ -29,14 +31,19 @@ _STORAGES = {
 
 _MAX_DIMENSIONS = 8
 
+# A tensor takes 200 bytes: enough for 40,000. In memory objects take up to 100 times what their opcodes do.
+MAX_PICKLE_BYTES = 8 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A run of `count` numbers of one type, in an entry of the archive that is named by `key`."""
+    """A run of `count` numbers of one type, found by `key`; of these, `size` from `begin` on are meant."""
 
     type: GGMLType
     key: str
     count: int
+    begin: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +63,32 @@ class _Name:
     name: str
 
 
-def load_state_dict(data: bytes, where: str) -> dict[str, PickledTensor]:
+def load_state_dict(stream: BytesIO, where: str) -> dict[str, PickledTensor]:
     """Read the tensors of a pickled state dict; `where` begins the messages.
 
     Raises FormatError for a pickle that is damaged, or that holds or does anything but what weights need.
     """
-    try:
-        value = _Machine().run(data)
-        if not isinstance(value, dict):
-            raise _Refused("it does not hold a dict of tensors")
-        for name, tensor in value.items():
-            if not isinstance(tensor, PickledTensor):
-                raise _Refused(f"its entry '{name:.80}' is not a tensor")
-    except _Refused as exc:
-        raise FormatError(
-            f"{where}: refused, {exc}; only plain weights are read, save it as safetensors"
-        ) from exc
-    except (ValueError, IndexError, KeyError, TypeError) as exc:
-        raise FormatError(f"{where}: not a whole pickle ({exc}); download it again") from exc
+    value = load_value(stream, where)
+    if not isinstance(value, dict):
+        raise _refusal(where, "it does not hold a dict of tensors")
+    for name, tensor in value.items():
+        if not isinstance(tensor, PickledTensor):
+            raise _refusal(where, f"its entry {quoted(name)} is not a tensor")
     return value
+
+
+def load_value(stream: BytesIO, where: str) -> Any:
+    """Read a pickle of what state dicts are made of; the stream then stands behind it. Raises FormatError."""
+    try:
+        return _Machine().run(stream)
+    except _Refused as exc:
+        raise _refusal(where, str(exc)) from exc
+    except (ValueError, IndexError, KeyError, TypeError) as exc:
+        raise FormatError(f"{where}: not a whole pickle ({exc!s:.100}); download it again") from exc
+
+
+def _refusal(where: str, problem: str) -> FormatError:
+    return FormatError(f"{where}: refused, {problem}; only plain weights are read, save it as safetensors")
 
 
 class _Refused(Exception):
@@ -89,17 +103,15 @@ class _Machine:
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, data: bytes) -> Any:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name == "STOP":
-                return self.stack.pop()
-            if opcode.name in _PUSH:
-                self.stack.append(_PUSH[opcode.name](argument))
-            elif opcode.name in _ACTIONS:
-                _ACTIONS[opcode.name](self, argument)
-            else:
-                raise _Refused(f"it uses the opcode {opcode.name}")
-        raise ValueError("no end")
+    def run(self, stream: BytesIO) -> Any:
+        for opcode, argument in read_opcodes(stream):
+            if opcode in _PUSH:
+                self.stack.append(_PUSH[opcode](argument))
+            elif opcode in _ACTIONS:
+                _ACTIONS[opcode](self, argument)
+            elif opcode != "STOP":
+                raise _Refused(f"it uses the opcode {opcode}")
+        return self.stack.pop()
 
     def pop_to_mark(self) -> list[Any]:
         items, self.stack = self.stack, self.marks.pop()
@@ -111,6 +123,9 @@ class _Machine:
 
     def put(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
+
+    def memoize(self, _: None) -> None:
+        self.put(len(self.memo))
 
     def get(self, index: int) -> None:
         self.stack.append(self.memo[index])
@@ -139,10 +154,27 @@ class _Machine:
                 raise _Refused(f"a key is {_describe(key)}")
             target[key] = value
 
+    def append(self, _: None) -> None:
+        item = self.stack.pop()
+        self._extend([item])
+
+    def append_to_mark(self, _: None) -> None:
+        self._extend(self.pop_to_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, list):
+            raise _Refused(f"it appends to {_describe(target)}")
+        target += items
+
     def name(self, argument: str) -> None:
         if argument not in _CALLS and argument not in _STORAGES:
-            raise _Refused(f"it wants '{argument.replace(' ', '.'):.80}'")
+            raise _Refused(f"it wants {quoted(argument.replace(' ', '.'))}")
         self.stack.append(_Name(argument))
+
+    def name_from_stack(self, _: None) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        self.name(f"{module} {name}" if isinstance(module, str) and isinstance(name, str) else "")
 
     def call(self, _: None) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
@@ -158,14 +190,24 @@ class _Machine:
 
     def storage(self, _: None) -> None:
         match self.stack.pop():
-            case ("storage", _Name(name), str(key), str(), int(count)) if name in _STORAGES:
-                self.stack.append(Storage(_STORAGES[name], key, count))
+            case ("storage", _Name(name), str(key), str(), int(count), *view) if name in _STORAGES:
+                self.stack.append(Storage(_STORAGES[name], key, count, *_view(count, *view)))
             case other:
                 raise _Refused(f"it refers to {_describe(other)}")
 
 
+def _view(count: int, view: Any = None) -> tuple[int, int]:
+    """Begin and size of what is meant of a storage of `count` numbers; torch before 1.0 named parts."""
+    match view:
+        case None if count >= 0:
+            return 0, count
+        case (str(), int(begin), int(size)) if begin >= 0 <= size and begin + size <= count:
+            return begin, size
+    raise ValueError(f"a storage of {count} numbers, or a part of it that cannot be")
+
+
 def _describe(value: object) -> str:
-    return f"'{value.name:.80}'" if isinstance(value, _Name) else f"a {type(value).__name__}"
+    return quoted(value.name) if isinstance(value, _Name) else f"a {type(value).__name__}"
 
 
 def _ordered_dict(*arguments: Any) -> dict[str, Any]:
@@ -174,19 +216,23 @@ def _ordered_dict(*arguments: Any) -> dict[str, Any]:
     return {}
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> PickledTensor:
+def _tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, grad: Any = None, hooks: Any = None, more: Any = None
+) -> PickledTensor:
     if not (isinstance(storage, Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)):
         raise ValueError("a tensor without a storage, a shape and strides")
     if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS:
         raise ValueError(f"a tensor of {len(shape)} dimensions with {len(strides)} strides")
     if any(type(n) is not int or not 0 <= n < 1 << 63 for n in (offset, *shape, *strides)):
         raise ValueError("a tensor whose shape or strides are not counts")
-    if math.prod(shape) > storage.count:
-        raise ValueError(f"a tensor of {math.prod(shape)} numbers in a storage of {storage.count}")
+    if math.prod(shape) > storage.size:
+        raise ValueError(f"a tensor of {math.prod(shape)} numbers in a storage of {storage.size}")
+    if more:  # as that all its numbers are negated
+        raise _Refused("it says of a tensor more than its storage, shape and strides")
     return PickledTensor(storage, offset, shape, strides)
 
 
-def _parameter(data: Any, *_: Any) -> Any:
+def _parameter(data: Any, grad: Any, hooks: Any) -> Any:
     return data
 
 
@@ -200,32 +246,40 @@ _CALLS: dict[str, Callable[..., Any]] = {
     "collections OrderedDict": _ordered_dict,
     "torch Size": _size,
     "torch._utils _rebuild_parameter": _parameter,
+    "torch._utils _rebuild_tensor": _tensor,
     "torch._utils _rebuild_tensor_v2": _tensor,
 }
 
 _PUSH: dict[str, Callable[[Any], Any]] = {
     "EMPTY_DICT": lambda _: {},
+    "EMPTY_LIST": lambda _: [],
     "EMPTY_TUPLE": lambda _: (),
     "NONE": lambda _: None,
     "NEWTRUE": lambda _: True,
     "NEWFALSE": lambda _: False,
-    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"), lambda value: value),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), lambda value: value),
+    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE"), lambda value: value),
 }
 
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "PROTO": lambda machine, version: None,
+    "FRAME": lambda machine, size: None,
     "MARK": _Machine.mark,
     "BINPUT": _Machine.put,
     "LONG_BINPUT": _Machine.put,
+    "MEMOIZE": _Machine.memoize,
     "BINGET": _Machine.get,
     "LONG_BINGET": _Machine.get,
     "TUPLE": _Machine.tuple_to_mark,
     "TUPLE1": lambda machine, _: machine.tuple_of(1),
     "TUPLE2": lambda machine, _: machine.tuple_of(2),
     "TUPLE3": lambda machine, _: machine.tuple_of(3),
+    "APPEND": _Machine.append,
+    "APPENDS": _Machine.append_to_mark,
     "SETITEM": _Machine.set_item,
     "SETITEMS": _Machine.set_items,
     "GLOBAL": _Machine.name,
+    "STACK_GLOBAL": _Machine.name_from_stack,
     "REDUCE": _Machine.call,
     "BUILD": _Machine.set_state,
     "BINPERSID": _Machine.storage,

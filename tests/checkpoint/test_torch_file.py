@@ -9,16 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import (
+from tiny import as_floats, folder_with_config, some_tensors, values
+from tiny_torch import (
     Array,
     Persistent,
     Reduced,
-    as_floats,
-    folder_with_config,
     save_torch,
-    some_tensors,
     torch_names,
-    values,
     write_torch,
 )
 
@@ -26,7 +23,9 @@ from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.errors import FormatError, UnsupportedModelError
 
 
-def test_torch_strides_and_shared_storages(tmp_path: Path) -> None:
+@pytest.mark.parametrize("legacy", [False, True], ids=["archive", "legacy"])
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_torch_strides_and_shared_storages(tmp_path: Path, protocol: int, legacy: bool) -> None:
     base = np.arange(60, dtype=np.float32)
     square = np.arange(35, dtype=np.float16).reshape(7, 5)
     cube = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -37,11 +36,15 @@ def test_torch_strides_and_shared_storages(tmp_path: Path) -> None:
         "transposed": square.T,
         "permuted": cube.transpose(2, 0, 1),
         "repeated": np.broadcast_to(base[3:7], (3, 4)),
+        "scalar": np.array(3.5),
+        "x" * 300: base[1:],
     }
-    save_torch(folder_with_config(tmp_path) / "pytorch_model.bin", tensors)
+    path = folder_with_config(tmp_path) / "pytorch_model.bin"
+    save_torch(path, tensors, protocol=protocol, legacy=legacy)
     opened = Checkpoint.open(tmp_path).tensors
     for name, x in tensors.items():
-        np.testing.assert_array_equal(values(opened[name]), as_floats(x), err_msg=name)
+        expected = as_floats(x).reshape(x.shape or (1,))
+        np.testing.assert_array_equal(values(opened[name]), expected, err_msg=name)
         rows = opened[name].rows
         np.testing.assert_array_equal(
             opened[name].read(rows // 2, rows), opened[name].read(0, rows)[rows // 2 :]
@@ -61,6 +64,10 @@ def stored(torch: Any, key: str = "0", count: int = 2) -> object:
     return Persistent(("storage", torch.storages["float32"], key, "cpu", count))
 
 
+def negated(torch: Any) -> object:
+    return Reduced(torch.rebuild, (stored(torch), 0, (2,), (1,), False, OrderedDict(), {"neg": True}))
+
+
 def tensor_in(torch: Any, storage: object) -> object:
     return Reduced(torch.rebuild, (storage, 0, (2,), (1,), False, OrderedDict()))
 
@@ -71,7 +78,8 @@ def tensor_in(torch: Any, storage: object) -> object:
         (lambda torch: {"w": print}, "it wants '__builtin__.print'"),
         (lambda torch: {"w": Path("x")}, "it wants 'pathlib.PosixPath'"),
         (lambda torch: {"w": np.zeros(3)}, "it wants 'numpy"),
-        (lambda torch: {"w": [1]}, "it uses the opcode EMPTY_LIST"),
+        (lambda torch: {"w": 1 << 3000}, "it uses the opcode LONG4"),
+        (lambda torch: {"w": [1]}, "its entry 'w' is not a tensor"),
         (lambda torch: {"w": 3}, "its entry 'w' is not a tensor"),
         (lambda torch: {3: tensor_of(torch)}, "a key is a int"),
         (lambda torch: (1, 2), "it does not hold a dict of tensors"),
@@ -79,6 +87,9 @@ def tensor_in(torch: Any, storage: object) -> object:
         (lambda torch: {"w": Reduced(OrderedDict, (((1, 2),),))}, "builds an OrderedDict from something"),
         (lambda torch: {"w": tensor_in(torch, Persistent(("storage", 3)))}, "it refers to a tuple"),
         (lambda torch: {"w": tensor_in(torch, Persistent("x"))}, "it refers to a str"),
+        (lambda torch: {"w": tensor_in(torch, stored(torch, count=-1))}, "a storage of -1 numbers"),
+        (lambda torch: {"w": negated(torch)}, "says of a tensor more than its storage, shape and strides"),
+        (lambda torch: {"w\nv" * 40: 3}, r"its entry 'w\\nv.*\.\.\.' is not a tensor"),
         (lambda torch: {"w": tensor_of(torch, shape=(2, 3))}, "2 dimensions with 1 strides"),
         (lambda torch: {"w": tensor_of(torch, shape=(-1,))}, "not counts"),
         (lambda torch: {"w": tensor_of(torch, offset=-1)}, "not counts"),
@@ -134,6 +145,17 @@ def test_a_pickle_that_would_run_something_does_not(tmp_path: Path) -> None:
         b"\x80\x02Q.",
         b"\x80\x02}}R.",
         b"\x80\x02)}b.",
+        b"\x80\x02ctorch",
+        b"\x80\x02c\\qtorch\nx\n.",
+        b"\x80\x02}a.",
+        b"\x80\x02]",
+        b"\x80\x04\x93.",
+        b"\x80\x04K\x01\x8c\x01x\x93.",
+        b"\x80\x04\x94.",
+        b"\x80\x04\x8c\x09x.",
+        b"\x80\x04\x8d" + b"\xff" * 8,
+        b"\x80\x04\x95" + b"\xff" * 8,
+        b"\x80\x02}\x8c\x01\xff}s.",
     ],
 )
 def test_pickles_that_are_no_pickles(tmp_path: Path, data: bytes) -> None:
