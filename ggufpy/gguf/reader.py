@@ -26,7 +26,7 @@ from ggufpy.gguf.metadata import Metadata, read_metadata
 from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_ID, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_paths
 from ggufpy.gguf.stored import stored_tensor
 from ggufpy.gguf.tensors import TensorSource
-from ggufpy.gguf.types import GGMLType, foreign_type
+from ggufpy.gguf.types import GGMLType, foreign_type, other_use
 from ggufpy.gguf.values import Value, ValueType
 
 VERSIONS = (2, 3)
@@ -207,13 +207,16 @@ def _read_tensors(cursor: Cursor, count: int, alignment: int) -> dict[str, Tenso
     """Read the tensor table and check that the data follows it, in its order and without gaps."""
     entries: dict[str, _Entry] = {}
     end = expected = 0
+    before = GGMLType.F32
     for number in range(count):
         name, shape, type, n_bytes = _read_entry(cursor, number)
         if name in entries:
             raise cursor.error(f"tensor {quoted(name)} appears twice")
         offset: int = cursor.number("Q", f"offset of tensor {quoted(name)}")
         if offset != expected:
-            raise cursor.error(f"tensor {quoted(name)} has offset {offset}, its place is {expected}")
+            problem = f"tensor {quoted(name)} has offset {offset}, its place is {expected}"
+            raise _misfit(cursor, problem, before)
+        before = type
         entries[name] = (shape, type, n_bytes)
         end = offset + n_bytes
         expected = padded(end, alignment)
@@ -246,7 +249,13 @@ def _read_entry(cursor: Cursor, number: int) -> tuple[str, tuple[int, ...], GGML
         problem, remedy = foreign_type(id)
         raise cursor.error(f"{what} has type {id}, {problem}", remedy) from None
     except ShapeError as exc:
-        raise cursor.error(f"{what}: {exc}") from exc
+        raise _misfit(cursor, f"{what}: {exc}", type) from exc
+
+
+def _misfit(cursor: Cursor, problem: str, type: GGMLType) -> FormatError:
+    """The error about a tensor of this type that does not have the size of one."""
+    other = other_use(type)
+    return cursor.error(f"{problem}; {other[0]}", other[1]) if other else cursor.error(problem)
 
 
 def _map_tensors(

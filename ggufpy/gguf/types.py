@@ -137,15 +137,35 @@ _RETIRED = {
     38: "iq4_nl_8_8",
 }
 _BITNET_CPP = {36: "i2_s", 37: "i8_s", 38: "tl1"}
+_PRISM_ML = {142: "pq2_0", 143: "ptq1_0"}
+# fmt: off
+_IK_LLAMA = {
+    133: "q6_0", 134: "iq1_bn", 135: "iq2_bn", 137: "iq2_k", 138: "iq3_k", 139: "iq4_k", 140: "iq5_k",
+    141: "iq6_k", 144: "iq4_ks", 145: "iq2_ks", 146: "iq4_kss", 152: "iq5_ks", 153: "iq2_kt", 154: "iq3_kt",
+    155: "iq4_kt", 156: "iq3_ks", 157: "iq2_kl", 158: "iq1_kt",
+}
+# fmt: on
+
+# Numbers of types above that forks gave, or had given, to others.
+_OTHER_USES = {39: "bitnet.cpp's tl2", 40: "PrismML's first q1_0", 42: "PrismML's q2_0, of 34 bytes per 128"}
+
+_AGAIN = "quantize the original model again"
 
 
 def foreign_type(id: int) -> tuple[str, str]:
-    """Whose a type is that GGMLType does not have, and what helps. Source: ik_llama.cpp's ggml.h."""
-    again = "quantize the original model again"
+    """Whose a type is that GGMLType does not have, and what helps. Source: ggml.h of the forks."""
     if id in _BITNET_CPP:
-        return f"{_RETIRED[id]}, which llama.cpp has retired, or bitnet.cpp's {_BITNET_CPP[id]}", again
+        return f"{_RETIRED[id]}, which llama.cpp has retired, or bitnet.cpp's {_BITNET_CPP[id]}", _AGAIN
     if id in _RETIRED:
-        return f"{_RETIRED[id]}, which llama.cpp has retired", "take the model's q4_0 file, or " + again
+        return f"{_RETIRED[id]}, which llama.cpp has retired", "take the model's q4_0 file, or " + _AGAIN
+    if id in _PRISM_ML:
+        return f"PrismML's {_PRISM_ML[id]}, or one of ik_llama.cpp's retired ones", _AGAIN
     if 133 <= id <= 158 or 202 <= id <= 399:
-        return "one of ik_llama.cpp's own", again
+        return f"{_IK_LLAMA.get(id, 'one')} of ik_llama.cpp's own", _AGAIN
     return "which ggufpy does not know", "the file may be newer than ggufpy"
+
+
+def other_use(type: GGMLType) -> tuple[str, str] | None:
+    """What this type's number stands for in files of forks, and what helps; None: nothing else."""
+    other = _OTHER_USES.get(type)
+    return (f"type {type.value} may be {other} here, not {type.label}", _AGAIN) if other else None

@@ -251,7 +251,32 @@ def test_hostile_counts_allocate_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("type", "whose"),
-    [(4, "q4_2"), (31, "q4_0_4_4"), (36, "bitnet.cpp's i2_s"), (140, "ik_llama.cpp"), (400, "newer")],
+    [
+        (4, "q4_2"),
+        (31, "q4_0_4_4"),
+        (36, "bitnet.cpp's i2_s"),
+        (140, "iq5_k of ik_llama.cpp's"),
+        (142, "PrismML's pq2_0"),
+        (210, "one of ik_llama.cpp's"),
+        (400, "newer"),
+    ],
 )
 def test_types_of_others(type: int, whose: str, tmp_path: Path) -> None:
     assert whose in refused(tmp_path, gguf_bytes([], [tensor("n", [256], type)], bytes(1024)))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "whose"),
+    [
+        ([tensor("n", [96], 42)], "type 42 may be PrismML's q2_0"),
+        ([tensor("n", [2048], 42), tensor("m", [8], 0, 544)], "type 42 may be PrismML's q2_0"),
+        ([tensor("n", [256], 39), tensor("m", [8], 0, 96)], "type 39 may be bitnet.cpp's tl2"),
+        ([tensor("n", [256], 39), tensor("m", [8], 0, 160)], ""),
+    ],
+)
+def test_numbers_that_forks_use_otherwise(tensors: list[bytes], whose: str, tmp_path: Path) -> None:
+    data = gguf_bytes([], tensors, bytes(4096))
+    if whose:
+        assert f"{whose}" in (message := refused(tmp_path, data)) and "quantize the original" in message
+    else:
+        GGUFFile.open(write(tmp_path, data)).close()
