@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ggufpy.graph import Graph, Layer, Outputs, Value
+from ggufpy.graph.nodes import Size
 from ggufpy.graph.rope import Rope
+from ggufpy.graph.trace import Experts
 from ggufpy.graph.values import Function
 
 MOST_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
@@ -31,13 +33,13 @@ class Shape:
         layers = k.integer("block_count", most=MOST_LAYERS)
         width = k.integer("embedding_length", most=1 << 20)
         k.integer("context_length")
-        heads = k.integers("attention.head_count", layers)
-        size = max(width // heads[0], 1)
+        heads = k.integers("attention.head_count", layers, least=0)
+        size = max(width // max(*heads, 1), 1)
         return cls(
             layers=layers,
             width=width,
             heads=heads,
-            kv_heads=k.integers("attention.head_count_kv", layers, heads),
+            kv_heads=k.integers("attention.head_count_kv", layers, heads, least=0),
             key_length=k.integer("attention.key_length", size, most=1 << 16),
             value_length=k.integer("attention.value_length", size, most=1 << 16),
         )
@@ -53,24 +55,70 @@ class Shape:
 
 
 def qkv(layer: Layer, h: Value, shape: Shape) -> tuple[Value, Value, Value]:
-    """Queries, keys and values, (heads, n) each."""
+    """Queries, keys and values, (heads, n) each, of three matrices or one; limited if the file says so."""
     heads, kv_heads = shape.heads[layer.index], shape.kv_heads[layer.index]
-    q, k, v = (
-        layer.linear(h, name, outputs=count * size).view(count, size)
-        for name, count, size in (
-            ("attn_q", heads, shape.key_length),
-            ("attn_k", kv_heads, shape.key_length),
-            ("attn_v", kv_heads, shape.value_length),
-        )
+    sizes = heads * shape.key_length, kv_heads * shape.key_length, kv_heads * shape.value_length
+    if layer.has("attn_qkv.weight"):
+        q, k, v = layer.linear(h, "attn_qkv", outputs=sum(sizes)).split(*sizes)
+    else:
+        names = ("attn_q", "attn_k", "attn_v")
+        q, k, v = (layer.linear(h, name, outputs=n) for name, n in zip(names, sizes, strict=True))
+    limit = layer.keys.number("attention.clamp_kqv", 0.0)
+    if limit:
+        q, k, v = (layer.clamp(each, -limit, limit) for each in (q, k, v))
+    return (
+        q.view(heads, shape.key_length),
+        k.view(kv_heads, shape.key_length),
+        v.view(kv_heads, shape.value_length),
     )
-    return q, k, v
 
 
-def gated(layer: Layer, h: Value, function: Function) -> Value:
-    """Feed-forward network: down(function(gate) * up)."""
-    inner = _if_said(layer, "feed_forward_length")
-    gate, up = (layer.linear(h, name, outputs=inner) for name in ("ffn_gate", "ffn_up"))
-    return layer.linear(gate.apply(function) * up, "ffn_down", outputs=h.width)
+def attend(
+    layer: Layer,
+    h: Value,
+    shape: Shape,
+    rope: Rope | None,
+    *,
+    norms: Size | None = None,
+    factors: str | None = None,
+    window: int | None = None,
+    scale: float | None = None,
+    softcap: float = 0.0,
+    sinks: str | None = None,
+) -> Value:
+    """Attention from inputs to outputs: norms of the heads of q and k, or none; RoPE, or none; attn_output.
+
+    factors: a tensor that may divide RoPE's angles. The others are those of `Graph.keep` and
+    `Graph.attention`.
+    """
+    q, k, v = qkv(layer, h, shape)
+    if norms:
+        q, k = (layer.norm(y, n, size=norms) for y, n in ((q, "attn_q_norm"), (k, "attn_k_norm")))
+    if rope:
+        q, k = (layer.rope(y, rope, factors) for y in (q, k))
+    y = layer.attention(q, layer.keep(k, v, window), scale=scale, softcap=softcap, sinks=sinks)
+    return layer.linear(y.flat(), "attn_output", outputs=shape.width)
+
+
+def gated(layer: Layer, h: Value, function: Function, suffix: str = "") -> Value:
+    """Feed-forward network: down(function(gate) * up); gate and up may be one matrix, named up.
+
+    suffix: of the tensors' names, "_shexp" for an expert that all tokens share.
+    """
+    inner = _if_said(layer, "expert_shared_feed_forward_length" if suffix else "feed_forward_length")
+    wide, narrow = layer.shape(f"ffn_up{suffix}.weight")[0], layer.shape(f"ffn_down{suffix}.weight")[-1]
+    if wide == 2 * narrow and not layer.has(f"ffn_gate{suffix}.weight"):
+        gate, up = layer.linear(h, f"ffn_up{suffix}", outputs=inner and 2 * inner).split(narrow, narrow)
+    else:
+        gate, up = (layer.linear(h, name + suffix, outputs=inner) for name in ("ffn_gate", "ffn_up"))
+    return layer.linear(gate.apply(function) * up, f"ffn_down{suffix}", outputs=h.width)
+
+
+def plain(layer: Layer, h: Value, function: Function, suffix: str = "") -> Value:
+    """Feed-forward network without a gate: down(function(up)); suffix as in `gated`."""
+    inner = _if_said(layer, "expert_shared_feed_forward_length" if suffix else "feed_forward_length")
+    up = layer.linear(h, f"ffn_up{suffix}", outputs=inner).apply(function)
+    return layer.linear(up, f"ffn_down{suffix}", outputs=h.width)
 
 
 def _if_said(layer: Layer, key: str) -> int | None:
@@ -98,31 +146,63 @@ def swiglu(gate: Value, up: Value) -> Value:
     return gate.apply("silu") * up
 
 
+Gating = Literal["softmax", "sigmoid", "chosen"]
+
+# expert_gating_func; 0 where the architecture decides. Source: llama.cpp llama-hparams.h.
+_GATINGS: tuple[Gating | None, ...] = (None, "softmax", "sigmoid", "chosen")
+
+
+def choose(layer: Layer, h: Value, *, gating: Gating = "softmax", normalize: bool = False) -> Experts:
+    """The experts of each token, by ffn_gate_inp; gating, normalize: where the file does not say."""
+    k = layer.keys
+    count = k.integer("expert_count", most=1 << 16)
+    used = k.integer("expert_used_count", most=count)
+    groups = k.integer("expert_group_count", 0, least=0, most=count) or 1
+    said = _GATINGS[k.integer("expert_gating_func", 0, least=0, most=len(_GATINGS) - 1)]
+    return layer.route(
+        layer.linear(h, "ffn_gate_inp", outputs=count),
+        used,
+        gating=said or gating,
+        normalize=k.flag("expert_weights_norm", normalize),
+        scale=k.number("expert_weights_scale", 1.0) or 1.0,
+        bias="exp_probs_b.bias",
+        groups=groups,
+        groups_used=k.integer("expert_group_used_count", 0, least=0, most=groups) or 1,
+    )
+
+
 def experts(
     layer: Layer,
     h: Value,
     activate: Callable[[Value, Value], Value],
     *,
-    gating: Literal["softmax", "sigmoid", "chosen"] = "softmax",
+    gating: Gating = "softmax",
     normalize: bool = False,
 ) -> Value:
     """Mixture of experts: the weighted sum of down(activate(gate, up)) over the experts of each token."""
-    k = layer.keys
-    count = k.integer("expert_count", most=1 << 16)
-    used = k.integer("expert_used_count", most=count)
-    scale = k.number("expert_weights_scale", 1.0) or 1.0
     inner = _if_said(layer, "expert_feed_forward_length")
-    logits = layer.linear(h, "ffn_gate_inp", outputs=count)
-    chosen = layer.route(logits, used, gating=gating, normalize=normalize, scale=scale)
-    gate, up = (
-        layer.linear_of_experts(h, name, chosen, outputs=inner) for name in ("ffn_gate_exps", "ffn_up_exps")
-    )
+    chosen = choose(layer, h, gating=gating, normalize=normalize)
+    if layer.has("ffn_gate_up_exps.weight"):
+        both = layer.linear_of_experts(h, "ffn_gate_up_exps", chosen, outputs=inner and 2 * inner)
+        gate, up = both.split(both.shape[-1] // 2, both.shape[-1] // 2)
+    else:
+        names = ("ffn_gate_exps", "ffn_up_exps")
+        gate, up = (layer.linear_of_experts(h, name, chosen, outputs=inner) for name in names)
     y = layer.linear_of_experts(activate(gate, up), "ffn_down_exps", chosen, outputs=h.width)
     return layer.total(y * chosen.weights)
 
 
-def head(g: Graph, x: Value) -> Outputs:
-    """The last norm, whose result is the embeddings, and the output, which may be the input's tensor."""
-    x = g.norm(x, "output_norm")
+def head(g: Graph, x: Value, size: Size = "rms", *, scale: float = 1.0, norm: str = "output_norm") -> Outputs:
+    """The last norm, whose result is the embeddings, and the output, which may be the input's tensor.
+
+    size: of the norm. scale: of the logits, which `final_logit_softcapping` limits where the file says so.
+    """
+    x = g.norm(x, norm, size=size)
     g.ignore("cls.output.weight")  # of a reranker made from a language model
-    return {"logits": g.linear(x, "output", tied="token_embd"), "embeddings": x}
+    logits = g.linear(x, "output", tied="token_embd")
+    if scale != 1.0:
+        logits = logits * scale
+    cap = g.keys.number("final_logit_softcapping", 0.0)
+    if cap:
+        logits = (logits * (1 / cap)).apply("tanh") * cap
+    return {"logits": logits, "embeddings": x}

@@ -16,7 +16,7 @@ from ggufpy.architectures._conversion import (
     sizes,
     windows_of_layers,
 )
-from ggufpy.architectures._decoder import Shape, gated, head, qkv, windows
+from ggufpy.architectures._decoder import Shape, attend, gated, head, windows
 from ggufpy.architectures._names import Names, Place, plus_one, rows
 from ggufpy.architectures._rope_keys import rope_base, rope_scaling, ropes_by_kind
 from ggufpy.errors import UnsupportedModelError
@@ -108,20 +108,10 @@ def forward(g: Graph) -> Outputs:
     scale = g.keys.number("attention.scale", 0.0) or default
     x = g.embed("token_embd", shape.width, scale=math.sqrt(shape.width))
     for layer, window in zip(g.layers(shape.layers), windows(g, shape, every=_EVERY), strict=True):
-        q, k, v = qkv(layer, layer.norm(x, "attn_norm"), shape)
+        h = layer.norm(x, "attn_norm")
         turn = local if window else rope
-        q, k = (layer.rope(layer.norm(y, name), turn) for y, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
-        y = layer.attention(q, layer.keep(k, v, window), scale=scale).flat()
-        y = layer.linear(y, "attn_output", outputs=shape.width)
+        y = attend(layer, h, shape, turn, norms="rms", window=window, scale=scale)
         x = x + layer.norm(y, "post_attention_norm")
         h = gated(layer, layer.norm(x, "ffn_norm"), "gelu")
         x = x + layer.norm(h, "post_ffw_norm")
-    return capped(g, head(g, x))
-
-
-def capped(g: Graph, outputs: Outputs) -> Outputs:
-    """Logits become cap * tanh(logits / cap), where the file says so."""
-    cap = g.keys.number("final_logit_softcapping", 0.0)
-    if not cap:
-        return outputs
-    return {**outputs, "logits": (outputs["logits"] * (1 / cap)).apply("tanh") * cap}
+    return head(g, x)

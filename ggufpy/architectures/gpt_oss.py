@@ -13,7 +13,7 @@ from ggufpy.architectures._conversion import (
     sizes,
     windows_of_layers,
 )
-from ggufpy.architectures._decoder import Shape, experts, head, qkv, windows
+from ggufpy.architectures._decoder import Shape, attend, experts, head, windows
 from ggufpy.architectures._names import Names, columns, mxfp4, rows, tensor, transposed
 from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_scaling
 from ggufpy.graph import Graph, Layer, Outputs, Value
@@ -81,10 +81,8 @@ def forward(g: Graph) -> Outputs:
     local = shape.local_rope(g, rope, rope.base)
     x = g.embed("token_embd", shape.width)
     for layer, window in zip(g.layers(shape.layers), windows(g, shape, every=_EVERY), strict=True):
-        q, k, v = qkv(layer, layer.norm(x, "attn_norm"), shape)
-        q, k = (layer.rope(y, local if window else rope) for y in (q, k))
-        y = layer.attention(q, layer.keep(k, v, window), sinks="attn_sinks.weight").flat()
-        x = x + layer.linear(y, "attn_output", outputs=shape.width)
+        h, turn = layer.norm(x, "attn_norm"), local if window else rope
+        x = x + attend(layer, h, shape, turn, window=window, sinks="attn_sinks.weight")
         h = layer.norm(x, "post_attention_norm")
         x = x + experts(layer, h, partial(_activate, layer), gating="chosen")
     return head(g, x)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from ggufpy.architectures._conversion import Config, Metadata, check_supported, rms_epsilon, sizes
-from ggufpy.architectures._decoder import Shape, gated, head, qkv
+from ggufpy.architectures._decoder import Shape, attend, gated, head
 from ggufpy.architectures._names import Names
 from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_scaling
-from ggufpy.graph import Graph, Layer, Outputs, Value
-from ggufpy.graph.rope import Rope
+from ggufpy.graph import Graph, Outputs
 
 HF_CLASSES = ("Qwen3ForCausalLM",)
 
@@ -52,13 +51,6 @@ def forward(g: Graph) -> Outputs:
     rope = shape.rope(g, halves=True)
     x = g.embed("token_embd", shape.width)
     for layer in g.layers(shape.layers):
-        x = x + attend(layer, layer.norm(x, "attn_norm"), shape, rope)
+        x = x + attend(layer, layer.norm(x, "attn_norm"), shape, rope, norms="rms")
         x = x + gated(layer, layer.norm(x, "ffn_norm"), "silu")
     return head(g, x)
-
-
-def attend(layer: Layer, h: Value, shape: Shape, rope: Rope) -> Value:
-    """Attention whose queries and keys have a norm of each head before RoPE."""
-    q, k, v = qkv(layer, h, shape)
-    q, k = (layer.rope(layer.norm(y, name), rope) for y, name in ((q, "attn_q_norm"), (k, "attn_k_norm")))
-    return layer.linear(layer.attention(q, layer.keep(k, v)).flat(), "attn_output", outputs=shape.width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ggufpy.architectures import qwen3
 from ggufpy.architectures._conversion import Config, Metadata, check_supported, expert_keys
-from ggufpy.architectures._decoder import Shape, experts, head, swiglu
+from ggufpy.architectures._decoder import Shape, attend, experts, head, swiglu
 from ggufpy.architectures._names import Names, Place, rows, stack, tensor
 from ggufpy.graph import Graph, Outputs
 
@@ -48,7 +48,7 @@ def forward(g: Graph) -> Outputs:
     rope = shape.rope(g, halves=True)
     x = g.embed("token_embd", shape.width)
     for layer in g.layers(shape.layers):
-        x = x + qwen3.attend(layer, layer.norm(x, "attn_norm"), shape, rope)
+        x = x + attend(layer, layer.norm(x, "attn_norm"), shape, rope, norms="rms")
         h = layer.norm(x, "ffn_norm")
         x = x + experts(layer, h, swiglu, normalize=True)
     return head(g, x)
