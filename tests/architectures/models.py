@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import runpy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -24,9 +27,6 @@ from ggufpy.runtime.engine import trace
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("GGUFPY_SHARED", ROOT.parent / "shared")) / "conformance" / "archs"
 HERE = FOLDER.is_dir()
-
-# Files that ggufpy refuses although it knows their architecture, and why.
-REFUSED: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,29 @@ class Model:
 
 
 def conformance() -> list[str]:
-    """Names of llama.cpp's files of the architectures that there are."""
+    """Llama.cpp's files of the architectures that there are, and recipes of others."""
     known = names()
-    files = [path for path in FOLDER.glob("*.gguf") if path.stem not in REFUSED]
-    known_files = (p for p in files if GGUFFile.open(p).metadata["general.architecture"] in known)
-    return sorted(path.stem for path in known_files)
+    files = [
+        p.name for p in FOLDER.glob("*.gguf") if GGUFFile.open(p).metadata["general.architecture"] in known
+    ]
+    recipes = [p.name for p in FOLDER.glob("recipes/*.json") if _architecture_of(p) in known]
+    return sorted([*files, *recipes])
 
 
-FILES = [f"{name}.gguf" for name in conformance()]
+def _architecture_of(recipe: Path) -> str:
+    """From a recipe's first lines: the whole of it is long."""
+    with recipe.open() as lines:
+        return next(found[1] for line in lines if (found := re.search(r'"architecture": "(.+?)"', line)))
+
+
+def logits_of(name: str) -> tuple[NDArray[np.float32], list[int]]:
+    """What llama.cpp computed, and its tokens."""
+    folder = FOLDER / "recipes" if name.endswith(".json") else FOLDER
+    stored = np.load(folder / "logits.npz")
+    return stored[name.rpartition(".")[0]], stored["tokens"].tolist()
+
+
+FILES = conformance()
 
 
 def parameters(values: Iterable[str]) -> list[Any]:
@@ -85,21 +100,28 @@ def parameters(values: Iterable[str]) -> list[Any]:
     return list(values) if HERE else [pytest.param("", marks=skip)]
 
 
+ModelOf = Callable[[str], Model]
+
+
 @pytest.fixture(scope="session")
-def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Model]:
-    """Makes the model of a name: "llama" is a tiny one of ours, "llama.gguf" llama.cpp's."""
+def model_of(tmp_path_factory: pytest.TempPathFactory) -> ModelOf:
+    """Makes the model of a name: "llama" is a tiny one of ours, "llama.gguf" and "jais.json" llama.cpp's."""
     folder = tmp_path_factory.mktemp("models")
 
     @cache
     def make(name: str) -> Model:
         if name.endswith(".gguf"):
             return Model(FOLDER / name)
+        if name.endswith(".json"):
+            make_model = runpy.run_path(str(FOLDER / "make_model.py"))["write"]
+            make_model(json.loads((FOLDER / "recipes" / name).read_text()), str(folder / name))
+            return Model(folder / name)
         return Model(tiny_models.write(folder / f"{name}.gguf", name))
 
     return make
 
 
 @pytest.fixture
-def model(request: pytest.FixtureRequest, model_of: Callable[[str], Model]) -> Model:
+def model(request: pytest.FixtureRequest, model_of: ModelOf) -> Model:
     """The model whose name is the test's parameter."""
     return model_of(request.param)

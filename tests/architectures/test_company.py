@@ -7,18 +7,18 @@ from engines import append, generated_logits, load, prompt_logits, step
 
 from ggufpy.graph.nodes import Conv, DeltaRule, Keep, Scan
 from ggufpy.runtime.engine import Engine, Span, Wanted
-from models import FILES, Model, model, model_of, parameters
+from models import Model, model, model_of
 
 __all__ = ["model", "model_of"]
 
 TINY = sorted(tiny_models.MODELS)
 TEXT = [int(t) for t in np.random.default_rng(6).integers(0, tiny_models.VOCAB, 400)]
 
-both = pytest.mark.parametrize("model", [*TINY, *parameters(FILES)], indirect=True)
+each = pytest.mark.parametrize("model", TINY, indirect=True)
 invariant = pytest.mark.parametrize("precision", ["exact", "int8"])
 
 
-@both
+@each
 @invariant
 def test_any_split_gives_the_same_bits(model: Model, precision: str) -> None:
     tokens = TEXT[:90]
@@ -56,7 +56,7 @@ def spans(engine: Engine) -> list[Span]:
     return made
 
 
-@both
+@each
 @pytest.mark.parametrize("precision", ["exact", "fast", "int8"])
 @pytest.mark.parametrize("n_batch", [16, 512])
 def test_neighbours_do_not_change_a_bit(model: Model, precision: str, n_batch: int) -> None:
@@ -68,7 +68,7 @@ def test_neighbours_do_not_change_a_bit(model: Model, precision: str, n_batch: i
         np.testing.assert_array_equal(got, want)
 
 
-@both
+@each
 @invariant
 def test_forks_and_rewinds_leave_the_same_bits(model: Model, precision: str) -> None:
     engine = load(model.path, precision, n_seq=3, n_batch=64, n_ctx=512)
