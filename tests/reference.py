@@ -279,9 +279,8 @@ def _attention(t: Text, node: n.Attention) -> Array:
     if node.softcap:
         scores = node.softcap * np.tanh(scores / node.softcap)
     back = rows[:, None] - np.arange(len(k))  # places from a row back to another
-    seen = back < (t.windows[node.kept] or len(k))
-    if node.causal:
-        seen &= back >= 0
+    window = t.windows[node.kept] or len(k)
+    seen = (back < window) & (back > (-1 if node.causal else -window))
     scores = np.where(seen, scores, -np.inf)
     if node.sinks:
         sinks = np.broadcast_to(t.tensor(node.sinks)[:, None, None], (*scores.shape[:2], 1))

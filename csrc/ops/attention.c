@@ -22,7 +22,7 @@ typedef struct {
     float scale, softcap;       /* softcap > 0: scores become softcap * tanh(score / softcap) */
     float temperature;          /* scores are also scaled by 1 + temperature * log(1 + floor(place / length)) */
     int32_t temperature_length; /* > 0 */
-    int32_t causal;             /* 0: a row sees all rows of its sequence */
+    int32_t causal;             /* 0: a row sees later ones of its sequence, too, as far as it looks back */
 } gg_attention;
 
 enum {
@@ -100,7 +100,9 @@ static size_t begin_of(const struct job *j, size_t row) {
 static size_t end_of(const struct job *j, size_t row) {
     const gg_batch *b = j->run->batch;
     if (j->args->causal) return place(j, row) + 1;
-    return (size_t)b->place[b->first_row[sequence(j, row) + 1] - 1] + 1;
+    const size_t window = (size_t)b->states[j->args->cache.state].window;
+    const size_t end = (size_t)b->place[b->first_row[sequence(j, row) + 1] - 1] + 1;
+    return window ? gg_min(end, place(j, row) + window) : end;
 }
 
 /* Adjacent rows of one sequence, as many as a tile has, make a tile. */

@@ -239,7 +239,7 @@ class Attention(Node):
 
     q: (heads, n). Scores are also scaled by 1 + temperature * log(1 + floor(place / temperature_length)),
     and become softcap * tanh(score / softcap). sinks: a tensor with one more score per head, without value.
-    causal: a row sees no later ones; else it sees all of its text that is in the batch or before.
+    causal: a row sees no later ones; else it sees those of the batch, too, with a window as far as back.
     """
 
     q: Value
