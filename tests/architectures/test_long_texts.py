@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ggufpy.gguf.values import Value
 from ggufpy.runtime.engine import Span
-from models import FILES, FOLDER, Model, parameters
+from models import Model
 
 N = 1300
 TEXT = [int(t) for t in np.random.default_rng(8).integers(0, tiny_models.VOCAB, N)]
@@ -25,7 +25,6 @@ OURS: Mapping[str, tuple[str, dict[str, Value]]] = {
     "window of 100": ("gpt-oss", {"attention.sliding_window": 100}),
     "window of 600": ("gemma3", {"attention.sliding_window": 600}),
 }
-NAMES = [*OURS, *parameters([name for name in ("llama.gguf", "gemma3.gguf") if name in FILES])]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +34,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def model_of(folder: Path, name: str) -> Model:
-    if name not in OURS:
-        return Model(FOLDER / name)
     architecture, changed = OURS[name]
     return Model(tiny_models.write(folder / f"{name}.gguf", architecture, changed))
 
@@ -54,14 +51,14 @@ def check(got: Logits, want: NDArray[np.float64]) -> None:
 
 # One thread computes the chunks of many rows together, many threads those of a few rows apart.
 @pytest.mark.parametrize("n_batch, n_threads", [(512, 1), (N, 2), (16, 4), (130, 4)])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OURS)
 def test_prompts(folder: Path, name: str, n_batch: int, n_threads: int) -> None:
     engine = load(model_of(folder, name).path, n_ctx=N, n_batch=n_batch, n_threads=n_threads)
     check(prompt_logits(engine, TEXT), reference(folder, name))
 
 
 @pytest.mark.parametrize("n_threads", [1, 4])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OURS)
 def test_generated_tokens(folder: Path, name: str, n_threads: int) -> None:
     want = reference(folder, name)
     engine = load(model_of(folder, name).path, n_ctx=N, n_threads=n_threads, n_seq=4)
