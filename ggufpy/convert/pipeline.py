@@ -124,7 +124,7 @@ def plan_conversion(
     name = _architecture_name(opened)
     architecture = architectures.architecture(name)
     preset = _auto(opened) if outtype.lower() == "auto" else find_preset(outtype)
-    config = _text_config(opened.config)
+    config = text_config(opened.config)
     keys = architecture.metadata(config)
     vocabulary = read_vocabulary(opened.folder, opened.config)
     model = Converted(name, architecture, config, keys, _tokens(vocabulary), opened.folder / "config.json")
@@ -196,7 +196,7 @@ def _architecture_name(checkpoint: Checkpoint) -> str:
         raise UnsupportedModelError(f"{path}: {exc}") from None
 
 
-def _text_config(config: dict[str, Any]) -> dict[str, Any]:
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of the language model within one that sees or hears; ties are said outside of it."""
     inner = config.get("text_config")
     ties = {key: value for key, value in config.items() if key == "tie_word_embeddings"}
