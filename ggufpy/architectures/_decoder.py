@@ -118,6 +118,14 @@ def plain(layer: Layer, h: Value, function: Function, suffix: str = "") -> Value
     """Feed-forward network without a gate: down(function(up)); suffix as in `gated`."""
     inner = _if_said(layer, "expert_shared_feed_forward_length" if suffix else "feed_forward_length")
     up = layer.linear(h, f"ffn_up{suffix}", outputs=inner).apply(function)
+def shared_expert(layer: Layer, h: Value) -> Value:
+    """The expert that all tokens share, times sigmoid(ffn_gate_inp_shexp h), one value."""
+    name = "ffn_gate_inp_shexp.weight"
+    layer.tensor(name, *(1,) * (len(layer.shape(name)) - 1), h.width)  # one row, or a vector
+    product = layer.vector(h, "mul", name).view(h.width, 1)
+    return gated(layer, h, "silu", "_shexp") * layer.total(product).apply("sigmoid")
+
+
     return layer.linear(up, f"ffn_down{suffix}", outputs=h.width)
 
 

@@ -17,8 +17,7 @@ def _inner(place: Place) -> int:
     return place.count("expert_feed_forward_length")
 
 
-NAMES: Names = {
-    **qwen3.NAMES,
+EXPERTS: Names = {
     "blk.{i}.ffn_gate_inp": "model.layers.{i}.mlp.gate",
     "blk.{i}.ffn_gate_exps": stack(_EXPERTS + ".{e}.gate_proj"),
     "blk.{i}.ffn_up_exps": stack(_EXPERTS + ".{e}.up_proj"),
@@ -28,6 +27,16 @@ NAMES: Names = {
     "blk.{i}.ffn_up_exps.weight": rows(tensor(_EXPERTS + ".gate_up_proj"), lambda p: slice(_inner(p), None)),
     "blk.{i}.ffn_down_exps.weight": tensor(_EXPERTS + ".down_proj"),
 }
+
+# Of one that all tokens share, which Qwen3 does not have and others do.
+SHARED_EXPERT: Names = {
+    "blk.{i}.ffn_gate_inp_shexp": "model.layers.{i}.mlp.shared_expert_gate",
+    "blk.{i}.ffn_gate_shexp": "model.layers.{i}.mlp.shared_expert.gate_proj",
+    "blk.{i}.ffn_up_shexp": "model.layers.{i}.mlp.shared_expert.up_proj",
+    "blk.{i}.ffn_down_shexp": "model.layers.{i}.mlp.shared_expert.down_proj",
+}
+
+NAMES: Names = {**qwen3.NAMES, **EXPERTS}
 
 
 def metadata(config: Config) -> Metadata:

@@ -1,0 +1,40 @@
+"""Qwen2 with experts in place of the feed-forward network, and one that all tokens share."""
+
+from __future__ import annotations
+
+from ggufpy.architectures import qwen2, qwen3moe
+from ggufpy.architectures._conversion import Config, Metadata, check_supported, count, expert_keys
+from ggufpy.architectures._decoder import Shape, attend, experts, head, shared_expert, swiglu, windows
+from ggufpy.architectures._names import Names
+from ggufpy.graph import Graph, Outputs
+
+HF_CLASSES = ("Qwen2MoeForCausalLM",)
+
+NAMES: Names = {**qwen2.NAMES, **qwen3moe.EXPERTS, **qwen3moe.SHARED_EXPERT}
+
+
+def metadata(config: Config) -> Metadata:
+    """`config.json` as GGUF keys, which cannot say that a layer has no experts."""
+    check_supported(
+        config, "Qwen2-MoE", decoder_sparse_step=(1,), mlp_only_layers=([],), norm_topk_prob=(False, True)
+    )
+    keys = {
+        **qwen2.hyperparameters(config, "Qwen2-MoE", lambda layer, most: layer < most and layer % 2 == 0),
+        **expert_keys(config, "moe_intermediate_size"),
+        "expert_shared_feed_forward_length": count(config, "shared_expert_intermediate_size"),
+    }
+    if config.get("norm_topk_prob"):
+        keys["expert_weights_norm"] = True
+    return keys
+
+
+def forward(g: Graph) -> Outputs:
+    """Qwen2's attention, then experts whose weights are as the softmax of all has them."""
+    shape = Shape.read(g)
+    rope = shape.rope(g, halves=True)
+    x = g.embed("token_embd", shape.width)
+    for layer, window in zip(g.layers(shape.layers), windows(g, shape, every=qwen2.EVERY), strict=True):
+        x = x + attend(layer, layer.norm(x, "attn_norm"), shape, rope, window=window)
+        h = layer.norm(x, "ffn_norm")
+        x = x + experts(layer, h, swiglu) + shared_expert(layer, h)
+    return head(g, x)
