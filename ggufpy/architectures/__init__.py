@@ -6,6 +6,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from ggufpy.architectures._names import Names, Place, Way, ways
@@ -13,10 +14,33 @@ from ggufpy.errors import UnsupportedModelError
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.graph import Graph, Outputs
 
-__all__ = ["Architecture", "Names", "Place", "Way", "architecture", "name_for_class", "names", "ways"]
+__all__ = [
+    "Architecture",
+    "Names",
+    "Place",
+    "Way",
+    "architecture",
+    "name_for_class",
+    "names",
+    "not_needed",
+    "ways",
+]
 
 # Files whose architecture has a hyphen in its name.
-_WITH_HYPHEN = {"gpt_oss": "gpt-oss"}
+_WITH_HYPHEN = {
+    "command_r": "command-r",
+    "ernie4_5_moe": "ernie4_5-moe",
+    "gemma_embedding": "gemma-embedding",
+    "gpt_oss": "gpt-oss",
+    "hunyuan_dense": "hunyuan-dense",
+    "hunyuan_moe": "hunyuan-moe",
+    "jina_bert_v2": "jina-bert-v2",
+    "jina_bert_v3": "jina-bert-v3",
+    "llama_embed": "llama-embed",
+    "modern_bert": "modern-bert",
+    "nomic_bert": "nomic-bert",
+    "nomic_bert_moe": "nomic-bert-moe",
+}
 
 
 class Architecture(Protocol):
@@ -51,6 +75,12 @@ def architecture(name: str) -> Architecture:
     return cast(Architecture, import_module(f"{__name__}.{_modules()[name]}"))
 
 
+def not_needed(architecture: Architecture) -> tuple[str, ...]:
+    """NOT_NEEDED, which few files have: how a checkpoint's tensors begin that GGUF has no use for."""
+    beginnings: tuple[str, ...] = getattr(architecture, "NOT_NEEDED", ())
+    return beginnings
+
+
 @cache
 def _modules() -> dict[str, str]:
     """Files by the architecture's name; "-", which a module's name cannot have, is "_" there."""
@@ -58,14 +88,19 @@ def _modules() -> dict[str, str]:
     return {_WITH_HYPHEN.get(name, name): name for name in files}
 
 
-def name_for_class(hf_class: str) -> str:
+def name_for_class(hf_class: str, config: Mapping[str, Any] = MappingProxyType({})) -> str:
     """The architecture that covers a class of transformers; raises UnsupportedModelError if none does.
 
-    What is saved without a head is named LlamaModel where it would be LlamaForCausalLM otherwise.
+    Of several, the one whose `covers(config)` says that it does, then one without such a function. What is
+    saved without a head is named LlamaModel where it would be LlamaForCausalLM otherwise.
     """
-    classes = {known: name for name in names() for known in architecture(name).HF_CLASSES}
+    by_class: dict[str, str] = {}
+    for name in sorted(names(), key=lambda name: hasattr(architecture(name), "covers")):
+        covers = getattr(architecture(name), "covers", None)
+        if covers is None or covers(config):
+            by_class |= dict.fromkeys(architecture(name).HF_CLASSES, name)
     with_head = f"{hf_class.removesuffix('Model')}ForCausalLM" if hf_class.endswith("Model") else hf_class
-    if hf_class not in classes and with_head not in classes:
-        known = ", ".join(sorted(classes))
+    if hf_class not in by_class and with_head not in by_class:
+        known = ", ".join(sorted(by_class))
         raise UnsupportedModelError(f"model class '{hf_class:.80}' is unknown; ggufpy knows: {known}")
-    return classes.get(hf_class) or classes[with_head]
+    return by_class.get(hf_class) or by_class[with_head]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from ggufpy.architectures._pooling import pooled
 from ggufpy.graph import Graph, Layer, Outputs, Value
 from ggufpy.graph.nodes import Size
 from ggufpy.graph.rope import Rope
@@ -85,18 +86,21 @@ def attend(
     scale: float | None = None,
     softcap: float = 0.0,
     sinks: str | None = None,
+    causal: bool = True,
 ) -> Value:
     """Attention from inputs to outputs: norms of the heads of q and k, or none; RoPE, or none; attn_output.
 
-    factors: a tensor that may divide RoPE's angles. The others are those of `Graph.keep` and
-    `Graph.attention`.
+    factors: a tensor that may divide RoPE's angles. causal: where the file does not say. The others are those
+    of `Graph.keep` and `Graph.attention`.
     """
+    causal = layer.keys.flag("attention.causal", causal)
     q, k, v = qkv(layer, h, shape)
     if norms:
         q, k = (layer.norm(y, n, size=norms) for y, n in ((q, "attn_q_norm"), (k, "attn_k_norm")))
     if rope:
         q, k = (layer.rope(y, rope, factors) for y in (q, k))
-    y = layer.attention(q, layer.keep(k, v, window), scale=scale, softcap=softcap, sinks=sinks)
+    kept = layer.keep(k, v, window)
+    y = layer.attention(q, kept, scale=scale, softcap=softcap, sinks=sinks, causal=causal)
     return layer.linear(y.flat(), "attn_output", outputs=shape.width)
 
 
@@ -114,10 +118,6 @@ def gated(layer: Layer, h: Value, function: Function, suffix: str = "") -> Value
     return layer.linear(gate.apply(function) * up, f"ffn_down{suffix}", outputs=h.width)
 
 
-def plain(layer: Layer, h: Value, function: Function, suffix: str = "") -> Value:
-    """Feed-forward network without a gate: down(function(up)); suffix as in `gated`."""
-    inner = _if_said(layer, "expert_shared_feed_forward_length" if suffix else "feed_forward_length")
-    up = layer.linear(h, f"ffn_up{suffix}", outputs=inner).apply(function)
 def shared_expert(layer: Layer, h: Value) -> Value:
     """The expert that all tokens share, times sigmoid(ffn_gate_inp_shexp h), one value."""
     name = "ffn_gate_inp_shexp.weight"
@@ -126,6 +126,10 @@ def shared_expert(layer: Layer, h: Value) -> Value:
     return gated(layer, h, "silu", "_shexp") * layer.total(product).apply("sigmoid")
 
 
+def plain(layer: Layer, h: Value, function: Function, suffix: str = "") -> Value:
+    """Feed-forward network without a gate: down(function(up)); suffix as in `gated`."""
+    inner = _if_said(layer, "expert_shared_feed_forward_length" if suffix else "feed_forward_length")
+    up = layer.linear(h, f"ffn_up{suffix}", outputs=inner).apply(function)
     return layer.linear(up, f"ffn_down{suffix}", outputs=h.width)
 
 
@@ -136,13 +140,14 @@ def _if_said(layer: Layer, key: str) -> int | None:
     return layer.keys.integers(key, layer.index + 1, least=0)[layer.index] or None
 
 
-def windows(g: Graph, shape: Shape, *, every: int) -> list[int | None]:
+def windows(g: Graph, shape: Shape, *, every: int, usual: int = 0) -> list[int | None]:
     """The window of each layer, None where it attends to all.
 
     every: each so manieth layer attends to all, where the file does not say which do; 0: none has a window.
+    usual: the window where the file does not say; 0: there is none.
     """
     k = g.keys
-    window = k.integer("attention.sliding_window", 0, least=0)
+    window = k.integer("attention.sliding_window", usual, least=0)
     local = k.pattern("attention.sliding_window_pattern", shape.layers, every)
     k.expect("attention.key_length_swa", shape.key_length)
     k.expect("attention.value_length_swa", shape.value_length)
@@ -200,17 +205,26 @@ def experts(
     return layer.total(y * chosen.weights)
 
 
-def head(g: Graph, x: Value, size: Size = "rms", *, scale: float = 1.0, norm: str = "output_norm") -> Outputs:
+def head(
+    g: Graph,
+    x: Value,
+    size: Size = "rms",
+    *,
+    scale: float = 1.0,
+    norm: str = "output_norm",
+    shares: bool = False,
+    softcap: float = 0.0,
+) -> Outputs:
     """The last norm, whose result is the embeddings, and the output, which may be the input's tensor.
 
-    size: of the norm. scale: of the logits, which `final_logit_softcapping` limits where the file says so.
+    size: of the norm. scale: of the logits. shares: as for `pooled`. softcap: what limits logits, where
+    `final_logit_softcapping` does not say it.
     """
     x = g.norm(x, norm, size=size)
-    g.ignore("cls.output.weight")  # of a reranker made from a language model
     logits = g.linear(x, "output", tied="token_embd")
     if scale != 1.0:
         logits = logits * scale
-    cap = g.keys.number("final_logit_softcapping", 0.0)
+    cap = g.keys.number("final_logit_softcapping", softcap)
     if cap:
         logits = (logits * (1 / cap)).apply("tanh") * cap
-    return {"logits": logits, "embeddings": x}
+    return {"logits": logits, "embeddings": pooled(g, x, shares=shares)}

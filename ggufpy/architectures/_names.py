@@ -76,7 +76,11 @@ def ways(entry: str | Way | tuple[str | Way, ...]) -> list[Way]:
 def _way(of: str | Way) -> Way:
     if isinstance(of, Way):
         return of
-    return Way(lambda place: [place.filled(of)], lambda place, found: found[0])
+    return Way(lambda place: [place.filled(of)], _first)
+
+
+def _first(place: Place, found: list[TensorSource]) -> TensorSource:
+    return found[0]
 
 
 def _changed(of: str | Way, change: Callable[[Place, TensorSource], TensorSource]) -> Way:
@@ -92,6 +96,21 @@ def _changed(of: str | Way, change: Callable[[Place, TensorSource], TensorSource
 def tensor(name: str) -> Way:
     """The one tensor of this whole name."""
     return replace(_way(name), whole=True)
+
+
+def renamed(name: str, **endings: str) -> Way:
+    """Parts that end otherwise than in "weight" and "bias": what stands in place of these."""
+    return Way(lambda place: [f"{replace(place, part='').filled(name)}.{endings[place.part]}"], _first)
+
+
+def when(is_so: Callable[[Place], bool], of: str | Way) -> Way:
+    """A way that there is for some configurations only."""
+    way = _way(of)
+
+    def make(place: Place, found: list[TensorSource]) -> TensorSource | None:
+        return way.make(place, found) if is_so(place) else None
+
+    return Way(lambda place: way.names(place) if is_so(place) else [], make, way.whole)
 
 
 def constant(values: Callable[[Mapping[str, Any]], NDArray[np.float32] | None]) -> Way:

@@ -59,12 +59,17 @@ def forward(g: Graph) -> Outputs:
     shape = Shape.read(g)
     rope = shape.rope(g, halves=False)
     temperature = g.keys.number("attention.temperature_scale", 0.0)
+    causal = g.keys.flag("attention.causal", True)
     x = g.embed("token_embd", shape.width)
     for layer in g.layers(shape.layers):
         q, k, v = qkv(layer, layer.norm(x, "attn_norm"), shape)
         q, k = (layer.rope(y, rope, "rope_freqs.weight") for y in (q, k))
         y = layer.attention(
-            q, layer.keep(k, v), temperature=temperature, temperature_length=rope.original_context
+            q,
+            layer.keep(k, v),
+            causal=causal,
+            temperature=temperature,
+            temperature_length=rope.original_context,
         )
         x = x + layer.linear(y.flat(), "attn_output", outputs=shape.width)
         h = layer.norm(x, "ffn_norm")

@@ -53,4 +53,4 @@ def forward(g: Graph) -> Outputs:
     for layer in g.layers(shape.layers):
         x = x + attend(layer, layer.norm(x, "attn_norm"), shape, rope, norms="rms")
         x = x + gated(layer, layer.norm(x, "ffn_norm"), "silu")
-    return head(g, x)
+    return head(g, x, shares=True)

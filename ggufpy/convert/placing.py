@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ggufpy.architectures import Architecture, Names, Place, Way, ways
+from ggufpy.architectures import Architecture, Names, Place, Way, not_needed, ways
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf import sources
 from ggufpy.gguf.tensors import TensorSource
@@ -30,7 +30,7 @@ _NOT_NEEDED_STARTS = tuple(
 
 # Counts that the names of tensors show: our key, what is counted, where a name has its number.
 _NUMBERED = (
-    ("block_count", "num_hidden_layers", re.compile(r"\blayers\.(\d{1,6})\.")),
+    ("block_count", "num_hidden_layers", re.compile(r"\blayers?\.(\d{1,6})\.")),
     ("expert_count", "the number of experts", re.compile(r"\bexperts\.(\d{1,6})\.")),
 )
 
@@ -62,7 +62,7 @@ class Converted:
         """
         self._check_layers(tensors)
         place = Place(self.config, self.keys, self.tokens)
-        placing = _Placing(self.architecture.NAMES, tensors, place)
+        placing = _Placing(self.architecture.NAMES, tensors, place, not_needed(self.architecture))
         placing.tie(self.config.get("tie_word_embeddings"), str(self.where))
         messages = CheckpointMessages(str(self.where), self.name, tensors, placing.asked)
         for name in ("token_embd.weight", "output.weight"):
@@ -100,13 +100,14 @@ class Converted:
 class _Placing:
     """Going through the table of names.
 
-    placed: the file's tensors by name. asked: what the checkpoint calls the parts of each, for the way of
-    which most are there.
+    not_needed: how tensors begin that have no place. placed: the file's tensors by name. asked: what the
+    checkpoint calls the parts of each, for the way of which most are there.
     """
 
     names: Names
     tensors: Mapping[str, TensorSource]
     place: Place
+    not_needed: Sequence[str] = ()
     placed: dict[str, TensorSource] = field(default_factory=dict)
     asked: dict[str, list[str]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
@@ -188,7 +189,12 @@ class _Placing:
 
     def left_out(self) -> list[str]:
         """Notes about tensors that are known not to matter; raises UnsupportedModelError for other ones."""
-        names = [name for name in self.tensors if name not in self.used and not _is_not_needed(name)]
+        beginnings = tuple(map(self._spelt, self.not_needed))
+        names = [
+            name
+            for name in self.tensors
+            if name not in self.used and not _is_not_needed(name) and not name.startswith(beginnings)
+        ]
         for name in names:
             if not _BESIDE.search(name):
                 raise _no_place(name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from ggufpy.errors import FormatError
@@ -63,6 +63,7 @@ class Graph:
         self.nodes: list[Node] = root.nodes if root else []
         self.used: set[str] = root.used if root else set()
         self._tables: dict[Any, Value] = root._tables if root else {}
+        self._of_texts: set[Value] = root._of_texts if root else set()
 
     @classmethod
     def trace(
@@ -130,7 +131,11 @@ class Graph:
 
     def _put(self, kind: type[Node], /, *shape: int, **fields: Any) -> Value:
         value = Value(shape, self._root)
-        self.nodes.append(kind(outputs=(value,), **fields))
+        node = kind(outputs=(value,), **fields)
+        if node.rows == "texts" or self._of_texts.intersection(node.inputs):
+            node = replace(node, rows="texts")
+            self._of_texts.add(value)
+        self.nodes.append(node)
         return value
 
     def _refuse(self, problem: str) -> FormatError:
@@ -264,7 +269,7 @@ class Graph:
         return self._put(n.Concat, *parts[0].shape[:-1], width, parts=parts)
 
     def pool(self, x: Value, kind: Literal["mean", "first", "last"]) -> Value:
-        """One row for each text."""
+        """One row for each text, and so is all that is made of it."""
         return self._put(n.Pool, *x.shape, x=x, kind=kind, rows="texts")
 
     def rope(self, x: Value, rope: Rope, factors: str | None = None, sections: tuple[int, ...] = ()) -> Value:

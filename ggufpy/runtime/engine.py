@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections import ChainMap
+from collections.abc import Mapping
 from collections.abc import Sequence as Items
-from typing import NoReturn
+from types import MappingProxyType
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +21,7 @@ from ggufpy.gguf.memory import advise_huge_pages
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
 from ggufpy.graph import Graph, Outputs, Value
-from ggufpy.graph.nodes import Attention, Embed
+from ggufpy.graph.nodes import Attention, Embed, Pool
 from ggufpy.runtime.batch import Batch, Slice, Span, Wanted, cut
 from ggufpy.runtime.cpu import MOST_THREADS, apply_isa_setting, default_threads
 from ggufpy.runtime.locks import ForkableLock
@@ -50,12 +53,13 @@ class Engine:
         precision: str,
         cache_types: tuple[GGMLType, GGMLType],
         outputs: Items[str] = ("logits",),
+        changes: Mapping[str, Any] = MappingProxyType({}),
         passes: Items[Pass] = PASSES,
     ) -> None:
         apply_isa_setting()
         self._file = file
-        graph, found = trace(file)
-        self.n_ctx = _context(graph, file, n_ctx)
+        graph, found = trace(file, changes)
+        self.n_ctx = _context(graph, file, n_ctx, grows="logits" in outputs)
         self.n_threads, self.n_batch = n_threads, min(n_batch, self.n_ctx)
         plan = make_plan(graph, {name: _output(found, name, file) for name in outputs}, passes)
         self._states = States(plan.nodes, cache_types, n_ctx=self.n_ctx, n_seq=n_seq, n_batch=self.n_batch)
@@ -71,8 +75,10 @@ class Engine:
         self._program: Program | None = program
         self.one_regime = precision != "fast"
         self._widths = {name: rows.shape[1] for name, rows in program.outputs.items()}
-        # A text whose tokens see later ones cannot be cut.
-        self._whole_texts = any(isinstance(node, Attention) and not node.causal for node in plan.nodes)
+        # A text whose tokens see later ones, or of which there is one row, cannot be cut.
+        self._whole_texts = any(
+            isinstance(node, Pool) or (isinstance(node, Attention) and not node.causal) for node in plan.nodes
+        )
         self.n_vocab = self._widths.get("logits", 0)
         self.n_embeddings, self._width = file.tensors["token_embd.weight"].shape
         self._lock = ForkableLock()
@@ -92,6 +98,7 @@ class Engine:
         type_v: str | int | None = None,
         huge_pages: bool = True,
         outputs: Items[str] = ("logits",),
+        changes: Mapping[str, Any] = MappingProxyType({}),
     ) -> Engine:
         """Make the model in `file` ready to run; its weights are used where they lie.
 
@@ -100,7 +107,7 @@ class Engine:
         "exact" or "int8"; type_k, type_v: what the KV cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or
         ggml's number, None for f16 (f32 if exact); huge_pages: ask for them for weights that the system has
         yet to read from the disk; outputs: what a step computes, of what the architecture can give ("logits",
-        "embeddings").
+        "embeddings"); changes: keys of the architecture, without its prefix, in place of the file's.
         Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
         """
         if precision not in PRECISIONS:
@@ -117,9 +124,8 @@ class Engine:
         types = cache_type(type_k, default), cache_type(type_v, default)
         if huge_pages:
             advise_huge_pages(file)
-        return cls(
-            file, n_ctx or 0, n_seq, n_threads or default_threads(), n_batch, precision, types, outputs
-        )
+        threads = n_threads or default_threads()
+        return cls(file, n_ctx or 0, n_seq, threads, n_batch, precision, types, outputs, changes)
 
     def bytes_read(self, position: int) -> int:
         """Bytes of state that a token at `position` reads."""
@@ -227,16 +233,19 @@ class Engine:
             )
 
 
-def trace(file: GGUFFile) -> tuple[Graph, Outputs]:
-    """The network of a file, all of whose tensors and keys it uses.
+def trace(file: GGUFFile, changes: Mapping[str, Any] = MappingProxyType({})) -> tuple[Graph, Outputs]:
+    """The network of a file, all of whose tensors and keys it uses, with some keys changed.
 
     Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
     """
+    name = str(file.metadata.get("general.architecture"))
     try:
-        network = architecture(str(file.metadata.get("general.architecture")))
+        network = architecture(name)
     except UnsupportedModelError as exc:
         raise UnsupportedModelError(f"{file.path}: {exc}") from None
-    graph = Graph.trace(file.metadata, file.tensors, str(file.path))
+    changed = {f"{name}.{key}": value for key, value in changes.items()}
+    metadata = ChainMap(changed, cast(dict[str, Any], file.metadata))  # which is read only
+    graph = Graph.trace(metadata, file.tensors, str(file.path))
     outputs = network.forward(graph)
     graph.check_all_used()
     return graph, outputs
@@ -248,14 +257,18 @@ def _output(found: Outputs, name: str, file: GGUFFile) -> Value:
     return found[name]
 
 
-def _context(graph: Graph, file: GGUFFile, wanted: int) -> int:
-    """Positions of a sequence: those wanted, or as many as the model was made for."""
+def _context(graph: Graph, file: GGUFFile, wanted: int, *, grows: bool) -> int:
+    """Positions of a sequence: those wanted, or as many as the model was made for.
+
+    Where it has fewer, texts that grow are refused, and others are as long as these.
+    """
     n_ctx = wanted or graph.keys.integer("context_length")
     for node in graph.nodes:
         if isinstance(node, Embed) and node.by == "place":
             rows = file.tensors[node.tensor].shape[0]
-            if n_ctx > rows:
+            if n_ctx > rows and grows:
                 raise GgufpyError(
                     f"{file.path}: a context of {n_ctx} tokens, but the model has {rows} places"
                 )
+            n_ctx = min(n_ctx, rows)
     return n_ctx

@@ -21,8 +21,8 @@ from ggufpy.gguf.writer import write_gguf
 from ggufpy.graph import Graph
 from ggufpy.graph.adapters import Adapter, adapt
 from ggufpy.graph.nodes import Linear
-from ggufpy.runtime.batch import Span
-from ggufpy.runtime.engine import trace
+from ggufpy.runtime.batch import Span, Wanted
+from ggufpy.runtime.engine import Engine, trace
 from ggufpy.runtime.passes import gates, products_tapped, residuals, squares_tapped, together
 
 WIDTH, INNER, PLACES, VOCAB = 64, 96, 80, 50
@@ -53,7 +53,14 @@ def bert_arrays() -> Arrays:
     return result
 
 
-def write_bert(path: Path, pooling: int) -> Path:
+HEADS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "": (),
+    "a projection": ((3, WIDTH),),
+    "two layers": ((3, WIDTH), (WIDTH, WIDTH)),
+}
+
+
+def write_bert(path: Path, pooling: int, head: str = "", **keys: Value) -> Path:
     metadata: dict[str, Value] = {
         "general.architecture": "bert",
         "bert.context_length": PLACES,
@@ -64,42 +71,88 @@ def write_bert(path: Path, pooling: int) -> Path:
         "bert.attention.layer_norm_epsilon": 1e-12,
         "bert.attention.causal": False,
         "bert.pooling_type": pooling,
+        **{f"bert.{key}": value for key, value in keys.items()},
     }
-    write_gguf(path, metadata, [random_llama.source(name, array) for name, array in bert_arrays().items()])
+    arrays = bert_arrays()
+    for name, shape in zip(("cls.output", "cls"), HEADS[head], strict=False):
+        values = np.random.default_rng(len(name)).standard_normal(
+            (shape[0], shape[1] + 1), np.float32
+        ) * np.float32(0.1)
+        arrays |= {f"{name}.weight": values[:, 1:], f"{name}.bias": values[:, 0]}
+    write_gguf(path, metadata, [random_llama.source(name, array) for name, array in arrays.items()])
     return path
 
 
 TEXTS = [[int(t) % VOCAB for t in TOKENS[:n]] for n in (40, 7, 23)]
+NONE, MEAN, CLS, LAST, RANK = range(5)
 
 
-@pytest.mark.parametrize("pooling", [0, 1, 2, 3])
+def texts_of(engine: Engine, wanted: Wanted) -> list[NDArray[np.float32]]:
+    result = engine.step([Span(engine.new_sequence(), text, logits=wanted) for text in TEXTS])
+    return [result.rows(i) for i in range(len(TEXTS))]
+
+
+@pytest.mark.parametrize("pooling", [NONE, MEAN, CLS, LAST])
 def test_bert_equals_the_reference(tmp_path: Path, pooling: int) -> None:
     path = write_bert(tmp_path / "bert.gguf", pooling)
     engine = load(path, outputs=("embeddings",), n_seq=3)
     file = GGUFFile.open(path)
     graph, outputs = trace(file)
     tensors = decoded(file.tensors)
-    spans = [Span(engine.new_sequence(), text, logits="all") for text in TEXTS]
-    result = engine.step(spans)
-    for i, text in enumerate(TEXTS):
+    for text, rows in zip(TEXTS, texts_of(engine, "all" if pooling == NONE else "last"), strict=True):
         want = compute(graph.nodes, outputs["embeddings"], tensors, text)
-        assert result.rows(i).shape == want.shape == ((1 if pooling else len(text)), WIDTH)
-        assert nmse(result.rows(i), want) < 1e-10
+        want = want[-1:] if pooling == LAST else want
+        assert rows.shape == want.shape == ((1 if pooling else len(text)), WIDTH)
+        assert nmse(rows, want) < 1e-10
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("head", ["a projection", "two layers"])
+def test_classifiers(tmp_path: Path, head: str, mean: bool, causal: bool) -> None:
+    """Of the first token, of the last where no token sees what follows, or of the mean of all."""
+    keys: dict[str, Value] = {"classifier.pooling_type": MEAN} if mean else {}
+    keys |= {"attention.causal": causal, "classifier.output_labels": ["a", "b", "c"]}
+    path = write_bert(tmp_path / "bert.gguf", RANK, head, **keys)
+    tensors = decoded(GGUFFile.open(path).tensors)
+    engine = load(path, outputs=("embeddings",), changes={"pooling_type": NONE}, n_seq=3)
+    scores = texts_of(load(path, outputs=("embeddings",), n_seq=3), "last")
+    for got, rows in zip(scores, texts_of(engine, "all"), strict=True):
+        want = rows.mean(axis=0) if mean else rows[-1 if causal else 0]
+        if head == "two layers":
+            want = np.tanh(tensors["cls.weight"] @ want + tensors["cls.bias"])
+        want = tensors["cls.output.weight"] @ want + tensors["cls.output.bias"]
+        assert got.shape == (1, 3) and nmse(got[0], want) < 1e-9
+
+
+def test_a_model_without_a_classifier_cannot_rank(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"no classifier .* choose another pooling"):
+        load(write_bert(tmp_path / "bert.gguf", RANK), outputs=("embeddings",))
 
 
 def test_texts_that_see_all_of_themselves_are_not_cut(tmp_path: Path) -> None:
-    path = write_bert(tmp_path / "bert.gguf", 1)
+    path = write_bert(tmp_path / "bert.gguf", MEAN)
     small, large = (load(path, outputs=("embeddings",), n_seq=3, n_batch=n) for n in (41, 80))
-    rows = [engine.step([Span(engine.new_sequence(), text) for text in TEXTS]) for engine in (small, large)]
-    for i in range(len(TEXTS)):
-        np.testing.assert_array_equal(rows[0].rows(i), rows[1].rows(i))
+    for some, others in zip(texts_of(small, "last"), texts_of(large, "last"), strict=True):
+        np.testing.assert_array_equal(some, others)
     with pytest.raises(ContextError, match="a text of 42 tokens must be in one batch, which holds 41"):
         small.step([Span(small.new_sequence(), [1] * 42)])
 
 
+def test_texts_of_which_there_is_one_row_are_not_cut(small: Path) -> None:
+    engine = load(small, outputs=("embeddings",), changes={"pooling_type": MEAN}, n_batch=41)
+    with pytest.raises(ContextError, match="a text of 42 tokens must be in one batch"):
+        engine.step([Span(engine.new_sequence(), [1] * 42)])
+
+
+def test_places_limit_the_context(tmp_path: Path) -> None:
+    engine = load(write_bert(tmp_path / "bert.gguf", MEAN), outputs=("embeddings",), n_ctx=10 * PLACES)
+    assert engine.n_ctx == PLACES
+
+
 def test_an_output_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="has no logits; it gives embeddings"):
-        load(write_bert(tmp_path / "bert.gguf", 1))
+        load(write_bert(tmp_path / "bert.gguf", MEAN))
 
 
 def test_several_outputs_come_from_one_step(small: Path) -> None:
