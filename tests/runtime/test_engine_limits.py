@@ -75,7 +75,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         load(random_llama.write(tmp_path / "deep.gguf", tensors, llama__block_count=100000))
     with pytest.raises(
         UnsupportedModelError,
-        match=r"arch\.gguf: architecture 'mamba7' is unknown; ggufpy knows: bert, gemma3, gpt-oss, llama",
+        match=r"arch\.gguf: architecture 'mamba7' is unknown; ggufpy knows: .*bert, .*llama, ",
     ):
         load(random_llama.write(tmp_path / "arch.gguf", tensors, general__architecture="mamba7"))
 
