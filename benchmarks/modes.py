@@ -151,7 +151,10 @@ def compare_start(path: Path, args: argparse.Namespace) -> Row:
     def start() -> float:
         begin = perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "ggufpy.run", *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "ggufpy.run", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
         assert process.stdout
         with process.stdout as out:

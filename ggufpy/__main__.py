@@ -2,6 +2,7 @@
 
 import sys
 
+import ggufpy
 from ggufpy.commands.console import start
 
 COMMANDS = {
@@ -24,6 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     if arguments and arguments[0] in ("-h", "--help"):
         print(f"{usage}\n\nggufpy COMMAND --help tells more.")
+        return 0
+    if arguments and arguments[0] == "--version":
+        print(f"ggufpy {ggufpy.__version__}")
         return 0
     if arguments:
         print(f"ggufpy: no command '{arguments[0]}'", file=sys.stderr)

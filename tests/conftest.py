@@ -1,5 +1,6 @@
 """Fixtures that all tests share."""
 
+import io
 import os
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path = item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT) else ""
         if path.startswith(QUICK):
             item.add_marker("quick")
+
+
+@pytest.fixture(autouse=True)
+def empty_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `ggufpy run` reads beside its arguments: nothing, as in cron."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,9 @@ from ggufpy.generate.transcript import Transcript, too_long
 from ggufpy.generate.writer import Writer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ggufpy.chat.templates import ChatTemplate
     from ggufpy.runtime.engine import Engine
     from ggufpy.tokenizers import Tokenizer
@@ -30,8 +33,9 @@ class Chat:
     it is free, or only the last turn is left; the system message stays.
 
     params: how tokens are chosen; its seed makes the whole conversation repeatable, though not each answer
-    the same. max_tokens: limit of one answer, None for none. turns: the messages without the system message.
-    completion: the last answer's counts and times. dropped: how many turns were dropped for the last answer.
+    the same. max_tokens: limit of one answer, None for none. stop: strings that end an answer. bias: added to
+    the logits, (n_vocab,). turns: the messages without the system message. completion: the last answer's
+    counts and times. dropped: how many turns were dropped for the last answer.
     """
 
     def __init__(
@@ -43,6 +47,8 @@ class Chat:
         *,
         system: str | None = None,
         max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        bias: NDArray[np.float32] | None = None,
     ) -> None:
         self.turns: list[Turn] = []
         self.completion: Completion | None = None
@@ -54,6 +60,7 @@ class Chat:
         self._seeds = random.Random(params.seed)
         self._system: list[Turn] = [{"role": "system", "content": system}] if system else []
         self._max_tokens = max_tokens
+        self._stop, self._bias = stop, bias
         self._transcript = Transcript(engine)
 
     def ask(self, text: str) -> Generator[str, None, None]:
@@ -84,10 +91,10 @@ class Chat:
         fitting, prompt = self._fit(turns)
         self.dropped = (len(turns) - len(fitting)) // 2
         self.turns = fitting
-        sampler = Sampler(replace(self._params, seed=self._seeds.getrandbits(32)))
+        sampler = Sampler(replace(self._params, seed=self._seeds.getrandbits(32)), bias=self._bias)
         for token in prompt:
             sampler.accept(token)
-        self.completion = Completion(self._tokenizer, max_tokens=self._max_tokens)
+        self.completion = Completion(self._tokenizer, stop=self._stop, max_tokens=self._max_tokens)
         writer = Writer(self.completion, self._transcript, sampling(sampler))
         answer = {"role": "assistant", "content": ""}
         try:

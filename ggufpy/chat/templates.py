@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
@@ -63,9 +63,10 @@ class ChatTemplate:
         if source is None and name:
             names = [key.removeprefix(f"{_KEY}.") for key in metadata if key.startswith(f"{_KEY}.")]
             raise TemplateError(
-                f"the file has no chat template '{name}'; it has {', '.join(names) or 'none'}"
+                f"the file has no chat template '{name}'; it has {', '.join(names) or 'none'}; "
+                "'chatml' is always there"
             )
-        return cls(source if isinstance(source, str) and source else CHATML, variables)
+        return cls(source if _is_template(source) else CHATML, variables)
 
     def render(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = True, **variables: Any
@@ -162,6 +163,11 @@ class ChatTemplate:
             return self._render(messages, True, {})
         except TemplateError:
             return ""
+
+
+def has_template(metadata: Mapping[str, Any]) -> bool:
+    """Whether a file has a template that is used where none is named."""
+    return _is_template(metadata.get(_KEY))
 
 
 def special_tokens(metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -268,6 +274,10 @@ def _parsed(call: Any) -> Any:
     except (ValueError, RecursionError):
         return call
     return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
+
+
+def _is_template(source: object) -> TypeGuard[str]:
+    return isinstance(source, str) and source != ""
 
 
 def _one_line(what: object) -> str:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ggufpy.commands.bench_output import WRITERS, limits, record
 from ggufpy.commands.console import run_command
+from ggufpy.commands.parser import Parser
 from ggufpy.commands.run_options import cache_options
 from ggufpy.evaluate.speed import Speed, SpeedTest, measure
 from ggufpy.gguf.reader import GGUFFile
@@ -28,7 +29,7 @@ cache), of the multiply-adds' that it was done in, where a prompt is read (linea
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, print the results and return the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ggufpy bench", description="Measure how fast a model runs, as llama-bench does.", epilog=_EPILOG
     )
     option = parser.add_argument

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from types import FrameType
@@ -38,7 +40,13 @@ def start(name: str, argv: list[str] | None = None) -> int:
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """Run `command` and return its exit status; other errors become a line, and status 1."""
+    """Run `command` and return its exit status; other errors become a line, and status 1, warnings a line."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: _say(f"warning: {one_line(str(message))}")
+        return _run(command)
+
+
+def _run(command: Callable[[], int]) -> int:
     try:
         _open_streams()
         _catch_signals()
@@ -99,7 +107,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _open_streams() -> None:
-    """Closed standard streams lead nowhere; else the next file that is opened would be one of them."""
+    """Closed standard streams lead nowhere; else the next file that is opened would be one of them.
+
+    Names of files leave stdout with the bytes that they came with, whether those are UTF-8 or not.
+    """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
@@ -107,6 +118,8 @@ def _open_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
 
 
 def _discard_output() -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ggufpy.commands.console import run_command, visible
+from ggufpy.commands.parser import Parser
 from ggufpy.commands.writing import show_plan, table, write_plan
 from ggufpy.convert.pipeline import OUTTYPES, plan_conversion
 from ggufpy.errors import UnsupportedModelError
@@ -21,8 +22,8 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(lambda: _convert(arguments))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="ggufpy convert",
         description="Convert a Hugging Face checkpoint to GGUF; prints the file's path.",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import math
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ggufpy.commands.console import printable, run_command
+from ggufpy.commands.parser import Parser
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.values import ValueType
 
@@ -23,7 +23,7 @@ _LONGEST_VALUE = 72
 
 def main(argv: list[str] | None = None) -> int:
     """Print one GGUF file and return the exit status."""
-    parser = argparse.ArgumentParser(prog="ggufpy inspect", description="Print what a GGUF file holds.")
+    parser = Parser(prog="ggufpy inspect", description="Print what a GGUF file holds.")
     parser.add_argument("file", type=Path, help="a GGUF file; of a split model, the first")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default: text")
     arguments = parser.parse_args(argv)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ggufpy.commands.console import run_command
+from ggufpy.commands.parser import Parser
 from ggufpy.commands.run_options import cache_options
 from ggufpy.evaluate.perplexity import SMALLEST_CONTEXT, Perplexity, perplexity, read_text, text_chunks
 from ggufpy.gguf.reader import GGUFFile
@@ -21,7 +22,7 @@ from ggufpy.tokenizers.check import check_vocabulary
 
 def main(argv: list[str] | None = None) -> int:
     """Print the perplexity of a text and return the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ggufpy perplexity", description="Measure the perplexity of a text, as llama-perplexity does."
     )
     option = parser.add_argument

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ggufpy.commands.console import run_command
+from ggufpy.commands.parser import Parser, utf8
 from ggufpy.commands.writing import show_plan, write_plan
 from ggufpy.errors import GgufpyError
 from ggufpy.gguf.types import GGMLType
@@ -44,9 +45,9 @@ def _quantize(
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     names = ", ".join(preset.label for preset in PRESETS)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ggufpy quantize",
         usage=_USAGE,
         description="Write a GGUF file anew with its tensors in other types; prints the new file's path.",
@@ -60,11 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_matrix_options(parser: argparse.ArgumentParser) -> None:
+def _add_matrix_options(parser: Parser) -> None:
     parser.add_argument("--imatrix", metavar="FILE", help="importance of the columns, by llama-imatrix")
     for name, does in (("include", "use only"), ("exclude", "do not use")):
         parser.add_argument(
             f"--{name}-weights",
+            type=utf8,
             action="append",
             default=[],
             metavar="NAME",
@@ -72,7 +74,7 @@ def _add_matrix_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def _add_type_options(parser: argparse.ArgumentParser) -> None:
+def _add_type_options(parser: Parser) -> None:
     parser.add_argument("--pure", action="store_true", help="all matrices in one type, no mixture")
     parser.add_argument("--output-tensor-type", type=_type, metavar="TYPE", help="of output.weight")
     parser.add_argument("--token-embedding-type", type=_type, metavar="TYPE", help="of token_embd.weight")
@@ -103,7 +105,7 @@ def _add_type_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_file_options(parser: argparse.ArgumentParser) -> None:
+def _add_file_options(parser: Parser) -> None:
     parser.add_argument("--keep-split", action="store_true", help="as many files as the input has")
     parser.add_argument(
         "--prune-layers", type=_layers, default=[], metavar="N,...", help="layers to leave out, from 0"
@@ -169,7 +171,7 @@ def _type(text: str) -> str:
 
 
 def _tensor_type(text: str) -> tuple[str, str]:
-    pattern, equals, name = text.rpartition("=")
+    pattern, equals, name = utf8(text).rpartition("=")
     if not equals or not pattern:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=TYPE")
     return pattern, _type(name)
@@ -203,7 +205,7 @@ _READERS: dict[str, tuple[Callable[[str], int | float | bool | str], ValueType]]
 
 
 def _entry(text: str) -> tuple[str, Typed]:
-    key, _, typed = text.partition("=")
+    key, _, typed = utf8(text).partition("=")
     name, colon, value = typed.partition(":")
     try:
         read, type = _READERS[name]

@@ -7,10 +7,9 @@ import io
 import sys
 
 from ggufpy.commands.console import run_command
-from ggufpy.commands.run_options import check_options, check_texts, run_parser
+from ggufpy.commands.run_options import check_options, run_parser
+from ggufpy.commands.texts import Texts, read_texts
 from ggufpy.errors import GgufpyError
-
-DEFAULT_PROMPT = "What is a river?"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,35 +20,28 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     check_options(arguments)
-    check_texts(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8
-    interactive = sys.stdin is not None and sys.stdin.isatty()
-    if arguments.no_conversation and interactive and arguments.prompt is None:
-        raise GgufpyError("-no-cnv: nothing to complete; give a text with -p")
-    first = arguments.prompt if interactive or arguments.prompt is not None else _piped()
+    interactive = sys.stdin.isatty()
+    texts = read_texts(arguments, piped=not interactive)
+    chats = _chats(arguments, texts, interactive)
+    if texts.prompt is None and not chats:
+        what = "no text to complete" if arguments.no_conversation else "no message to answer"
+        raise GgufpyError(f"{what}: {'' if interactive else 'stdin is empty; '}give one with -p")
     # NumPy, the tokenizers and the engine: only for a good command line.
     from ggufpy.commands.session import Session
 
-    with Session.open(arguments) as session:
-        if arguments.no_conversation:
-            session.complete(first)
-        elif interactive:
+    with Session.open(arguments, texts) as session:
+        if chats:
             from ggufpy.commands.terminal import talk
 
-            talk(session, first)
-        else:
-            session.answer(first)
+            talk(session, texts.prompt, single_turn=arguments.single_turn)
+        elif texts.prompt is not None:
+            session.complete(texts.prompt) if arguments.no_conversation else session.answer(texts.prompt)
     return 0
 
 
-def _piped() -> str:
-    """What stdin holds, or a greeting if that is nothing."""
-    data = b"" if sys.stdin is None else sys.stdin.buffer.read()
-    try:
-        text = data.decode("utf-8").removesuffix("\n")  # other white space may matter, as in code
-    except UnicodeDecodeError as error:
-        raise GgufpyError(
-            f"stdin: byte {data[error.start]:#x} at {error.start} is not UTF-8; convert the text with iconv"
-        ) from None
-    return text if text.strip() else DEFAULT_PROMPT
+def _chats(arguments: argparse.Namespace, texts: Texts, interactive: bool) -> bool:
+    """Whether the user types messages."""
+    answers_one = arguments.single_turn and texts.prompt is not None
+    return interactive and not arguments.no_conversation and not answers_one

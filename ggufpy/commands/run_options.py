@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ggufpy.commands.llama_flags import add_flags_without_effect, remedies
+from ggufpy.commands.parser import Parser, utf8
 from ggufpy.errors import GgufpyError
 from ggufpy.runtime.cpu import MOST_THREADS
 
@@ -16,58 +18,60 @@ if TYPE_CHECKING:
 # Without -c, a context is no larger than this: models made for 128k tokens would ask for gigabytes.
 LARGEST_DEFAULT_CONTEXT = 8192
 
-# Option, key below general.sampling, llama.cpp's default, smallest and largest value.
-_SAMPLING: dict[str, tuple[str, float, float, float]] = {
-    "temp": ("temp", 0.8, 0, float("inf")),
-    "top_k": ("top_k", 40, -(2**31), 2**31 - 1),
-    "top_p": ("top_p", 0.95, 0, 1),
-    "min_p": ("min_p", 0.05, 0, 1),
-    "repeat_penalty": ("penalty_repeat", 1.0, 0.01, 100),
+_INT32_MAX = 2**31 - 1
+
+
+class _Number(NamedTuple):
+    """A number of the sampler: its options, its key below general.sampling, its default, its bounds."""
+
+    options: str
+    key: str | None
+    default: float
+    least: float
+    most: float
+    help: str
+
+
+# Names and defaults are llama.cpp's; it has keys for some of them only.
+_SAMPLING = {
+    "temp": _Number("--temp --temperature", "temp", 0.8, 0, float("inf"), "temperature, 0: the likeliest"),
+    "top_k": _Number("--top-k", "top_k", 40, -(2**31), _INT32_MAX, "of the N likeliest, 0 or less: of all"),
+    "top_p": _Number("--top-p", "top_p", 0.95, 0, 1, "of the likeliest with so much probability together"),
+    "min_p": _Number("--min-p", "min_p", 0.05, 0, 1, "least probability, as a share of the likeliest's"),
+    "typical_p": _Number("--typical --typical-p", None, 1.0, 0, 1, "locally typical ones, 1: all"),
+    "repeat_penalty": _Number("--repeat-penalty", "penalty_repeat", 1.0, 0.01, 100, "for lately used tokens"),
+    "repeat_last_n": _Number(
+        "--repeat-last-n", "penalty_last_n", 64, 0, _INT32_MAX, "tokens that are lately"
+    ),
+    "presence_penalty": _Number("--presence-penalty", None, 0.0, -100, 100, "taken off if lately used"),
+    "frequency_penalty": _Number("--frequency-penalty", None, 0.0, -100, 100, "taken off for each such use"),
 }
 
+_DESCRIPTION = """Chat with a GGUF model. Without -m: with the small model that ggufpy brings along. Options
+are those of llama-cli; what it has for GPUs, batches, logs and the like (-ngl, -fa, -ub, --jinja, ...) is
+taken and changes nothing."""
+_EPILOG = """With stdin not a terminal, one prompt is answered on stdout: what stdin holds and, behind an
+empty line, what -p or -f says."""
 
-def run_parser() -> argparse.ArgumentParser:
+
+def run_parser() -> Parser:
     """The parser; names and meanings are llama.cpp's."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ggufpy run",
-        description="Chat with a GGUF model. Without -m: with the small model that ggufpy brings along.",
-        epilog="With stdin not a terminal, one prompt (-p, else what stdin holds) is answered on stdout.",
-        allow_abbrev=False,
+        usage="ggufpy run [-m FILE] [-p TEXT] [options]",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        remedies=remedies(),
     )
-    model = parser.add_argument_group("model and prompt").add_argument
+    model = parser.add_argument_group("model").add_argument
     model("-m", "--model", type=Path, metavar="FILE", help="a GGUF file; of a split model, the first")
-    model("-p", "--prompt", metavar="TEXT", help="the first message, or with -no-cnv the text to complete")
-    model("-sys", "--system-prompt", metavar="TEXT", help="the system message")
-    model("-no-cnv", "--no-conversation", action="store_true", help="complete the prompt's text; no chat")
-    limit = parser.add_argument_group("limits").add_argument
-    predict = ("-n", "--predict", "--n-predict")
-    limit(
-        *predict,
-        type=int,
-        default=-1,
-        metavar="N",
-        help="tokens per answer; -1: no limit, -2: till the context is full",
-    )
-    context = f"tokens of context; 0: the model's own; default: that, up to {LARGEST_DEFAULT_CONTEXT}"
-    limit("-c", "--ctx-size", type=int, metavar="N", help=context)
-    limit("-t", "--threads", type=int, metavar="N", help="0 and default: one per physical core")
-    cache_options(limit)
-    memory = parser.add_argument_group("memory").add_argument
-    memory(
-        "--no-mmap", action="store_true", help="read the file into memory, instead of using it where it lies"
-    )
-    memory("--mlock", action="store_true", help="keep the system from paging the weights out")
-    huge = "ask for huge pages for weights that are yet to be read from the disk; default: yes"
-    memory("--huge-pages", action=argparse.BooleanOptionalAction, default=True, help=huge)
-    draw = parser.add_argument_group(
-        "sampling", "default: what the file says, else the number here"
-    ).add_argument
-    draw("--temp", type=float, metavar="T", help="temperature, 0: the likeliest token; 0.8")
-    draw("--top-k", type=int, metavar="K", help="choose among the K likeliest, 0 or less: all; 40")
-    draw("--top-p", type=float, metavar="P", help="choose among the likeliest, P together; 0.95")
-    draw("--min-p", type=float, metavar="P", help="least probability, as a share of the likeliest's; 0.05")
-    draw("--repeat-penalty", type=float, metavar="R", help="for tokens that came lately; 1.0")
-    draw("-s", "--seed", type=int, default=-1, metavar="N", help="-1: another one each time")
+    _template_options(parser)
+    _text_options(parser)
+    _chat_options(parser)
+    _limit_options(parser)
+    _memory_options(parser)
+    _sampling_options(parser)
+    add_flags_without_effect(parser)
     return parser
 
 
@@ -78,33 +82,88 @@ def cache_options(option: Callable[..., Any]) -> None:
         option(f"-ct{letter}", f"--cache-type-{letter}", metavar="TYPE", help=text)
 
 
+def _template_options(parser: Parser) -> None:
+    template = parser.add_argument_group(
+        "chat template", "default: the file's"
+    ).add_mutually_exclusive_group()
+    text = "Jinja, or the name of a template in the file, or chatml"
+    template.add_argument("--chat-template", type=utf8, metavar="TEMPLATE", help=text)
+    template.add_argument("--chat-template-file", type=Path, metavar="FILE", help="Jinja")
+
+
+def _text_options(parser: Parser) -> None:
+    texts = parser.add_argument_group("texts")
+    prompt = texts.add_mutually_exclusive_group().add_argument
+    prompt(
+        "-p",
+        "--prompt",
+        type=utf8,
+        metavar="TEXT",
+        help="the first message, or with -no-cnv the text to complete",
+    )
+    prompt("-f", "--file", type=Path, metavar="FILE", help="the same, read from a file as it is")
+    escapes = r"take \n, \t, \\, \xHH, ... in -p and -r for what they stand for; default: yes"
+    texts.add_argument("-e", "--escape", action=argparse.BooleanOptionalAction, default=True, help=escapes)
+    system = texts.add_mutually_exclusive_group().add_argument
+    system("-sys", "--system-prompt", type=utf8, metavar="TEXT", help="the system message")
+    system("-sysf", "--system-prompt-file", type=Path, metavar="FILE", help="the same, read from a file")
+
+
+def _chat_options(parser: Parser) -> None:
+    group = parser.add_argument_group("chat and completion")
+    chat, flag = group.add_argument, argparse.BooleanOptionalAction
+    chat("-no-cnv", "--no-conversation", action="store_true", help="complete the text; no chat")
+    chat("-cnv", "--conversation", action="store_false", dest="no_conversation", help="chat; the default")
+    chat("-st", "--single-turn", action="store_true", help="answer one message, then leave")
+    stop = "end the answer in front of this text; repeatable"
+    chat("-r", "--reverse-prompt", action="append", type=utf8, default=[], metavar="TEXT", help=stop)
+    chat("--ignore-eos", action="store_true", help="never end of its own accord")
+    chat("--display-prompt", action=flag, default=True, help="show the text to complete; default: yes")
+    chat("--perf", "--show-timings", action=flag, default=True, help="show tokens per second; default: yes")
+    group.set_defaults(no_conversation=False)
+
+
+def _limit_options(parser: Parser) -> None:
+    limit = parser.add_argument_group("limits").add_argument
+    predict = "tokens per answer; -1, the default: no limit, -2: till the context is full"
+    limit("-n", "--predict", "--n-predict", type=int, default=-1, metavar="N", help=predict)
+    context = f"tokens of context; 0: the model's own; default: that, up to {LARGEST_DEFAULT_CONTEXT}"
+    limit("-c", "--ctx-size", type=int, metavar="N", help=context)
+    limit("-t", "--threads", type=int, metavar="N", help="0 and default: one per physical core")
+    cache_options(limit)
+
+
+def _memory_options(parser: Parser) -> None:
+    memory = parser.add_argument_group("memory").add_argument
+    read = "read the file into memory, instead of using it where it lies"
+    memory("--no-mmap", action="store_true", help=read)
+    memory("--mlock", action="store_true", help="keep the system from paging the weights out")
+    huge = "ask for huge pages for weights that are yet to be read from the disk; default: yes"
+    memory("--huge-pages", action=argparse.BooleanOptionalAction, default=True, help=huge)
+
+
+def _sampling_options(parser: Parser) -> None:
+    about = "each token is drawn among some; default: what the file says, else the number here"
+    draw = parser.add_argument_group("sampling", about).add_argument
+    for name, number in _SAMPLING.items():
+        text = f"{number.help}; {number.default}"
+        draw(*number.options.split(), type=type(number.default), dest=name, metavar="N", help=text)
+    draw("-s", "--seed", type=int, default=-1, metavar="N", help="-1: another one each time")
+
+
 def check_options(arguments: argparse.Namespace) -> None:
     """Refuse values that make no sense. Raises GgufpyError."""
     for option, value, least, most in (
-        ("-n", arguments.predict, -2, 2**31 - 1),
-        ("-c", arguments.ctx_size, 0, 2**31 - 1),
+        ("-n", arguments.predict, -2, _INT32_MAX),
+        ("-c", arguments.ctx_size, 0, _INT32_MAX),
         ("-t", arguments.threads, -1, MOST_THREADS),
         ("--seed", arguments.seed, -1, 2**32 - 1),
+        *((n.options.split()[0], getattr(arguments, name), n.least, n.most) for name, n in _SAMPLING.items()),
     ):
         if value is not None and not least <= value <= most:
             raise GgufpyError(f"{option} {value}: must be from {least} to {most}")
     if arguments.predict == 0:
         raise GgufpyError("-n 0: nothing to do; -1 is for no limit")
-    for name, (_, _, lowest, highest) in _SAMPLING.items():
-        value = getattr(arguments, name)
-        if value is not None and not lowest <= value <= highest:
-            raise GgufpyError(f"--{name.replace('_', '-')} {value}: must be from {lowest} to {highest}")
-
-
-def check_texts(arguments: argparse.Namespace) -> None:
-    """Refuse texts that are not UTF-8. Raises GgufpyError."""
-    for option, text in (("-p", arguments.prompt), ("-sys", arguments.system_prompt)):
-        try:
-            (text or "").encode()
-        except UnicodeEncodeError as error:
-            raise GgufpyError(
-                f"{option}: character {error.start} is not UTF-8; convert the text with iconv"
-            ) from None
 
 
 def sampling_params(arguments: argparse.Namespace, metadata: Mapping[str, Any]) -> SamplingParams:
@@ -112,14 +171,13 @@ def sampling_params(arguments: argparse.Namespace, metadata: Mapping[str, Any]) 
     from ggufpy.generate.sampler import SamplingParams
 
     values: dict[str, Any] = {}
-    for name, (key, default, least, most) in _SAMPLING.items():
-        given = getattr(arguments, name)
-        kept = metadata.get(f"general.sampling.{key}", default)
-        sensible = isinstance(kept, int | float) and least <= kept <= most
-        values[name] = type(default)(given if given is not None else kept if sensible else default)
-    last_n = metadata.get("general.sampling.penalty_last_n")
-    if isinstance(last_n, int) and last_n >= 0:
-        values["repeat_last_n"] = last_n
+    for name, number in _SAMPLING.items():
+        value = getattr(arguments, name)
+        if value is None:
+            kept = metadata.get(f"general.sampling.{number.key}") if number.key else None
+            sensible = isinstance(kept, int | float) and number.least <= kept <= number.most
+            value = kept if sensible else number.default
+        values[name] = type(number.default)(value)
     return SamplingParams(**values, seed=arguments.seed if arguments.seed >= 0 else None)
 
 
@@ -127,5 +185,11 @@ def context_size(arguments: argparse.Namespace, metadata: Mapping[str, Any]) -> 
     """Tokens of context for `Engine.load`."""
     if arguments.ctx_size is not None:
         return arguments.ctx_size or None
+    trained = trained_context(metadata)
+    return LARGEST_DEFAULT_CONTEXT if trained is not None and trained > LARGEST_DEFAULT_CONTEXT else None
+
+
+def trained_context(metadata: Mapping[str, Any]) -> int | None:
+    """How long the texts were that the model was made for, in tokens, where the file says it."""
     trained = metadata.get(f"{metadata.get('general.architecture')}.context_length")
-    return LARGEST_DEFAULT_CONTEXT if isinstance(trained, int) and trained > LARGEST_DEFAULT_CONTEXT else None
+    return trained if isinstance(trained, int) else None

@@ -29,8 +29,11 @@ _COMMAND = re.compile(r"/([a-zA-Z]+|\?)(\s|$)")  # and not a path
 _QUOTES = '"""'
 
 
-def talk(session: Session, first: str | None = None) -> None:
-    """Chat until the user leaves. first: the first message, if it is already known."""
+def talk(session: Session, first: str | None = None, *, single_turn: bool = False) -> None:
+    """Chat until the user leaves, or until a message is answered.
+
+    first: the first message, if it is already known.
+    """
     chat = session.chat()
     note(f"{session.name}, context {session.engine.n_ctx}; /help lists the commands")
     if first is not None:
@@ -39,6 +42,8 @@ def talk(session: Session, first: str | None = None) -> None:
         if line in ("/exit", "exit", "quit"):
             return
         _obey(session, chat, line)
+        if single_turn and chat.turns:
+            return
 
 
 def _obey(session: Session, chat: Chat, line: str) -> None:

@@ -5,7 +5,8 @@ Answers a message in capitals; "slow N" counts to N, a number each 20 ms; "evil"
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from unittest.mock import patch
 
 from fakes import FakeEngine, FakeFile, FakeTokenizer, says
@@ -14,6 +15,14 @@ from terminals import take_terminal
 from ggufpy.commands.run import main
 from ggufpy.runtime.engine import Span
 from ggufpy.runtime.result import Result
+
+METADATA = {
+    "general.name": "fake",
+    "general.architecture": "fake",
+    "fake.context_length": 512,
+    "tokenizer.chat_template": "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+    "{% endfor %}{{ '<|im_start|>assistant\\n' }}",
+}
 
 
 def answer(question: str) -> str:
@@ -35,10 +44,9 @@ def load(file: object, *, n_ctx: int | None, **options: object) -> SlowEngine:
     return SlowEngine(says(answer), n_ctx or 512)
 
 
-def run(arguments: list[str]) -> int:
-    take_terminal()
+def run(arguments: list[str], metadata: Mapping[str, Any] = METADATA) -> int:
     with (
-        patch("ggufpy.gguf.reader.GGUFFile.open", lambda path, **options: FakeFile({"general.name": "fake"})),
+        patch("ggufpy.gguf.reader.GGUFFile.open", lambda path, **options: FakeFile(metadata)),
         patch("ggufpy.runtime.engine.Engine.load", load),
         patch("ggufpy.commands.session.load_tokenizer", lambda metadata: FakeTokenizer()),
     ):
@@ -46,4 +54,5 @@ def run(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    take_terminal()
     raise SystemExit(run(sys.argv[1:]))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -36,6 +37,25 @@ def test_errors_become_a_line(
     assert run_command(fail(error)) == status
     out, err = capsys.readouterr()
     assert out == "" and line in err and err.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_become_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        warnings.warn("an odd\nfile", stacklevel=1)
+        return 0
+
+    assert run_command(command) == 0
+    assert capsys.readouterr().err == "warning: an odd file\n"
+    with pytest.warns(UserWarning, match="odd"):
+        command()
+
+
+def test_names_leave_with_the_bytes_that_they_came_with() -> None:
+    code = "from ggufpy.commands.console import run_command\nrun_command(lambda: print('a\\udcff'))"
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, env=strict)
+    assert (result.stdout, result.stderr) == (b"a\xff\n", b"")
 
 
 def test_kill_cleans_up_as_ctrl_c_does() -> None:

@@ -107,7 +107,9 @@ def test_options_of_the_command(tmp_path: Path, small: Path, capsys: pytest.Capt
 def test_usage_errors(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit:
         main(arguments.split())
-    assert exit.value.code == 2 and "usage: ggufpy quantize" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and error.count("\n") == 1
+    assert error.startswith("error: ") and "see ggufpy quantize --help" in error
 
 
 def test_errors_in_one_line(tmp_path: Path, small: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,9 +32,9 @@ def pipe(arguments: list[str], cache: Path, stdin: str = "") -> subprocess.Compl
 
 def test_answers_one_prompt_in_a_pipe(tmp_path: Path) -> None:
     for arguments, stdin, expected in (
-        (["-p", "hello"], "ignored", "HELLO\n"),
+        (["-p", "hello"], "", "HELLO\n"),
         ([], " from stdin \n", " FROM STDIN \n"),
-        ([], "", "WHAT IS A RIVER?\n"),
+        (["-p", "hello"], "from stdin\n", "FROM STDIN\n\nHELLO\n"),
         (["-p", "hello", "-n", "2"], "", "HE\n"),
         (["--prompt", "hi", "--n-predict", "9", "-sys", "s", "-c", "100", "-t", "1", "-s", "1"], "", "HI\n"),
     ):
@@ -179,11 +179,16 @@ def test_wrong_input_gets_one_line(
 
 
 def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["-c", "many"], ["--unheard-of"], ["stray"]):
+    for arguments, message in (
+        (["-c", "many"], "argument -c/--ctx-size: invalid int value: 'many'; see ggufpy run --help"),
+        (["--unheard-of", "x"], "--unheard-of: not supported; see ggufpy run --help"),
+        (["stray"], "'stray': a word too many; name a model with -m, a text with -p"),
+        (["-p", "a\udcff"], "argument -p/--prompt: character 1 is not UTF-8; convert"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
-        assert stopped.value.code == 2
-    assert "usage: ggufpy run" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert stopped.value.code == 2 and error.count("\n") == 1 and f"error: {message}" in error
 
 
 def test_sampling_is_llama_cpps_then_the_files_then_the_options() -> None:
