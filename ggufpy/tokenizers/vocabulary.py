@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -77,22 +78,25 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabula
     """Read and check the vocabulary in a file's metadata; raises TokenizerError for what cannot be used."""
     tokens = _tokens(metadata)
     types = _types(metadata, tokens)
-    eos = _id(metadata, "eos", len(tokens), defaults.eos)
+    add_bos = _flag(metadata, "add_bos_token", defaults.add_bos)
+    eos = _id(metadata, "eos", len(tokens), defaults.eos, needed=True)
     eog = _mark_special(metadata, tokens, types)
     vocabulary = Vocabulary(
         tokens=tokens,
         types=types,
         scores=_scores(metadata, len(tokens)),
-        bos_id=_id(metadata, "bos", len(tokens), defaults.bos),
+        bos_id=_id(metadata, "bos", len(tokens), defaults.bos, needed=add_bos),
         eos_id=eos,
         unknown_id=_id(metadata, "unknown", len(tokens), defaults.unknown),
         eog_ids=frozenset(eog.union(() if eos is None else (eos,), ids_of(metadata, END_KEY, len(tokens)))),
-        add_bos=_flag(metadata, "add_bos_token", defaults.add_bos),
+        add_bos=add_bos,
         add_eos=_flag(metadata, "add_eos_token", False),
         add_space_prefix=_flag(metadata, "add_space_prefix", defaults.add_space_prefix),
         lstrip_ids=ids_of(metadata, LSTRIP_KEY, len(tokens)),
         rstrip_ids=ids_of(metadata, RSTRIP_KEY, len(tokens)),
     )
+    for name in ("padding", "seperator", "mask"):
+        _id(metadata, name, len(tokens), None)  # chat templates have them; here only to say what is wrong
     if vocabulary.add_bos and vocabulary.bos_id is None:
         raise TokenizerError(f"{_KEY}add_bos_token is true, but there is no {_KEY}bos_token_id")
     if vocabulary.add_eos and vocabulary.eos_id is None:
@@ -140,15 +144,30 @@ def _numbers(metadata: Mapping[str, Any], name: str, count: int) -> list[Any] | 
     return values[:count]
 
 
-def _id(metadata: Mapping[str, Any], name: str, count: int, default: int | None) -> int | None:
-    """A special token's id; a default that the vocabulary is too small for counts as none."""
+def _id(
+    metadata: Mapping[str, Any], name: str, count: int, default: int | None, *, needed: bool = False
+) -> int | None:
+    """A special token's id; a default that the vocabulary is too small for counts as none.
+
+    An id outside the vocabulary is that default too, with a warning, as in llama.cpp; if it is needed, it
+    raises TokenizerError.
+    """
     key = f"{_KEY}{name}_token_id"
+    default = default if default is not None and default < count else None
     if key not in metadata:
-        return default if default is not None and default < count else None
+        return default
     id = metadata[key]
-    if isinstance(id, bool) or not isinstance(id, int) or not 0 <= id < count:
-        raise TokenizerError(f"{key} is {id!r:.60}, not one of the {count} tokens; convert the model again")
-    return id
+    if type(id) is not int:
+        raise TokenizerError(f"{key} is {id!r:.60}, not a token's id; convert the model again")
+    if 0 <= id < count:
+        return id
+    problem = f"{key} is {id}, not one of the {count} tokens"
+    if needed:
+        raise TokenizerError(
+            f"{problem}; set it with: ggufpy quantize --override-kv {key}=int:ID IN OUT copy"
+        )
+    warnings.warn(f"{problem}; {'none' if default is None else default} is taken", stacklevel=5)
+    return default
 
 
 def ids_of(metadata: Mapping[str, Any], key: str, count: int) -> frozenset[int]:
@@ -170,11 +189,10 @@ def _mark_special(metadata: Mapping[str, Any], tokens: Tokens, types: list[int])
     """Give tokens known by their text the types they should have; returns those at which generation ends."""
     ending = set()
     for part, texts in BY_TEXT.items():
-        id = _id(metadata, part, len(types), None)
-        if id is None:
-            id = next(iter(_find(tokens, texts).values()), None)
-            if id is not None:
-                types[id] = TokenType.CONTROL
+        known = next(iter(_find(tokens, texts).values()), None)
+        id = _id(metadata, part, len(types), known, needed=part in ENDING_PARTS and known is None)
+        if id is not None and id != metadata.get(f"{_KEY}{part}_token_id"):
+            types[id] = TokenType.CONTROL
         if id is not None and part in ENDING_PARTS:
             ending.add(id)
     found = _find(tokens, END_OF_GENERATION)

@@ -9,13 +9,14 @@ import pytest
 import random_llama
 from random_llama import VOCAB, WIDTH
 
+from ggufpy.__main__ import main as door
 from ggufpy.api.llama import Llama
 from ggufpy.commands import perplexity, run
 from ggufpy.errors import FormatError, TokenizerError
 from ggufpy.tokenizers import load_tokenizer
 
 
-def model(path: Path, embeddings: int = VOCAB, outputs: int = VOCAB) -> Path:
+def model(path: Path, embeddings: int = VOCAB, outputs: int = VOCAB, **metadata: int) -> Path:
     """A model with so many rows; those of its output that stand for no token are the likeliest."""
     tensors = random_llama.arrays(tied=False)
     rows = np.zeros((max(embeddings, outputs), WIDTH), np.float32)
@@ -32,6 +33,7 @@ def model(path: Path, embeddings: int = VOCAB, outputs: int = VOCAB) -> Path:
         tensors,
         tokenizer__ggml__tokens=["<unk>", "<s>", "</s>", *(chr(ord(" ") + i) for i in range(VOCAB - 3))],
         tokenizer__ggml__token_type=[2, 3, 3, *[1] * (VOCAB - 3)],
+        **metadata,
     )
 
 
@@ -74,6 +76,33 @@ def test_padding_behind_the_vocabulary_has_no_text(
         assert logprobs["tokens"] == [""] * 3
     assert run.main(["-m", str(path), "-no-cnv", "-p", "A", "-n", "3", "--temp", "0"]) == 0
     assert capsys.readouterr().out == "A\n"
+
+
+def test_an_end_token_outside_the_vocabulary_can_be_mended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = model(tmp_path / "model.gguf", tokenizer__ggml__eos_token_id=2**32 - 1)
+    command = ["-no-cnv", "-p", "A", "-n", "1", "--no-perf", "-m"]
+    assert run.main([*command, str(path)]) == 1
+    remedy = capsys.readouterr().err.partition("set it with: ggufpy ")[2].split()
+    mended = str(tmp_path / "mended.gguf")
+    words = {"IN": str(path), "OUT": mended}
+    assert door([words.get(word, word.replace("int:ID", "int:2")) for word in remedy]) == 0
+    capsys.readouterr()
+    assert run.main([*command, mended]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("default")
+def test_other_ids_outside_the_vocabulary_are_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = model(tmp_path / "model.gguf", tokenizer__ggml__mask_token_id=VOCAB)
+    assert run.main(["-m", str(path), "-no-cnv", "-p", "A", "-n", "1", "--no-perf"]) == 0
+    line = f"tokenizer.ggml.mask_token_id is {VOCAB}, not one of the {VOCAB} tokens; none is taken"
+    assert capsys.readouterr().err == f"warning: {line}\n"
+    with pytest.warns(UserWarning, match="mask_token_id"):
+        Llama(path, vocab_only=True)
 
 
 def test_a_projector_is_no_language_model() -> None:

@@ -176,9 +176,9 @@ DAMAGES: list[tuple[str, Any, str]] = [
     ("token_type", lambda m: [6] * len(m[KEY + "tokens"]), "byte token 0 is"),
     ("scores", [0.5], "1 values for"),
     ("scores", lambda m: [float("nan")] * len(m[KEY + "tokens"]), "not numbers"),
-    ("bos_token_id", 10**9, "is 1000000000, not one of the"),
     ("eos_token_id", -1, "is -1, not one of the"),
-    ("eot_token_id", "x", "is 'x', not one of the"),
+    ("eot_token_id", "x", "is 'x', not a token's id"),
+    ("bos_token_id", True, "is True, not a token's id"),
     ("add_bos_token", 1, "not true or false"),
 ]
 
@@ -199,6 +199,41 @@ def refusal(metadata: Metadata) -> str:
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("eos", {}), ("bos", {"add_bos_token": True}), ("eot", {}), ("eom", {}), ("fim_pad", {})],
+)
+def test_ids_outside_that_are_needed_are_refused(bpe: Metadata, name: str, changes: dict[str, bool]) -> None:
+    key = f"{KEY}{name}_token_id"
+    tokens = [*bpe[KEY + "tokens"][:-1], "plain"]  # none that ends a text by its name
+    metadata = bpe | {KEY + "tokens": tokens, key: 2**32 - 1} | {KEY + k: v for k, v in changes.items()}
+    message = refusal(metadata)
+    assert f"{key} is 4294967295, not one of the {len(tokens)} tokens" in message
+    assert f"ggufpy quantize --override-kv {key}=int:ID IN OUT copy" in message
+
+
+def test_other_ids_outside_are_what_they_are_without_a_key(bpe: Metadata, spm: Metadata) -> None:
+    last = len(bpe[KEY + "tokens"]) - 1
+    bpe = bpe | {KEY + "tokens": [*bpe[KEY + "tokens"][:-1], "<|eot_id|>"]}
+    for metadata, name, taken in (
+        (bpe, "eot", last),
+        (bpe, "bos", 11),
+        (bpe, "fim_pre", None),
+        (bpe, "mask", None),
+        (spm, "unknown", 0),
+    ):
+        key = f"{KEY}{name}_token_id"
+        with pytest.warns(
+            UserWarning, match=f"{key} is -1, .*; {'none' if taken is None else taken} is taken"
+        ):
+            tokenizer = load_tokenizer({**metadata, key: -1})
+        plain = load_tokenizer({k: value for k, value in metadata.items() if k != key})
+        assert (tokenizer.bos_id, tokenizer.eog_ids) == (plain.bos_id, plain.eog_ids)
+        assert tokenizer.encode("a<|eot_id|>", parse_special=True) == plain.encode(
+            "a<|eot_id|>", parse_special=True
+        )
 
 
 def test_bos_wanted_but_missing_is_refused(bpe: Metadata) -> None:
