@@ -10,7 +10,6 @@ from ggufpy.architectures._conversion import (
     Config,
     Metadata,
     check_supported,
-    count,
     number,
     rms_epsilon,
     sizes,
@@ -19,6 +18,7 @@ from ggufpy.architectures._conversion import (
 from ggufpy.architectures._decoder import Shape, attend, gated, head, windows
 from ggufpy.architectures._names import Names, Place, plus_one, rows
 from ggufpy.architectures._rope_keys import rope_base, rope_scaling, ropes_by_kind
+from ggufpy.architectures.gemma2 import read_scale, scale_of_scores
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.graph import Graph, Outputs
 
@@ -59,6 +59,7 @@ _DEFAULTS: dict[str, Any] = {
     "sliding_window": 4096,
 }
 _EVERY = 6  # of so many layers one attends to all, where nothing is said
+_LARGEST = 62  # layers of the model whose scores are scaled another way
 
 
 def metadata(config: Config) -> Metadata:
@@ -84,19 +85,11 @@ def metadata(config: Config) -> Metadata:
         "rope.freq_base_swa": number(local, "rope_theta"),
         **rms_epsilon(config),
         **windows_of_layers(config, every=_EVERY),
+        **scale_of_scores(config, _LARGEST),
     }
     if config.get("final_logit_softcapping"):
         keys["final_logit_softcapping"] = number(config, "final_logit_softcapping")
-    of_scale = ("num_hidden_layers", "hidden_size", "num_attention_heads", "head_dim")
-    scale = number(config, "query_pre_attn_scalar") ** -0.5
-    if not math.isclose(scale, _scale(*(count(config, key) for key in of_scale)), rel_tol=1e-6):
-        keys["attention.scale"] = scale
     return keys
-
-
-def _scale(layers: int, width: int, heads: int, size: int) -> float:
-    """What scores are multiplied with where the file does not say; the 27B model is an exception."""
-    return 1 / math.sqrt(width // heads if layers == 62 else size)
 
 
 def forward(g: Graph) -> Outputs:
@@ -104,8 +97,7 @@ def forward(g: Graph) -> Outputs:
     shape = Shape.read(g)
     rope = shape.rope(g, halves=True)
     local = replace(shape.local_rope(g, rope, 10000.0), scaling="none")
-    default = _scale(shape.layers, shape.width, shape.heads[0], shape.key_length)
-    scale = g.keys.number("attention.scale", 0.0) or default
+    scale = read_scale(g, shape, _LARGEST)
     x = g.embed("token_embd", shape.width, scale=math.sqrt(shape.width))
     for layer, window in zip(g.layers(shape.layers), windows(g, shape, every=_EVERY), strict=True):
         h = layer.norm(x, "attn_norm")

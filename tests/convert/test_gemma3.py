@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tiny
 from tiny_checkpoints import Model, models
 
-from ggufpy.architectures import gemma3
+from ggufpy.architectures import Architecture, gemma2, gemma3
 from ggufpy.convert.pipeline import convert_checkpoint
 from ggufpy.gguf.reader import GGUFFile
 
@@ -49,12 +50,18 @@ def test_what_released_configurations_leave_out() -> None:
     assert "attention.scale" not in keys and "attention.sliding_window_pattern" not in keys
 
 
-def test_the_scale_of_27b_follows_from_its_layers() -> None:
-    config: dict[str, Any] = {"hidden_size": 5376, "intermediate_size": 21504, "num_attention_heads": 32}
-    config |= {"num_hidden_layers": 62, "head_dim": 128, "query_pre_attn_scalar": 168}
-    assert "attention.scale" not in gemma3.metadata(config)
-    assert gemma3._scale(62, 5376, 32, 128) == 1 / math.sqrt(168)
-    changed = gemma3.metadata(config | {"query_pre_attn_scalar": 128})
+@pytest.mark.parametrize(
+    ("network", "layers", "width", "scalar"), [(gemma2, 46, 4608, 144), (gemma3, 62, 5376, 168)]
+)
+def test_the_scale_of_27b_follows_from_its_layers(
+    network: Architecture, layers: int, width: int, scalar: int
+) -> None:
+    config: dict[str, Any] = {"hidden_size": width, "intermediate_size": 21504, "num_attention_heads": 32}
+    config |= {"num_hidden_layers": layers, "max_position_embeddings": 8192, "num_key_value_heads": 16}
+    config |= {"head_dim": 128, "query_pre_attn_scalar": scalar}
+    assert "attention.scale" not in network.metadata(config)
+    assert gemma2.default_scale(layers, width, 32, 128, layers) == 1 / math.sqrt(scalar)
+    changed = network.metadata(config | {"query_pre_attn_scalar": 128})
     assert changed["attention.scale"] == 128**-0.5
 
 
