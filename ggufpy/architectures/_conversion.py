@@ -91,18 +91,19 @@ def head_size(config: Config, default: int | None = None) -> int:
 
 
 def windows_of_layers(config: Config, *, every: int) -> Metadata:
-    """Which layers look back a window only; every: of so many layers one does not, where nothing is said.
+    """Which layers look back a window only; raises FormatError.
 
-    Raises FormatError.
+    every: of so many layers one does not, where nothing is said; 0: none does.
     """
     layers = layer_count(config)
 
     def all_but_each(nth: int) -> list[bool]:
-        return [bool((layer + 1) % nth) for layer in range(layers)]
+        return [bool(nth and (layer + 1) % nth) for layer in range(layers)]
 
     kinds = config.get("layer_types")
-    local = all_but_each(count(config, "sliding_window_pattern", every))
-    if kinds is not None:
+    if kinds is None:
+        local = all_but_each(count(config, "sliding_window_pattern", every) if every else 0)
+    else:
         known = ("full_attention", "sliding_attention")
         if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in known for kind in kinds):
             wanted = f"one of {known[0]} and {known[1]} for each of {layers} layers"

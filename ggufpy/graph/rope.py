@@ -35,6 +35,7 @@ class Rope:
         dimensions = keys.integer("rope.dimension_count", head_size, least=2, most=head_size)
         if dimensions % 2:
             raise keys.error("rope.dimension_count", f"is {dimensions}, must be even: values turn in pairs")
+        keys.get("rope.dimension_sections", [])  # of texts, whose four angles are one
         # "rope.scale_linear" is what files of 2023 have.
         old_factor = keys.number("rope.scale_linear", 1.0)
         factor = keys.number("rope.scaling.factor", old_factor) or 1.0  # 0 stands for none in some files

@@ -23,11 +23,14 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+
 Floats = NDArray[np.float32]
 
 FOLDER = Path(__file__).parent / "models"
 TOKENS: list[int] = np.random.default_rng(7).integers(3, 4096, 40).tolist()
 COLUMNS = slice(0, None, 409)  # of the logits that are kept
+FEW_COLUMNS = slice(0, None, 6)  # of the embeddings
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,20 @@ class Model:
         return changed(self.data["keys"], self.data["cases"][self.case].get("keys", {}))
 
     @property
+    def output(self) -> str:
+        """What is compared: "logits", or "embeddings" of models that have no others."""
+        return self.data.get("output", "logits")  # type: ignore[no-any-return]
+
+    @property
+    def columns(self) -> slice:
+        """Those of the output that are kept: all of what is said of a text."""
+        if self.output == "logits":
+            return COLUMNS
+        return slice(None) if self.keys.get("pooling_type") else FEW_COLUMNS
+
+    @property
     def logits(self) -> Floats:
-        """(tokens, the columns that are kept)."""
+        """(tokens, the columns that are kept); one row where the file makes one of a text."""
         return np.array(self.data["cases"][self.case]["logits"], np.float32)
 
     @property
@@ -88,7 +103,8 @@ def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 def expanded(pattern: str, config: Mapping[str, Any]) -> Iterator[str]:
     config = {**config, **config.get("text_config", {})}
     layers = range(config["num_hidden_layers"] if "{i}" in pattern else 1)
-    experts = range(config.get("num_local_experts") or config["num_experts"] if "{e}" in pattern else 1)
+    counts = [config[key] for key in _EXPERTS if config.get(key)]
+    experts = range(counts[0] if "{e}" in pattern else 1)
     return (pattern.format(i=i, e=e) for i, e in product(layers, experts))
 
 
@@ -115,11 +131,13 @@ def reference(folder: Path, **options: Any) -> NDArray[np.float64]:
         output_loading_info=True,
         **options,
     )
+    info["missing_keys"] = {name for name in info["missing_keys"] if "pooler" not in name}
     problems = {key: found for key, found in info.items() if found}
     assert not problems, problems
     with torch.no_grad():
-        logits: NDArray[np.float64] = model.eval()(torch.tensor([TOKENS])).logits[0].double().numpy()
-    return logits
+        output = model.eval()(torch.tensor([TOKENS]))
+    rows = (output.logits if "logits" in output else output.last_hidden_state)[0].double().numpy()
+    return np.atleast_2d(rows)
 
 
 def fill_in(file: Path) -> None:
@@ -133,7 +151,7 @@ def fill_in(file: Path) -> None:
             model = Model(file, case)
             (Path(name) / "config.json").write_text(json.dumps(model.config))
             save_file(model.weights(), Path(name) / "model.safetensors", {"format": "pt"})
-            rows = reference(Path(name))[:, COLUMNS]
+            rows = reference(Path(name))[:, model.columns]
         data["cases"][case]["logits"] = [[float(f"{x:.7g}") for x in row] for row in rows]
     text = json.dumps(data, indent=1)
     file.write_text(one_line_each(text) + "\n")

@@ -21,14 +21,11 @@ def keys(**values: Any) -> Keys:
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("attention.causal", False),
         ("attention.sliding_window", 4),
         ("logit_scale", 0.5),
         ("attention.scale", 0.1),
-        ("attention.clamp_kqv", 8.0),
         ("expert_count", 8),
         ("use_parallel_residual", True),
-        ("rope.dimension_sections", [8, 8, 0, 0]),
         ("some.key_of_tomorrow", 1),
     ],
 )
