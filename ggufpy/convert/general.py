@@ -112,7 +112,12 @@ def _naming(checkpoint: Checkpoint, card: Card, tensors: Sequence[TensorSource])
         "basename": first("basename", "basename", "model_basename", "model_type"),
         "size_label": size or (label_of_tensors(tensors) if parameters else None),
     }
-    return {f"general.{field}": value for field, value in fields.items() if value}
+    # A folder's name may be no UTF-8.
+    return {
+        f"general.{field}": value.encode(errors="replace").decode()
+        for field, value in fields.items()
+        if value
+    }
 
 
 def _names(checkpoint: Checkpoint) -> Iterator[str]:

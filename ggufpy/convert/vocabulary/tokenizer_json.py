@@ -40,7 +40,7 @@ def read_tokenizer_json(files: TokenizerFiles, encoder: tokenizers.Tokenizer) ->
 def open_encoder(files: TokenizerFiles) -> tokenizers.Tokenizer:
     """tokenizer.json at work, without truncation and padding; raises FormatError."""
     with errors_of_tokenizers(files):
-        encoder = tokenizers.Tokenizer.from_file(str(files.path))
+        encoder = tokenizers.Tokenizer.from_buffer(files.path.read_bytes())
     encoder.no_truncation()
     encoder.no_padding()
     return encoder
