@@ -116,6 +116,15 @@ SSM: Mapping[str, Value] = {
 OUTPUT: Shapes = {"output.weight": (VOCAB, WIDTH)}
 
 MODELS: Mapping[str, Tiny] = {
+    "gemma2": Tiny(
+        {**ATTENTION, **WINDOWS, "attn_logit_softcapping": 2.0},
+        {
+            **attention(),
+            **dense(),
+            "post_attention_norm.weight": (WIDTH,),
+            "post_ffw_norm.weight": (WIDTH,),
+        },
+    ),
     "gemma3": Tiny(
         {**ATTENTION, **WINDOWS, "rope.freq_base_swa": 500.0, "final_logit_softcapping": 3.0},
         {
