@@ -28,7 +28,8 @@ class Oracle:
     """A GGUF file opened by llama.cpp; every call starts from an empty KV cache unless it says otherwise.
 
     vocab_only loads the tokenizer alone. kv_f32 keeps keys and values in f32 (llama.cpp's default is f16).
-    Flash attention is off. Raises RuntimeError with llama.cpp's own words if the file does not load.
+    embeddings: they are computed, no logits. Flash attention is off. Raises RuntimeError with llama.cpp's own
+    words if the file does not load.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Oracle:
         *,
         vocab_only: bool = False,
         kv_f32: bool = False,
+        embeddings: bool = False,
     ) -> None:
         self._lib = library()
         self._model: int | None = None
@@ -51,15 +53,16 @@ class Oracle:
         self._vocab = self._lib.llama_model_get_vocab(self._model)
         self.n_vocab: int = self._lib.llama_vocab_n_tokens(self._vocab)
         if not vocab_only:
-            self._context = self._new_context(n_ctx, n_threads, F32 if kv_f32 else F16)
+            self._context = self._new_context(n_ctx, n_threads, F32 if kv_f32 else F16, embeddings)
 
-    def _new_context(self, n_ctx: int, n_threads: int, kv_type: int) -> int:
+    def _new_context(self, n_ctx: int, n_threads: int, kv_type: int, embeddings: bool) -> int:
         params = self._lib.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = n_ctx
         params.n_outputs_max = params.n_outputs_max_per_seq = n_ctx
         params.n_threads = params.n_threads_batch = n_threads
         params.type_k = params.type_v = kv_type
         params.flash_attn_type = 0
+        params.embeddings = embeddings
         context: int | None = self._lib.llama_init_from_model(self._model, params)
         if not context:
             raise failure("cannot make a context")
@@ -123,6 +126,12 @@ class Oracle:
 
     def decode(self, tokens: Sequence[int], *, all_rows: bool = False) -> NDArray[np.float32]:
         """Append `tokens` to the KV cache; logits of the last row or of all: (rows, n_vocab), a copy."""
+        self._decode(tokens, all_rows=all_rows)
+        rows = len(tokens) if all_rows else 1
+        logits = self._lib.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(logits, shape=(rows, self.n_vocab)).copy()
+
+    def _decode(self, tokens: Sequence[int], *, all_rows: bool) -> None:
         ids = (c_int32 * len(tokens))(*tokens)
         batch = Batch(n_tokens=len(tokens), token=ids)
         if all_rows:
@@ -131,14 +140,24 @@ class Oracle:
         status = self._lib.llama_decode(self._context, batch)
         if status:
             raise failure(f"llama_decode of {len(tokens)} tokens returned {status}")
-        rows = len(tokens) if all_rows else 1
-        logits = self._lib.llama_get_logits(self._context)
-        return np.ctypeslib.as_array(logits, shape=(rows, self.n_vocab)).copy()
 
     def logits(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """Logits of every position, in one batch from an empty KV cache: (len(tokens), n_vocab)."""
         self.clear()
         return self.decode(tokens, all_rows=True)
+
+    def embeddings(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """Of every token, (len(tokens), width), or what the file makes of these: (1, width or labels)."""
+        self.clear()
+        self._decode(tokens, all_rows=True)
+        pooling = self._lib.llama_pooling_type(self._context)
+        rank = pooling == 4
+        size = self._lib.llama_model_n_cls_out if rank else self._lib.llama_model_n_embd_out
+        if pooling:
+            rows = [self._lib.llama_get_embeddings_seq(self._context, 0)]
+        else:
+            rows = [self._lib.llama_get_embeddings_ith(self._context, i) for i in range(len(tokens))]
+        return np.stack([np.ctypeslib.as_array(row, shape=(size(self._model),)) for row in rows])
 
     def greedy(self, tokens: Sequence[int], n: int) -> list[int]:
         """The `n` most likely tokens after `tokens`, one by one; does not stop at an end token."""

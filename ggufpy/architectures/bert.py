@@ -88,5 +88,5 @@ def forward(g: Graph) -> Outputs:
     """Post-norm encoder with learned places."""
     function = activation(g)
     x = embedded(g)
-    x = x + g.embed("position_embd", x.width, by="place")
+    x = x + g.embed("position_embd", x.width, by="place", rows=g.keys.integer("context_length"))
     return encode(g, x, lambda layer, h: plain(layer, h, function))

@@ -132,6 +132,7 @@ def plan_conversion(
     metadata = {
         **general_metadata(opened, name, sources),
         **{f"{name}.{key}": value for key, value in keys.items()},
+        **_token_types(config),
         **vocabulary,
     }
     metadata = quantized_metadata(metadata, _described(preset, sources))
@@ -201,6 +202,12 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
     inner = config.get("text_config")
     ties = {key: value for key, value in config.items() if key == "tie_word_embeddings"}
     return {**config, **(inner if isinstance(inner, dict) else {}), **ties}
+
+
+def _token_types(config: Mapping[str, Any]) -> dict[str, Value | Typed]:
+    """How many kinds of tokens an encoder tells apart, as of a first and a second text."""
+    count = config.get("type_vocab_size")
+    return {"tokenizer.ggml.token_type_count": count} if isinstance(count, int) and count > 0 else {}
 
 
 def _tokens(vocabulary: Mapping[str, Value | Typed]) -> int:

@@ -65,10 +65,14 @@ class Converted:
         placing = _Placing(self.architecture.NAMES, tensors, place, not_needed(self.architecture))
         placing.tie(self.config.get("tie_word_embeddings"), str(self.where))
         messages = CheckpointMessages(str(self.where), self.name, tensors, placing.asked)
-        for name in ("token_embd.weight", "output.weight"):
+        for name, rows in (
+            ("token_embd.weight", self.tokens),
+            ("output.weight", self.tokens),
+            ("token_types.weight", self.config.get("type_vocab_size")),
+        ):
             matrix = placing.placed.get(name)
-            if matrix is not None and matrix.shape[0] != self.tokens:
-                raise messages.misshapen(name, matrix.shape, (self.tokens, *matrix.shape[1:]))
+            if matrix is not None and matrix.shape[0] != rows and isinstance(rows, int):
+                raise messages.misshapen(name, matrix.shape, (rows, *matrix.shape[1:]))
         graph = Graph.trace(self._metadata(), placing.placed, str(self.where), messages)
         self.architecture.forward(graph)
         graph.check_all_used()

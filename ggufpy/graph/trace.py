@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 
 from ggufpy.errors import FormatError
 from ggufpy.graph import nodes as n
+from ggufpy.graph.alibi import slopes_of
 from ggufpy.graph.keys import Keys
 from ggufpy.graph.messages import Messages
 from ggufpy.graph.nodes import Size
@@ -142,10 +143,15 @@ class Graph:
         return FormatError(f"{self.keys.source}: {self._prefix}{problem}")
 
     def embed(
-        self, name: str, width: int, by: Literal["token", "place", "first"] = "token", scale: float = 1.0
+        self,
+        name: str,
+        width: int,
+        by: Literal["token", "place", "first"] = "token",
+        scale: float = 1.0,
+        rows: int | None = None,
     ) -> Value:
-        """One row of `name` per token: (width,)."""
-        tensor = self.tensor(f"{name}.weight", None, width)
+        """One row of `name` per token: (width,); rows: how many it must have, None for any."""
+        tensor = self.tensor(f"{name}.weight", rows, width)
         return self._put(n.Embed, width, tensor=tensor, by=by, scale=scale)
 
     def linear(self, x: Value, name: str, *, tied: str | None = None, outputs: int | None = None) -> Value:
@@ -298,11 +304,15 @@ class Graph:
         scale: float | None = None,
         softcap: float = 0.0,
         sinks: str | None = None,
+        max_bias: float = 0.0,
         causal: bool = True,
         temperature: float = 0.0,
         temperature_length: int = 1,
     ) -> Value:
-        """Attention of q (heads, n) over what was kept: (heads, m). scale: None for n ** -0.5."""
+        """Attention of q (heads, n) over what was kept: (heads, m). scale: None for n ** -0.5.
+
+        max_bias: of ALiBi, 0 for none.
+        """
         keep = next(node for node in reversed(self.nodes) if node.outputs == (kept,))
         assert isinstance(keep, n.Keep)
         if q.shape[1] != keep.k.shape[1] or q.shape[0] % keep.k.shape[0]:
@@ -319,6 +329,7 @@ class Graph:
             scale=q.shape[1] ** -0.5 if scale is None else scale,
             softcap=softcap,
             sinks=self.tensor(sinks, q.shape[0]) if sinks else None,
+            slopes=slopes_of(q.shape[0], max_bias) if max_bias else (),
             causal=causal,
             temperature=temperature,
             temperature_length=temperature_length,

@@ -13,7 +13,7 @@ from conversion import logits
 from numpy.typing import NDArray
 from oracle import Oracle
 from random_llama import nmse, source
-from tiny_checkpoints import COLUMNS, TOKENS, Model, changed, models
+from tiny_checkpoints import TOKENS, Model, changed, models
 
 from ggufpy import estimate_size, quantize_file
 from ggufpy.architectures import architecture, name_for_class
@@ -35,7 +35,7 @@ def write(folder: Path, tokenizer: Path, model: Model) -> Path:
 def place(model: Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
     """Find each tensor's place in the file, as converting does."""
     config = text_config(model.config)
-    name = name_for_class(config["architectures"][0])
+    name = name_for_class(config["architectures"][0], config)
     network = architecture(name)
     keys = network.metadata(config)
     Converted(name, network, config, keys, 4096, Path("config.json")).place(
@@ -47,16 +47,18 @@ def place(model: Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
 def test_logits_and_metadata(tmp_path: Path, shipped_checkpoint: Path, model: Model) -> None:
     (path,) = convert_checkpoint(write(tmp_path, shipped_checkpoint, model), outtype="f32")
     with GGUFFile.open(path) as file:
-        prefix = name_for_class(model.config["architectures"][0]) + "."
+        prefix = name_for_class(model.config["architectures"][0], model.config) + "."
         keys = {key.removeprefix(prefix): x for key, x in file.metadata.items() if key.startswith(prefix)}
         assert file.metadata["general.architecture"] == prefix[:-1]
     assert keys.keys() == model.keys.keys()
     for key, value in model.keys.items():
         assert keys[key] == pytest.approx(value, rel=1e-6) if isinstance(value, float) else keys[key] == value
-    assert nmse(logits(path, TOKENS)[:, COLUMNS], model.logits) < 1e-9
+    assert nmse(logits(path, TOKENS, model.output)[:, model.columns], model.logits) < 1e-9
     if find_spec("xllamacpp") and model.is_llama_cpps:
-        with Oracle(path, n_ctx=64, kv_f32=True) as oracle:  # which looks gelu up in a table of f16
-            assert nmse(oracle.logits(TOKENS)[:, COLUMNS], model.logits) < 1e-6
+        embeds = model.output == "embeddings"
+        with Oracle(path, n_ctx=64, kv_f32=True, embeddings=embeds) as oracle:
+            rows = (oracle.embeddings if embeds else oracle.logits)(TOKENS)
+            assert nmse(rows[:, model.columns], model.logits) < 1e-6  # gelu is looked up in a table of f16
 
 
 @pytest.mark.parametrize("model", ONE_OF_EACH, ids=lambda model: model.file.stem)
@@ -69,7 +71,7 @@ def test_other_types(tmp_path: Path, shipped_checkpoint: Path, model: Model) -> 
     assert path.stat().st_size == size
     quantize_file(plain, tmp_path / "in two steps.gguf", "q4_0")
     assert (tmp_path / "in two steps.gguf").read_bytes() == path.read_bytes()
-    rows = zip(logits(path, TOKENS)[:, COLUMNS], model.logits, strict=True)
+    rows = zip(logits(path, TOKENS, model.output)[:, model.columns], model.logits, strict=True)
     assert np.median([nmse(got, want) for got, want in rows]) < 0.5
 
 
@@ -108,7 +110,7 @@ REFUSED = [(model, *each) for model in ONE_OF_EACH for each in model.data.get("r
     ("model", "changes", "message"), REFUSED, ids=lambda x: x.file.stem if isinstance(x, Model) else str(x)
 )
 def test_what_the_keys_cannot_say(model: Model, changes: dict[str, Any], message: str) -> None:
-    network = architecture(name_for_class(model.config["architectures"][0]))
+    network = architecture(name_for_class(model.config["architectures"][0], model.config))
     with pytest.raises((FormatError, UnsupportedModelError)) as error:
         network.metadata(changed(model.config, changes))
     assert message in str(error.value)
