@@ -280,6 +280,8 @@ def _attention(t: Text, node: n.Attention) -> Array:
         scores = node.softcap * np.tanh(scores / node.softcap)
     back = rows[:, None] - np.arange(len(k))  # places from a row back to another
     window = t.windows[node.kept] or len(k)
+    if node.slopes:
+        scores = scores - np.array(node.slopes)[:, None, None] * np.abs(back)
     seen = (back < window) & (back > (-1 if node.causal else -window))
     scores = np.where(seen, scores, -np.inf)
     if node.sinks:

@@ -19,6 +19,7 @@
 typedef struct {
     gg_cache cache;
     const float *sinks;         /* f32[query heads]: one more score each, without a value; or NULL */
+    const float *slopes;        /* f32[query heads]: what each place of distance takes off the scores; or NULL */
     float scale, softcap;       /* softcap > 0: scores become softcap * tanh(score / softcap) */
     float temperature;          /* scores are also scaled by 1 + temperature * log(1 + floor(place / length)) */
     int32_t temperature_length; /* > 0 */
@@ -160,6 +161,11 @@ static void load_queries(const struct job *j, const struct tile *t) {
     }
 }
 
+/* Scores s[from .. to) of positions first + from .. lose what their distance from `place` asks for. */
+static void slope(float slope, size_t place, size_t first, size_t from, size_t to, float *s) {
+    for (size_t k = from; k < to; k++) s[k] -= slope * fabsf((float)place - (float)(first + k));
+}
+
 /* Scores of positions first .. first + n to weights; each query sees those from its begin to its end. */
 static void weigh(const struct job *j, const struct tile *t, size_t first, size_t n, float *states) {
     const size_t size = gg_round_up(n, GG_LANES);
@@ -178,6 +184,7 @@ static void weigh(const struct job *j, const struct tile *t, size_t first, size_
             gg_k.activate(GG_TANH, end - first - unseen, s + unseen, NULL, s + unseen);
             gg_k.scale(end - first - unseen, j->args->softcap, s + unseen);
         }
+        if (j->args->slopes) slope(j->args->slopes[head_of(j, t, i)], place(j, row), first, unseen, end - first, s);
         for (size_t k = 0; k < unseen; k++) s[k] = -INFINITY;
         gg_k.softmax(end - first, size, s, max_of(j->op, state), sum_of(j->op, state));
         memset(s, 0, unseen * sizeof *s); /* what was 1e-38 at most */

@@ -86,21 +86,23 @@ def attend(
     scale: float | None = None,
     softcap: float = 0.0,
     sinks: str | None = None,
+    max_bias: float = 0.0,
     causal: bool = True,
 ) -> Value:
     """Attention from inputs to outputs: norms of the heads of q and k, or none; RoPE, or none; attn_output.
 
-    factors: a tensor that may divide RoPE's angles. causal: where the file does not say. The others are those
-    of `Graph.keep` and `Graph.attention`.
+    factors: a tensor that may divide RoPE's angles. causal, max_bias: where the file does not say. The others
+    are those of `Graph.keep` and `Graph.attention`.
     """
     causal = layer.keys.flag("attention.causal", causal)
+    max_bias = layer.keys.number("attention.max_alibi_bias", max_bias)
     q, k, v = qkv(layer, h, shape)
     if norms:
         q, k = (layer.norm(y, n, size=norms) for y, n in ((q, "attn_q_norm"), (k, "attn_k_norm")))
     if rope:
         q, k = (layer.rope(y, rope, factors) for y in (q, k))
     kept = layer.keep(k, v, window)
-    y = layer.attention(q, kept, scale=scale, softcap=softcap, sinks=sinks, causal=causal)
+    y = layer.attention(q, kept, scale=scale, softcap=softcap, sinks=sinks, max_bias=max_bias, causal=causal)
     return layer.linear(y.flat(), "attn_output", outputs=shape.width)
 
 

@@ -239,6 +239,7 @@ class Attention(Node):
 
     q: (heads, n). Scores are also scaled by 1 + temperature * log(1 + floor(place / temperature_length)),
     and become softcap * tanh(score / softcap). sinks: a tensor with one more score per head, without value.
+    slopes: what each place of distance takes off a head's scores (ALiBi, arXiv 2108.12409).
     causal: a row sees no later ones; else it sees those of the batch, too, with a window as far as back.
     """
 
@@ -247,6 +248,7 @@ class Attention(Node):
     scale: float
     softcap: float
     sinks: str | None
+    slopes: tuple[float, ...]
     causal: bool
     temperature: float
     temperature_length: int

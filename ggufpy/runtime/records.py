@@ -260,6 +260,8 @@ def _keep(node: n.Keep, memory: Memory, args: Any) -> None:
 def _attention(node: n.Attention, memory: Memory, args: Any) -> None:
     memory.states.describe_pages(args.cache, node.kept)
     args.sinks = memory.vector(node.sinks)
+    if node.slopes:
+        args.slopes = memory.pointer("float[]", np.array(node.slopes, np.float32))
     args.scale, args.softcap, args.causal = node.scale, node.softcap, node.causal
     args.temperature, args.temperature_length = node.temperature, node.temperature_length
 

@@ -91,6 +91,8 @@ ATTENTIONS: dict[str, dict[str, object]] = {
     "scale": {"scale": 0.1},
     "softcap": {"softcap": 1.5},
     "sinks": {"sinks": "sinks"},
+    "slopes": {"max_bias": 3.0},
+    "slopes, window, softcap": {"max_bias": 8.0, "window": 9, "softcap": 2.0},
     "window": {"window": 5},
     "window of one": {"window": 1},
     "window, sinks, softcap": {"window": 9, "sinks": "sinks", "softcap": 2.0},
@@ -104,7 +106,7 @@ def test_attention(tmp_path: Path, name: str, passes: Passes) -> None:
     check(tmp_path, lambda g: attend(g, **ATTENTIONS[name]), passes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("options", [{}, {"sinks": "sinks"}, {"window": 6}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"sinks": "sinks"}, {"window": 6}, {"max_bias": 2.0}], ids=str)
 def test_attention_that_sees_what_follows(tmp_path: Path, options: dict[str, object]) -> None:
     def build(g: Graph) -> Value:
         return attend(g, causal=False, **options)  # type: ignore[arg-type]
