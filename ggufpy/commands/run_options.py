@@ -51,7 +51,7 @@ _DESCRIPTION = """Chat with a GGUF model. Without -m: with the small model that 
 are those of llama-cli; what it has for GPUs, batches, logs and the like (-ngl, -fa, -ub, --jinja, ...) is
 taken and changes nothing."""
 _EPILOG = """With stdin not a terminal, one prompt is answered on stdout: what stdin holds and, behind an
-empty line, what -p or -f says."""
+empty line, what -p or -f says. Scripts that have another use for stdin give < /dev/null."""
 
 
 def run_parser() -> Parser:

@@ -68,7 +68,7 @@ def test_a_newer_checkpoint_is_converted_again(
 
 
 def test_answers_in_a_pipe(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "ggufpy.run", "-t", "1", "-n", "1"]
+    command = [sys.executable, "-m", "ggufpy.run", "-t", "1", "-n", "1", "-p", "Hello"]
     variables = {**os.environ, **environment(tmp_path)}
     for _ in range(2):  # the first run converts, the second does not
         result = subprocess.run(command, input="", capture_output=True, text=True, env=variables, check=True)
