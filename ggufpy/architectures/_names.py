@@ -188,3 +188,8 @@ def plus_one(of: str | Way) -> Way:
 def negative_exp(of: str | Way) -> Way:
     """-exp(x)."""
     return _changed(of, lambda place, source: sources.negative_exp(source))
+
+
+def unit_rows(of: str | Way) -> Way:
+    """Each row divided by its length."""
+    return _changed(of, lambda place, source: sources.unit_rows(source))

@@ -162,6 +162,11 @@ def negative_exp(source: TensorSource) -> TensorSource:
     return mapped(source, function)
 
 
+def unit_rows(source: TensorSource) -> TensorSource:
+    """Each row divided by its length."""
+    return mapped(source, lambda x: x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12))
+
+
 def mxfp4(blocks: TensorSource, scales: TensorSource) -> TensorSource:
     """Blocks of 32 values as gpt-oss keeps them, as GGUF does: the same codes and scales in other places.
 

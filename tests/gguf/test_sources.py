@@ -53,6 +53,10 @@ MADE: dict[str, tuple[TensorSource, Array]] = {
     "reshaped, narrower": (sources.reshaped(source(MATRIX), (60, 4)), MATRIX.reshape(60, 4)),
     "reshaped, wider": (sources.reshaped(source(MATRIX), (8, 30)), MATRIX.reshape(8, 30)),
     "reshaped vector": (sources.reshaped(source(VECTOR), (24, 1)), VECTOR.reshape(24, 1)),
+    "unit rows": (
+        sources.unit_rows(source(MATRIX)),
+        MATRIX / np.linalg.norm(MATRIX, axis=-1, keepdims=True),
+    ),
     "plus one": (sources.plus_one(source(MATRIX)), MATRIX + 1),
     "negative exp": (
         sources.negative_exp(source(MATRIX)),
