@@ -29,9 +29,11 @@ class Shape:
 
     @classmethod
     def read(cls, g: Graph) -> Shape:
-        """From metadata."""
+        """From metadata; layers that predict tokens after the next one (`nextn`) are left out."""
         k = g.keys
-        layers = k.integer("block_count", most=MOST_LAYERS)
+        blocks = k.integer("block_count", most=MOST_LAYERS)
+        layers = blocks - k.integer("nextn_predict_layers", 0, least=0, most=blocks - 1)
+        g.skip_layers(layers, blocks)
         width = k.integer("embedding_length", most=1 << 20)
         k.integer("context_length")
         heads = k.integers("attention.head_count", layers, least=0)
@@ -59,10 +61,10 @@ def qkv(layer: Layer, h: Value, shape: Shape) -> tuple[Value, Value, Value]:
     """Queries, keys and values, (heads, n) each, of three matrices or one; limited if the file says so."""
     heads, kv_heads = shape.heads[layer.index], shape.kv_heads[layer.index]
     sizes = heads * shape.key_length, kv_heads * shape.key_length, kv_heads * shape.value_length
-    if layer.has("attn_qkv.weight"):
+    names = ("attn_q", "attn_k", "attn_v")
+    if not any(layer.has(f"{name}.weight") for name in names):
         q, k, v = layer.linear(h, "attn_qkv", outputs=sum(sizes)).split(*sizes)
     else:
-        names = ("attn_q", "attn_k", "attn_v")
         q, k, v = (layer.linear(h, name, outputs=n) for name, n in zip(names, sizes, strict=True))
     limit = layer.keys.number("attention.clamp_kqv", 0.0)
     if limit:
