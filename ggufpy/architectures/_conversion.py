@@ -13,6 +13,8 @@ from ggufpy.gguf.values import Typed, Value
 Config = Mapping[str, Any]
 Metadata = dict[str, Value | Typed]
 
+PREDICTING = "num_nextn_predict_layers"  # layers that predict tokens after the next one
+
 
 def count(config: Config, key: str, default: int | None = None, *, most: int = (1 << 31) - 1) -> int:
     """A positive whole number; `default` where the key is absent or null. Raises FormatError for others."""
@@ -70,6 +72,15 @@ def sizes(config: Config, *, head_dim: int | None = None) -> Metadata:
 def layer_count(config: Config) -> int:
     """Layers, each of which has names that are looked for."""
     return count(config, "num_hidden_layers", most=MOST_LAYERS)
+
+
+def with_predicting_layers(config: Config, keys: Metadata) -> Metadata:
+    """Keys that count layers for tokens after the next, too; converting notes how many there really are."""
+    more = config.get(PREDICTING)
+    blocks = keys["block_count"]
+    if not isinstance(more, int) or not isinstance(blocks, int) or not more:
+        return keys
+    return {**keys, "block_count": blocks + more, "nextn_predict_layers": more}
 
 
 def expert_keys(config: Config, inner: str) -> Metadata:

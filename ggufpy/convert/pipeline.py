@@ -11,7 +11,7 @@ from typing import Any
 from ggufpy import architectures
 from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.convert.general import general_metadata
-from ggufpy.convert.placing import Converted
+from ggufpy.convert.placing import Converted, with_predicting_layers
 from ggufpy.convert.vocabulary.chat_templates import MORE_TEMPLATES
 from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.errors import FormatError, UnsupportedModelError
@@ -124,7 +124,7 @@ def plan_conversion(
     name = _architecture_name(opened)
     architecture = architectures.architecture(name)
     preset = _auto(opened) if outtype.lower() == "auto" else find_preset(outtype)
-    config = text_config(opened.config)
+    config = with_predicting_layers(text_config(opened.config), opened.tensors)
     keys = architecture.metadata(config)
     vocabulary = read_vocabulary(opened.folder, opened.config)
     model = Converted(name, architecture, config, keys, _tokens(vocabulary), opened.folder / "config.json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -34,8 +34,28 @@ _NUMBERED = (
     ("expert_count", "the number of experts", re.compile(r"\bexperts\.(\d{1,6})\.")),
 )
 
+# Layers that predict tokens after the next one, where they have names of their own.
+_PREDICTING = re.compile(r"\bmtp\.layers\.(\d{1,6})\.")
+
 # What training and serving leave beside a language model's own tensors: left out, with a note.
 _BESIDE = re.compile(r"(^|\.)(v_head\..*|(k|v|kv|q|prob|output)_scale)$")
+
+
+def with_predicting_layers(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
+    """The configuration with as many layers for tokens after the next one as there are tensors of.
+
+    What it says itself is no evidence: transformers saves the number, and not the layers.
+    """
+    there, said = _counted(_PREDICTING, tensors), config.get("num_hidden_layers")
+    if not there and config.get("num_nextn_predict_layers") and isinstance(said, int):
+        there = max(_counted(_NUMBERED[0][2], tensors) - said, 0)
+    return {**config, "num_nextn_predict_layers": there}
+
+
+def _counted(pattern: re.Pattern[str], names: Collection[str]) -> int:
+    """One more than the largest number that a pattern finds in names."""
+    ours = (name for name in names if not _is_not_needed(name))
+    return 1 + max((int(match[1]) for name in ours if (match := pattern.search(name))), default=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +104,9 @@ class Converted:
         for key, theirs, pattern in _NUMBERED:
             value = self.keys.get(key)
             said = value if isinstance(value, int) else 0
-            ours = (name for name in tensors if not _is_not_needed(name))
-            there = 1 + max((int(match[1]) for name in ours if (match := pattern.search(name))), default=-1)
+            there = _counted(pattern, tensors)
+            if key == "block_count" and "nextn_predict_layers" in self.keys:
+                there += _counted(_PREDICTING, tensors)
             if said and there and said != there:
                 problem = f"{theirs} is {said}, the checkpoint's tensors are of {there}"
                 raise FormatError(

@@ -83,6 +83,11 @@ class Graph:
         for index in range(count):
             yield Layer(self, index)
 
+    def skip_layers(self, start: int, stop: int) -> None:
+        """Tensors of blocks that are there for other purposes than the network's result."""
+        beginnings = tuple(f"blk.{index}." for index in range(start, stop))
+        self.used.update(name for name in self._tensors if name.startswith(beginnings))
+
     def check_all_used(self) -> None:
         """Raise UnsupportedModelError for a tensor or a key of the file that nothing used."""
         unused = [name for name in self._tensors if name not in self.used]

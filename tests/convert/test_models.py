@@ -18,7 +18,7 @@ from tiny_checkpoints import TOKENS, Model, changed, models
 from ggufpy import estimate_size, quantize_file
 from ggufpy.architectures import architecture, name_for_class
 from ggufpy.convert.pipeline import convert_checkpoint, text_config
-from ggufpy.convert.placing import Converted
+from ggufpy.convert.placing import Converted, with_predicting_layers
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 
@@ -34,7 +34,7 @@ def write(folder: Path, tokenizer: Path, model: Model) -> Path:
 
 def place(model: Model, weights: Mapping[str, NDArray[np.float32]]) -> None:
     """Find each tensor's place in the file, as converting does."""
-    config = text_config(model.config)
+    config = with_predicting_layers(text_config(model.config), weights)
     name = name_for_class(config["architectures"][0], config)
     network = architecture(name)
     keys = network.metadata(config)
