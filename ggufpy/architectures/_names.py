@@ -113,6 +113,16 @@ def when(is_so: Callable[[Place], bool], of: str | Way) -> Way:
     return Way(lambda place: way.names(place) if is_so(place) else [], make, way.whole)
 
 
+def unless_zero(of: Way) -> Way:
+    """A small tensor, if it would change anything."""
+
+    def make(place: Place, found: list[TensorSource]) -> TensorSource | None:
+        made = of.make(place, found)
+        return made if made is not None and made.read(0, made.rows).any() else None
+
+    return replace(of, make=make)
+
+
 def constant(values: Callable[[Mapping[str, Any]], NDArray[np.float32] | None]) -> Way:
     """Numbers that follow from the configuration, if they do; not in the checkpoint."""
 
@@ -159,6 +169,19 @@ def rows(of: str | Way, which: Which | Callable[[Place], Which]) -> Way:
 def columns(of: str | Way, which: Which) -> Way:
     """Some of the last axis."""
     return _changed(of, lambda place, source: sources.columns(source, which))
+
+
+def ordered(of: str | Way, order: Callable[[Place], NDArray[np.int64]], *, inputs: bool = False) -> Way:
+    """All outputs in another order, or all inputs; `rows` and `columns` are for some of them."""
+
+    def change(place: Place, source: TensorSource) -> TensorSource:
+        is_last = inputs or len(source.shape) == 1
+        which = order(place)
+        if source.shape[-1 if is_last else -2] != len(which):
+            return source
+        return sources.columns(source, which) if is_last else sources.rows(source, which)
+
+    return _changed(of, change)
 
 
 def transposed(of: str | Way) -> Way:

@@ -152,10 +152,10 @@ class _Placing:
         if name in self.placed or self._found(parts) < len(parts):
             return
         source = way.make(place, [self.tensors[part] for part in parts])
+        self.used.update(parts)
         if source is not None:
             self.placed[name] = replace(source, name=name)
             self.asked[name] = parts
-            self.used.update(parts)
 
     def _found(self, parts: Sequence[str]) -> int:
         return sum(part in self.tensors for part in parts)
