@@ -96,9 +96,10 @@ def name_for_class(hf_class: str, config: Mapping[str, Any] = MappingProxyType({
     """
     by_class: dict[str, str] = {}
     for name in sorted(names(), key=lambda name: hasattr(architecture(name), "covers")):
-        covers = getattr(architecture(name), "covers", None)
-        if covers is None or covers(config):
-            by_class |= dict.fromkeys(architecture(name).HF_CLASSES, name)
+        module = architecture(name)
+        classes = dict.fromkeys(module.HF_CLASSES, name)
+        covers = getattr(module, "covers", lambda config: True)
+        by_class = by_class | classes if covers(config) else classes | by_class
     with_head = f"{hf_class.removesuffix('Model')}ForCausalLM" if hf_class.endswith("Model") else hf_class
     if hf_class not in by_class and with_head not in by_class:
         known = ", ".join(sorted(by_class))

@@ -32,7 +32,7 @@ def _norm(name: str) -> tuple[str | Way, ...]:
     return name, renamed(name, weight="gamma", bias="beta")
 
 
-def _first_place(config: Config) -> int:
+def first_place(config: Config) -> int:
     """Rows of places that RoBERTa and its kin never use."""
     padding = config.get("pad_token_id", 1)
     if class_of(config).startswith("Bert"):
@@ -50,7 +50,7 @@ NAMES: Names = {
     "token_embd": "bert.embeddings.word_embeddings",
     "token_types": "bert.embeddings.token_type_embeddings",
     "position_embd": rows(
-        "bert.embeddings.position_embeddings", lambda place: slice(_first_place(place.config), None)
+        "bert.embeddings.position_embeddings", lambda place: slice(first_place(place.config), None)
     ),
     "token_embd_norm": _norm("bert.embeddings.LayerNorm"),
     "blk.{i}.attn_q": "bert.encoder.layer.{i}.attention.self.query",
@@ -75,7 +75,7 @@ def metadata(config: Config) -> Metadata:
         is_decoder=(False,),
         add_cross_attention=(False,),
     )
-    places = count(config, "max_position_embeddings") - _first_place(config)
+    places = count(config, "max_position_embeddings") - first_place(config)
     return {
         **encoder_keys({**config, "max_position_embeddings": places}),
         **layer_epsilon(config),

@@ -38,7 +38,9 @@ _NUMBERED = (
 _PREDICTING = re.compile(r"\bmtp\.layers\.(\d{1,6})\.")
 
 # What training and serving leave beside a language model's own tensors: left out, with a note.
-_BESIDE = re.compile(r"(^|\.)(v_head\..*|(k|v|kv|q|prob|output)_scale)$")
+_BESIDE = re.compile(
+    r"(^|\.)(v_head\..*|(k|v|kv|q|prob|output)_scale|parametrizations\.weight\.\d+\.lora_[AB])$"
+)
 
 
 def with_predicting_layers(config: Mapping[str, Any], tensors: Collection[str]) -> dict[str, Any]:
