@@ -13,7 +13,11 @@ from ggufpy.checkpoint.quantization import check_not_quantized
 from ggufpy.checkpoint.safetensors import read_safetensors
 from ggufpy.checkpoint.torch_file import read_torch_file
 from ggufpy.errors import FormatError
+from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.tensors import TensorSource
+
+# Characters of a tensor's name; messages show it.
+_MAX_NAME = 256
 
 _Reader = Callable[[Path], dict[str, TensorSource]]
 
@@ -51,7 +55,11 @@ class Checkpoint:
         check_not_quantized(folder, config)
         generation = folder / "generation_config.json"
         generation_config = read_json(generation) if generation.is_file() else {}
-        return cls(folder, config, generation_config, _read_weights(folder) if weights else {})
+        tensors = _read_weights(folder) if weights else {}
+        for tensor in tensors:
+            if not tensor.isprintable() or len(tensor) > _MAX_NAME:
+                raise FormatError(f"{folder}: no tensor can be called {quoted(tensor)}; download it again")
+        return cls(folder, config, generation_config, tensors)
 
     @property
     def name(self) -> str:
@@ -154,7 +162,7 @@ def _read_indexed(index: Path, read: _Reader) -> dict[str, TensorSource]:
         ("names another file for", {name for name, file in files.items() if weight_map.get(name) != file}),
     ):
         if names:
-            listed = f"'{min(names)}'" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+            listed = quoted(min(names)) + (f" and {len(names) - 1} more" if len(names) > 1 else "")
             raise FormatError(f"{index}: {problem}: {listed}; download the checkpoint again")
     return tensors
 
@@ -163,7 +171,8 @@ def _join(shards: dict[str, dict[str, TensorSource]], folder: Path) -> dict[str,
     tensors: dict[str, TensorSource] = {}
     for file, part in shards.items():
         for name in part.keys() & tensors.keys():
-            raise FormatError(f"{folder / file}: tensor '{name}' is in another shard, too; download it again")
+            problem = f"tensor {quoted(name)} is in another shard, too"
+            raise FormatError(f"{folder / file}: {problem}; download it again")
         tensors |= part
     return tensors
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ggufpy.checkpoint.json_files import parse_json
 from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.stored import read_bytes, stored_tensor
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
@@ -49,7 +50,8 @@ def read_safetensors(path: Path) -> dict[str, TensorSource]:
     for entry in entries:
         if entry.begin != expected:
             problem = "overlaps the one before" if entry.begin < expected else "leaves a gap before it"
-            raise FormatError(f"{path}: tensor '{entry.name}' at {entry.begin} {problem}; download it again")
+            where = f"tensor {quoted(entry.name)} at {entry.begin}"
+            raise FormatError(f"{path}: {where} {problem}; download it again")
         expected = entry.end
     if expected != end:
         problem = f"its tensors take {expected} bytes, the file has {end} for them"
@@ -85,7 +87,7 @@ class _Entry:
         self.begin, self.end = offsets
         dtype = fields["dtype"]
         if not isinstance(dtype, str) or dtype not in _TYPES:
-            problem = f"tensor '{name}' has dtype {dtype!r:.40}; ggufpy reads {', '.join(_TYPES)}"
+            problem = f"tensor {quoted(name)} has dtype {dtype!r:.40}; ggufpy reads {', '.join(_TYPES)}"
             raise UnsupportedModelError(f"{path}: {problem}")
         self.type = _TYPES[dtype]
         size = math.prod(self.shape) * self.type.block_bytes
@@ -106,4 +108,4 @@ class _Entry:
         return tuple(value)
 
     def _broken(self, problem: str) -> FormatError:
-        return FormatError(f"{self.path}: tensor '{self.name}' {problem}; download it again")
+        return FormatError(f"{self.path}: tensor {quoted(self.name)} {problem}; download it again")

@@ -24,7 +24,7 @@ def open_sentencepiece(files: TokenizerFiles) -> SentencePieceProcessor | None:
         return None
     try:
         return SentencePieceProcessor(model_proto=path.read_bytes())
-    except RuntimeError as exc:
+    except (RuntimeError, UnicodeDecodeError) as exc:  # the second: what is wrong has a text that is none
         if files.tokenizer:
             return None
         raise FormatError(
@@ -40,17 +40,18 @@ def with_prefix(processor: SentencePieceProcessor, add_space_prefix: bool) -> Se
 
 
 def read_sentencepiece(files: TokenizerFiles, processor: SentencePieceProcessor) -> VocabularyTable:
-    """The vocabulary in tokenizer.model; raises UnsupportedModelError if it is not BPE."""
+    """The vocabulary in tokenizer.model; raises UnsupportedModelError if it is not BPE, FormatError."""
+    path = files.folder / "tokenizer.model"
     model = SCHEMA.ModelProto.FromString(processor.serialized_model_proto())
     kinds = SCHEMA.TrainerSpec
     if model.trainer_spec.model_type != kinds.BPE:
         kind = kinds.ModelType.Name(model.trainer_spec.model_type)
-        raise UnsupportedModelError(
-            f"{files.folder / 'tokenizer.model'}: a SentencePiece model of kind {kind}; ggufpy converts BPE"
-        )
+        raise UnsupportedModelError(f"{path}: a SentencePiece model of kind {kind}; ggufpy converts BPE")
     table = VocabularyTable("llama", "default", files.vocab_size(range(len(model.pieces))))
     for id, piece in enumerate(model.pieces):
         text, type = piece.piece, TokenType(piece.type)
+        if not isinstance(text, str):  # what protobuf gives for bytes that are not UTF-8
+            raise FormatError(f"{path}: piece {id} is not UTF-8: {text!r:.60}; download it again")
         if type == TokenType.USER_DEFINED:
             # Readers cut these out of the raw text, except white space, which merging makes anyway.
             type = TokenType.USER_DEFINED if text.strip(_SPACE) else TokenType.NORMAL
