@@ -50,8 +50,13 @@ def check_supported(config: Config, model: str, **supported: Sequence[Any]) -> N
             )
 
 
-def sizes(config: Config, *, head_dim: int | None = None) -> Metadata:
-    """Sizes of a decoder with attention; head_dim: of heads whose size is not in the configuration."""
+def sizes(
+    config: Config, *, head_dim: int | None = None, inner: str | None = "intermediate_size"
+) -> Metadata:
+    """Sizes of a decoder with attention; head_dim: of heads whose size is not in the configuration.
+
+    inner: the key of the width of feed-forward networks, None for models that have only experts.
+    """
     heads = count(config, "num_attention_heads")
     kv_heads = count(config, "num_key_value_heads", heads)
     if heads % kv_heads:
@@ -61,7 +66,7 @@ def sizes(config: Config, *, head_dim: int | None = None) -> Metadata:
         "context_length": count(config, "max_position_embeddings"),
         "embedding_length": count(config, "hidden_size"),
         "block_count": layer_count(config),
-        "feed_forward_length": count(config, "intermediate_size"),
+        **({"feed_forward_length": count(config, inner)} if inner else {}),
         "attention.head_count": heads,
         "attention.head_count_kv": kv_heads,
         "attention.key_length": size,

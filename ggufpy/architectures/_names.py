@@ -133,9 +133,17 @@ def constant(values: Callable[[Mapping[str, Any]], NDArray[np.float32] | None]) 
     return Way(lambda place: [], make, whole=True)
 
 
-def pairs(of: str | Way, heads: str) -> Way:
-    """Rows, or a bias, reordered for RoPE of neighbours. heads: the key that says how many there are."""
-    return _changed(of, lambda place, source: sources.pairs(source, place.count(heads)))
+def pairs(of: str | Way, heads: str, turned: str | None = None) -> Way:
+    """Rows, or a bias, reordered for RoPE of neighbours.
+
+    heads: the key that says how many there are. turned: the one that says how many first values of a head
+    turn; None for all.
+    """
+
+    def change(place: Place, source: TensorSource) -> TensorSource:
+        return sources.pairs(source, place.count(heads), place.count(turned) if turned else None)
+
+    return _changed(of, change)
 
 
 def stack(of: str | Way, count: str = "expert_count") -> Way:

@@ -46,6 +46,16 @@ def rope_base(rope: Mapping[str, Any]) -> Metadata:
     return {"rope.freq_base": number(rope, "rope_theta")}
 
 
+def partial_rope(config: Config, rope: Mapping[str, Any], size: int, default: float) -> Metadata:
+    """How many of the `size` values of a head turn; default: which part, where nothing is said."""
+    part = number({**config, **rope}, "partial_rotary_factor", default)
+    turned = int(size * part)
+    if turned < 2 or turned > size or turned % 2:
+        problem = f"so {turned} of {size} values of a head would turn"
+        raise FormatError(f"config.json: partial_rotary_factor is {part:g}, {problem}")
+    return {"rope.dimension_count": turned}
+
+
 def rope_scaling(
     config: Config, rope: Mapping[str, Any], model: str, others: Collection[str] = ()
 ) -> Metadata:

@@ -14,17 +14,25 @@ NAMES: Names = {**qwen2.NAMES, **qwen3moe.EXPERTS, **qwen3moe.SHARED_EXPERT}
 
 
 def metadata(config: Config) -> Metadata:
-    """`config.json` as GGUF keys, which cannot say that a layer has no experts."""
+    """`config.json` as GGUF keys."""
+    keys = qwen2.hyperparameters(config, "Qwen2-MoE", lambda layer, most: layer < most and layer % 2 == 0)
+    return {**keys, **keys_of_experts(config, "Qwen2-MoE", normalized=False)}
+
+
+def keys_of_experts(config: Config, model: str, normalized: bool) -> Metadata:
+    """Keys of experts and of the shared one, which cannot say that a layer has none.
+
+    normalized: whether weights sum to 1 where the file does not say.
+    """
     check_supported(
-        config, "Qwen2-MoE", decoder_sparse_step=(1,), mlp_only_layers=([],), norm_topk_prob=(False, True)
+        config, model, decoder_sparse_step=(1,), mlp_only_layers=([],), norm_topk_prob=(False, True)
     )
     keys = {
-        **qwen2.hyperparameters(config, "Qwen2-MoE", lambda layer, most: layer < most and layer % 2 == 0),
         **expert_keys(config, "moe_intermediate_size"),
         "expert_shared_feed_forward_length": count(config, "shared_expert_intermediate_size"),
     }
-    if config.get("norm_topk_prob"):
-        keys["expert_weights_norm"] = True
+    if config.get("norm_topk_prob", normalized) != normalized:
+        keys["expert_weights_norm"] = not normalized
     return keys
 
 

@@ -89,6 +89,21 @@ def mixer(groups: int, states: int, heads: int) -> Shapes:
     }
 
 
+def net(layer: int, groups: int, states: int, heads: int) -> Shapes:
+    """A gated delta net, in one layer only."""
+    inner, mixed = 2 * WIDTH, 2 * WIDTH + 2 * groups * states
+    shapes = {
+        "ssm_in.weight": (mixed + inner, WIDTH),
+        "ssm_ba.weight": (2 * heads, WIDTH),
+        "ssm_conv1d.weight": (mixed, 4),
+        "ssm_dt.bias": (heads,),
+        "ssm_a": (heads,),
+        "ssm_norm.weight": (inner // heads,),
+        "ssm_out.weight": (WIDTH, inner),
+    }
+    return {f"blk.{layer}.{name}": shape for name, shape in shapes.items()}
+
+
 ATTENTION: Mapping[str, Value] = {
     "attention.head_count": HEADS,
     "attention.head_count_kv": KV_HEADS,
@@ -152,6 +167,26 @@ MODELS: Mapping[str, Tiny] = {
         OUTPUT,
     ),
     "qwen3": Tiny(ATTENTION, {**attention(norms=True), **dense()}),
+    "qwen3next": Tiny(
+        {**ATTENTION, **CHOICE, **SSM, "rope.dimension_count": 8, "full_attention_interval": 2},
+        {
+            **experts(),
+            **{f"{name}.weight": (WIDTH,) for name in ("attn_norm", "post_attention_norm")},
+            "ffn_gate_inp_shexp.weight": (WIDTH,),
+            "ffn_gate_shexp.weight": (INNER, WIDTH),
+            "ffn_up_shexp.weight": (INNER, WIDTH),
+            "ffn_down_shexp.weight": (WIDTH, INNER),
+        },
+        {
+            **OUTPUT,
+            **net(0, groups=2, states=24, heads=8),
+            "blk.1.attn_q.weight": (2 * HEADS * HEAD, WIDTH),
+            "blk.1.attn_k.weight": (KV_HEADS * HEAD, WIDTH),
+            "blk.1.attn_v.weight": (KV_HEADS * HEAD, WIDTH),
+            "blk.1.attn_output.weight": (WIDTH, HEADS * HEAD),
+            **{f"blk.1.attn_{name}_norm.weight": (HEAD,) for name in "qk"},
+        },
+    ),
     "qwen3moe": Tiny(
         {**ATTENTION, **CHOICE}, {**attention(norms=True), **experts(), "ffn_norm.weight": (WIDTH,)}, OUTPUT
     ),
