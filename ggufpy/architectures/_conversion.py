@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ggufpy.architectures._decoder import MOST_LAYERS
 from ggufpy.errors import FormatError, UnsupportedModelError
@@ -12,6 +12,7 @@ from ggufpy.gguf.values import Typed, Value
 
 Config = Mapping[str, Any]
 Metadata = dict[str, Value | Typed]
+Kind = TypeVar("Kind")
 
 PREDICTING = "num_nextn_predict_layers"  # layers that predict tokens after the next one
 
@@ -33,6 +34,11 @@ def number(config: Config, key: str, default: float | None = None) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise FormatError(f"config.json: {key} is {value!r:.40}, it must be a number above 0")
     return float(value)
+
+
+def with_defaults(config: Config, **defaults: Any) -> Config:
+    """The configuration, with what is meant where a key is absent or null."""
+    return {**defaults, **{key: value for key, value in config.items() if value is not None}}
 
 
 def check_supported(config: Config, model: str, **supported: Sequence[Any]) -> None:
@@ -106,15 +112,15 @@ def head_size(config: Config, default: int | None = None) -> int:
     return size
 
 
-def windows_of_layers(config: Config, *, every: int) -> Metadata:
+def windows_of_layers(config: Config, *, every: int, first: bool = False) -> Metadata:
     """Which layers look back a window only; raises FormatError.
 
-    every: of so many layers one does not, where nothing is said; 0: none does.
+    every: of so many layers one does not, where nothing is said: the last, or `first`; 0: none does.
     """
     layers = layer_count(config)
 
     def all_but_each(nth: int) -> list[bool]:
-        return [bool(nth and (layer + 1) % nth) for layer in range(layers)]
+        return [bool(nth and (layer + (not first)) % nth) for layer in range(layers)]
 
     kinds = config.get("layer_types")
     if kinds is None:
@@ -131,6 +137,15 @@ def windows_of_layers(config: Config, *, every: int) -> Metadata:
     if local != all_but_each(every):
         keys["attention.sliding_window_pattern"] = local
     return keys
+
+
+def kinds_of_layers(config: Config, kinds: Mapping[str, Kind], key: str = "layer_types") -> list[Kind]:
+    """For each layer what its word in the list `key` stands for in `kinds`; raises FormatError for others."""
+    layers, words = layer_count(config), config.get(key)
+    if not isinstance(words, list) or len(words) != layers or any(word not in [*kinds] for word in words):
+        wanted = f"one of {', '.join(kinds)} for each of {layers} layers"
+        raise FormatError(f"config.json: {key} is {words!r:.60}, it must have {wanted}")
+    return [kinds[word] for word in words]
 
 
 def rms_epsilon(config: Config, default: float = 1e-6) -> Metadata:

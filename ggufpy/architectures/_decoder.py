@@ -47,6 +47,12 @@ class Shape:
             value_length=k.integer("attention.value_length", size, most=1 << 16),
         )
 
+    def recurrent(self, g: Graph) -> list[bool]:
+        """Which layers have no attention: those without heads of keys."""
+        found = [not heads for heads in self.kv_heads]
+        g.keys.expect("attention.recurrent_layers", found)
+        return found
+
     def rope(self, g: Graph, *, halves: bool) -> Rope:
         """Rotary embedding of all heads; halves: value i is paired with the one half a head away."""
         return Rope.read(g.keys, self.key_length, halves=halves)
@@ -115,8 +121,10 @@ def gated(layer: Layer, h: Value, function: Function, suffix: str = "") -> Value
     """
     inner = _if_said(layer, "expert_shared_feed_forward_length" if suffix else "feed_forward_length")
     wide, narrow = layer.shape(f"ffn_up{suffix}.weight")[0], layer.shape(f"ffn_down{suffix}.weight")[-1]
-    if wide == 2 * narrow and not layer.has(f"ffn_gate{suffix}.weight"):
-        gate, up = layer.linear(h, f"ffn_up{suffix}", outputs=inner and 2 * inner).split(narrow, narrow)
+    both = wide != inner if inner else wide == 2 * narrow
+    if both and not layer.has(f"ffn_gate{suffix}.weight"):
+        inner = inner or narrow
+        gate, up = layer.linear(h, f"ffn_up{suffix}", outputs=2 * inner).split(inner, inner)
     else:
         gate, up = (layer.linear(h, name + suffix, outputs=inner) for name in ("ffn_gate", "ffn_up"))
     return layer.linear(gate.apply(function) * up, f"ffn_down{suffix}", outputs=h.width)
@@ -144,15 +152,16 @@ def _if_said(layer: Layer, key: str) -> int | None:
     return layer.keys.integers(key, layer.index + 1, least=0)[layer.index] or None
 
 
-def windows(g: Graph, shape: Shape, *, every: int, usual: int = 0) -> list[int | None]:
+def windows(g: Graph, shape: Shape, *, every: int, usual: int = 0, first: bool = False) -> list[int | None]:
     """The window of each layer, None where it attends to all.
 
     every: each so manieth layer attends to all, where the file does not say which do; 0: none has a window.
+    first: of each such number it is the first.
     usual: the window where the file does not say; 0: there is none.
     """
     k = g.keys
     window = k.integer("attention.sliding_window", usual, least=0)
-    local = k.pattern("attention.sliding_window_pattern", shape.layers, every)
+    local = k.pattern("attention.sliding_window_pattern", shape.layers, every, first=first)
     k.expect("attention.key_length_swa", shape.key_length)
     k.expect("attention.value_length_swa", shape.value_length)
     return [window if window and is_local else None for is_local in local]

@@ -24,7 +24,7 @@ ACTIVATIONS: Mapping[str, Function] = {
 
 def activation(g: Graph) -> Function:
     """What the file says, in transformers' words; gelu where it says nothing."""
-    return ACTIVATIONS[g.keys.text("hidden_act", tuple(ACTIVATIONS), "gelu")]
+    return ACTIVATIONS[g.keys.text("hidden_activation", tuple(ACTIVATIONS), "gelu")]
 
 
 def encode(g: Graph, x: Value, feed: Callable[[Layer, Value], Value], *, rope: bool = False) -> Outputs:
@@ -61,7 +61,7 @@ def activation_key(config: Config, model: str) -> Metadata:
     """What `activation` reads, where it is not gelu. Raises UnsupportedModelError for an unknown one."""
     check_supported(config, model, hidden_act=tuple(ACTIVATIONS))
     name = config.get("hidden_act") or "gelu"
-    return {} if name == "gelu" else {"hidden_act": name}
+    return {} if name == "gelu" else {"hidden_activation": name}
 
 
 def layer_epsilon(config: Config, default: float = 1e-12) -> Metadata:

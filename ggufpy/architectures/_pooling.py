@@ -12,20 +12,28 @@ from ggufpy.graph.values import Function
 
 NONE, MEAN, CLS, LAST, RANK = range(5)
 
-_HEAD = ("cls.weight", "cls.bias", "cls.norm.weight", "cls.output.weight", "cls.output.bias")
+_HEAD = tuple(f"{name}.{part}" for name in ("cls", "cls.norm", "cls.output") for part in ("weight", "bias"))
 
 
-def pooled(g: Graph, x: Value, *, function: Function = "tanh", shares: bool = False) -> Value:
+def pooled(
+    g: Graph,
+    x: Value,
+    *,
+    function: Function = "tanh",
+    of_classifier: int | None = None,
+    shares: bool = False,
+) -> Value:
     """The rows that the file's `pooling_type` wants of x, the last hidden state.
 
     Mean and cls (the first token) give a row for each text; last is the row of the last token, which is to be
     asked for. Rank is what the classifier says of the first token, of the last where attention is causal, or
-    of what `classifier.pooling_type` says. function: of the classifier's first layer. shares: what it says
-    are the shares of two labels, which sum to 1. Raises UnsupportedModelError for rank without a classifier.
+    of what `classifier.pooling_type` says. function: of the classifier's first layer. of_classifier: what that
+    key is where it is not there. shares: the classifier's results are the shares of two labels, which sum to
+    1. Raises UnsupportedModelError for rank without a classifier.
     """
     kind = g.keys.integer("pooling_type", NONE, least=NONE, most=RANK)
     sees_later = any(isinstance(node, Attention) and not node.causal for node in g.nodes)
-    default = CLS if sees_later else LAST
+    default = of_classifier or (CLS if sees_later else LAST)
     of_classifier = g.keys.integer("classifier.pooling_type", default, least=MEAN, most=LAST)
     labels = g.keys.get("classifier.output_labels", [])
     g.ignore(*_HEAD)

@@ -122,15 +122,18 @@ class Keys:
             raise self.error(key, f"is {value!r:.40}, must be {wanted} or one per layer ({layers})")
         return values[:layers]
 
-    def pattern(self, key: str, layers: int, default: int) -> tuple[bool, ...]:
-        """A flag for each layer, from a list or from a number n: every nth layer is off, for 0 all are."""
+    def pattern(self, key: str, layers: int, default: int, *, first: bool = False) -> tuple[bool, ...]:
+        """A flag for each layer, from a list or from a number n: of n layers the last is off, or the first.
+
+        For 0 all are.
+        """
         value = self.get(key, default)
         if isinstance(value, list | tuple):
             if len(value) < layers or not all(v in (0, 1) for v in value):
                 raise self.error(key, f"is {value!r:.40}, must be a number or a flag per layer ({layers})")
             return tuple(bool(v) for v in value[:layers])
         every = self.integer(key, default, least=0)
-        return tuple(bool(every) and (i + 1) % every != 0 for i in range(layers))
+        return tuple(bool(every) and (i + (not first)) % every != 0 for i in range(layers))
 
     def expect(self, key: str, wanted: Any) -> None:
         """Refuse a file that has another value than `wanted`; a file without the key is fine.
@@ -144,10 +147,10 @@ class Keys:
                 f"ggufpy runs this architecture with {wanted!r} only"
             )
 
-    def check_all_read(self, *, attends: bool, has_windows: bool) -> None:
+    def check_all_read(self, *, attends: bool, has_windows: bool, scans: bool) -> None:
         """Raise UnsupportedModelError for a key that nobody read and that may change the mathematics.
 
-        Keys about attention, or about windows, say nothing where the architecture has none.
+        Keys about attention, windows, or state spaces say nothing where the architecture has none.
         """
         prefix = f"{self.architecture}."
         for name in self._metadata:
@@ -160,6 +163,8 @@ class Keys:
             if key.startswith(("attention.", "rope.")) and not attends:
                 continue
             if key.endswith(("_swa", "sliding_window_pattern")) and not has_windows:
+                continue
+            if key.startswith("ssm.") and not scans:
                 continue
             raise UnsupportedModelError(
                 f"{self.source}: metadata key '{name}' is {value!r:.40}, and ggufpy does not know what it "
