@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from ggufpy.architectures._conversion import Config, Metadata, check_supported, count, layer_count, number
+from ggufpy.architectures._conversion import (
+    Config,
+    Metadata,
+    check_supported,
+    count,
+    layer_count,
+    number,
+    with_defaults,
+)
 from ggufpy.architectures._decoder import MOST_LAYERS, head
 from ggufpy.architectures._names import Names, Place, negative_exp, reshaped, tensor
 from ggufpy.errors import FormatError, UnsupportedModelError
@@ -28,49 +37,75 @@ def _groups(place: Place) -> tuple[int, int]:
     return groups, place.count("ssm.inner_size") // groups
 
 
+def of_mixer(name: str) -> Names:
+    """The tensors of a layer's mixer; name: what it is called."""
+    return {
+        "blk.{i}.ssm_in": f"{name}.in_proj",
+        "blk.{i}.ssm_conv1d.weight": reshaped(tensor(f"{name}.conv1d.weight"), _channels),
+        "blk.{i}.ssm_conv1d.bias": tensor(f"{name}.conv1d.bias"),
+        "blk.{i}.ssm_dt.bias": tensor(f"{name}.dt_bias"),
+        "blk.{i}.ssm_a": reshaped(negative_exp(tensor(f"{name}.A_log")), _heads),
+        "blk.{i}.ssm_d": reshaped(tensor(f"{name}.D"), _heads),
+        "blk.{i}.ssm_norm": reshaped(f"{name}.norm", _groups),
+        "blk.{i}.ssm_out": f"{name}.out_proj",
+    }
+
+
 NAMES: Names = {
     "token_embd": ("backbone.embeddings", "backbone.embedding"),
     "blk.{i}.attn_norm": "backbone.layers.{i}.norm",
-    "blk.{i}.ssm_in": "backbone.layers.{i}.mixer.in_proj",
-    "blk.{i}.ssm_conv1d.weight": reshaped(tensor("backbone.layers.{i}.mixer.conv1d.weight"), _channels),
-    "blk.{i}.ssm_conv1d.bias": tensor("backbone.layers.{i}.mixer.conv1d.bias"),
-    "blk.{i}.ssm_dt.bias": tensor("backbone.layers.{i}.mixer.dt_bias"),
-    "blk.{i}.ssm_a": reshaped(negative_exp(tensor("backbone.layers.{i}.mixer.A_log")), _heads),
-    "blk.{i}.ssm_d": reshaped(tensor("backbone.layers.{i}.mixer.D"), _heads),
-    "blk.{i}.ssm_norm": reshaped("backbone.layers.{i}.mixer.norm", _groups),
-    "blk.{i}.ssm_out": "backbone.layers.{i}.mixer.out_proj",
+    **of_mixer("backbone.layers.{i}.mixer"),
     "output_norm": "backbone.norm_f",
     "output": "lm_head",
 }
 
 
 def metadata(config: Config) -> Metadata:
-    """`config.json` as GGUF keys, which cannot say that time steps are limited."""
+    """`config.json` as GGUF keys."""
     check_supported(config, "Mamba 2", hidden_act=("silu", "swish"), rms_norm=(True,))
-    _check_time_steps(config)
     width = count(config, "hidden_size")
     inner, size = count(config, "expand", 2) * width, count(config, "head_dim", 64)
-    heads, groups = count(config, "num_heads", inner // size), count(config, "n_groups", 8)
-    if heads * size != inner or heads % groups:
-        raise FormatError(
-            f"config.json: {heads} heads of {size} values in {groups} groups do not fit {inner} channels"
-        )
+    config = with_defaults(
+        config, head_dim=size, num_heads=inner // size, n_groups=8, state_size=128, conv_kernel=4
+    )
     return {
         "context_length": 1 << 20,  # there is no limit
         "embedding_length": width,
         "feed_forward_length": 0,
         "attention.head_count": 0,
         "block_count": layer_count(config),
-        "ssm.conv_kernel": count(config, "conv_kernel", 4),
-        "ssm.inner_size": inner,
-        "ssm.state_size": count(config, "state_size", 128),
-        "ssm.time_step_rank": heads,
-        "ssm.group_count": groups,
+        **state_keys(config, "Mamba 2", inner),
         "attention.layer_norm_rms_epsilon": number(config, "layer_norm_epsilon", 1e-5),
     }
 
 
-def _check_time_steps(config: Config) -> None:
+# What config.json calls the heads, the values of a head, groups of heads with the same b and c, states, and
+# places of the convolution.
+_SIZES = ("num_heads", "head_dim", "n_groups", "state_size", "conv_kernel")
+SIZES_OF_HYBRIDS = ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv")
+
+
+def state_keys(config: Config, model: str, inner: int, names: Sequence[str] = _SIZES) -> Metadata:
+    """Keys of mixers of `inner` channels, which cannot say that time steps are limited.
+
+    names: of the sizes, as above. Raises FormatError for sizes that do not fit, UnsupportedModelError.
+    """
+    _check_time_steps(config, model)
+    heads, size, groups, states, kernel = (count(config, name) for name in names)
+    if heads * size != inner or heads % groups:
+        raise FormatError(
+            f"config.json: {heads} heads of {size} values in {groups} groups do not fit {inner} channels"
+        )
+    return {
+        "ssm.conv_kernel": kernel,
+        "ssm.inner_size": inner,
+        "ssm.state_size": states,
+        "ssm.time_step_rank": heads,
+        "ssm.group_count": groups,
+    }
+
+
+def _check_time_steps(config: Config, model: str) -> None:
     """Limits are no limits from 0 to infinity, which transformers 5 writes as {"__float__": "Infinity"}."""
     limits = config.get("time_step_limit")
     if limits is None:
@@ -78,7 +113,7 @@ def _check_time_steps(config: Config) -> None:
     endless = (math.inf, {"__float__": "Infinity"})
     if not isinstance(limits, list) or len(limits) != 2 or limits[0] != 0 or limits[1] not in endless:
         raise UnsupportedModelError(
-            f"config.json: time_step_limit {limits!r:.40} is not supported for Mamba 2 models"
+            f"config.json: time_step_limit {limits!r:.40} is not supported for {model} models"
         )
 
 

@@ -31,17 +31,22 @@ def constant(name: str, values: Floats) -> TensorSource:
     return TensorSource(name, values.shape, GGMLType.F32, lambda start, stop: data[start:stop])
 
 
-def pairs(source: TensorSource, heads: int) -> TensorSource:
+def pairs(source: TensorSource, heads: int, turned: int | None = None) -> TensorSource:
     """Reorder each head from halves (x0 x1 ... y0 y1 ...) to pairs (x0 y0 x1 y1 ...).
 
     transformers rotates element i of a head with element i + size / 2; GGUF's Llama 2 i with 2 i + 1.
-    source: (heads * size, columns), or a bias (heads * size,).
+    source: (heads * size, columns), or a bias (heads * size,). turned: of each head only so many first
+    elements are rotated, and reordered; None for all.
     """
-    if source.shape[0] % (2 * heads):
+    if not heads or source.shape[0] % (2 * heads):
         return source
     size = source.shape[0] // heads
-    order = np.arange(heads * size).reshape(heads, 2, size // 2).swapaxes(1, 2).ravel()
-    return rows(source, order) if len(source.shape) > 1 else columns(source, order)
+    turned = size if turned is None else turned
+    if turned % 2 or turned > size:
+        return source
+    order = np.arange(heads * size).reshape(heads, size)
+    order[:, :turned] = order[:, :turned].reshape(heads, 2, -1).swapaxes(1, 2).reshape(heads, turned)
+    return rows(source, order.ravel()) if len(source.shape) > 1 else columns(source, order.ravel())
 
 
 def rows(source: TensorSource, which: Which) -> TensorSource:

@@ -95,7 +95,9 @@ class Graph:
             raise self._messages.unused(unused)
         keeps = [node for node in self.nodes if isinstance(node, n.Keep)]
         self.keys.check_all_read(
-            attends=bool(keeps), has_windows=any(node.window is not None for node in keeps)
+            attends=bool(keeps),
+            has_windows=any(node.window is not None for node in keeps),
+            scans=any(isinstance(node, n.Scan | n.DeltaRule) for node in self.nodes),
         )
 
     # ---- Tensors ----

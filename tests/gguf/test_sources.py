@@ -35,6 +35,10 @@ def halves_to_pairs(x: Array, heads: int) -> Array:
 
 MADE: dict[str, tuple[TensorSource, Array]] = {
     "pairs": (sources.pairs(source(MATRIX), 3), halves_to_pairs(MATRIX, 3)),
+    "pairs of the first values of heads": (
+        sources.pairs(source(MATRIX), 3, 4),
+        MATRIX[[base + i for base in (0, 8, 16) for i in (0, 2, 1, 3, 4, 5, 6, 7)]],
+    ),
     "pairs of a bias": (sources.pairs(source(VECTOR), 2), halves_to_pairs(VECTOR, 2)),
     "rows": (sources.rows(source(MATRIX), slice(3, 20)), MATRIX[3:20]),
     "every other row": (sources.rows(source(MATRIX), slice(1, None, 2)), MATRIX[1::2]),
@@ -106,6 +110,8 @@ def test_what_does_not_fit_stays_as_it_is() -> None:
     assert sources.reshaped(matrix, (7, 7)) is matrix
     assert sources.pairs(matrix, 5) is matrix
     assert sources.pairs(matrix, 8) is matrix  # heads of three rows have no halves
+    assert sources.pairs(matrix, 0) is matrix
+    assert sources.pairs(matrix, 3, 10) is matrix
 
 
 def test_what_cannot_be() -> None:

@@ -49,6 +49,7 @@ def test_a_key_that_nobody_reads_refuses_the_file(tmp_path: Path, key: str, valu
         ("rope.scaling.finetuned", True),
         ("vocab_size", 128),
         ("rope.freq_base_swa", 1e6),
+        ("ssm.state_size", 128),
     ],
 )
 def test_a_key_that_says_no_is_harmless(tmp_path: Path, key: str, value: Any) -> None:
@@ -57,11 +58,11 @@ def test_a_key_that_says_no_is_harmless(tmp_path: Path, key: str, value: Any) ->
 
 def test_keys_about_windows_count_where_there_are_windows() -> None:
     asked = keys(rope__freq_base_swa=1e6, attention__head_count=4)
-    asked.check_all_read(attends=False, has_windows=False)
+    asked.check_all_read(attends=False, has_windows=False, scans=False)
     with pytest.raises(UnsupportedModelError, match=r"'some\.rope\.freq_base_swa'"):
-        asked.check_all_read(attends=True, has_windows=True)
+        asked.check_all_read(attends=True, has_windows=True, scans=False)
     with pytest.raises(UnsupportedModelError, match=r"'some\.attention\.head_count'"):
-        asked.check_all_read(attends=True, has_windows=False)
+        asked.check_all_read(attends=True, has_windows=False, scans=False)
 
 
 def test_values_are_checked() -> None:

@@ -1,0 +1,110 @@
+"""Granite 4 and Bamba: layers of Mamba 2 and layers with attention, whose networks may have experts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ggufpy.architectures import granite, granitemoe, mamba2
+from ggufpy.architectures._conversion import (
+    Config,
+    Metadata,
+    check_supported,
+    count,
+    head_size,
+    kinds_of_layers,
+    layer_count,
+    rms_epsilon,
+    sizes,
+    with_defaults,
+)
+from ggufpy.architectures._names import Names, Place, Way, pairs, when
+from ggufpy.architectures._rope_keys import partial_rope, rope_base, rope_parameters, rope_scaling
+from ggufpy.errors import FormatError
+
+HF_CLASSES = ("GraniteMoeHybridForCausalLM", "BambaForCausalLM")
+
+_LAYER = "model.layers.{i}"
+
+
+def _has_experts(place: Place) -> bool:
+    return "expert_count" in place.keys
+
+
+NAMES: Names = {
+    **granite.NAMES,
+    "blk.{i}.attn_q": pairs(_LAYER + ".self_attn.q_proj", "attention.head_count", "rope.dimension_count"),
+    "blk.{i}.attn_k": pairs(_LAYER + ".self_attn.k_proj", "attention.head_count_kv", "rope.dimension_count"),
+    **{
+        name: when(_has_experts, theirs)
+        for name, theirs in granitemoe.NAMES.items()
+        if isinstance(theirs, str | Way) and ("exp" in name or "inp" in name)
+    },
+    **mamba2.of_mixer(_LAYER + ".mamba"),
+    "blk.{i}.ffn_norm": (_LAYER + ".post_attention_layernorm", _LAYER + ".pre_ff_layernorm"),
+    **{
+        f"blk.{{i}}.ffn_{part}": (
+            when(lambda place: not _has_experts(place), granite.SHARED[part]),
+            f"{_LAYER}.feed_forward.{part}_proj",
+        )
+        for part in ("gate", "up", "down")
+    },
+    "output_norm": ("model.norm", "model.final_layernorm"),
+}
+
+forward = granite.forward
+
+# Source: transformers configuration_granitemoehybrid.py; Bamba's are the same.
+_DEFAULTS: dict[str, Any] = {
+    "mamba_n_heads": 128,
+    "mamba_n_groups": 1,
+    "mamba_d_state": 256,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+}
+
+
+def metadata(config: Config) -> Metadata:
+    """`config.json` as GGUF keys."""
+    config = with_defaults(config, **_DEFAULTS)
+    inner = count(config, "mamba_expand") * count(config, "hidden_size")
+    if config.get("mamba_d_head", "auto") == "auto":
+        config = {**config, "mamba_d_head": inner // count(config, "mamba_n_heads")}
+    keys = _of_bamba(config) if config.get("model_type") == "bamba" else _of_granite(config)
+    keys |= mamba2.state_keys(config, "Granite 4", inner, mamba2.SIZES_OF_HYBRIDS)
+    kv_heads = count(config, "num_key_value_heads", count(config, "num_attention_heads"))
+    keys["attention.head_count_kv"] = [kv_heads if attends else 0 for attends in _attends(config)]
+    if not keys[granite.TURNS]:
+        keys["context_length"] = 1 << 20  # there is no limit
+    return keys
+
+
+def _of_granite(config: Config) -> Metadata:
+    keys = {**granite.hyperparameters(config, "Granite 4"), **granite.of_hybrids(config)}
+    return {**keys, **granitemoe.sizes_of_experts(config)} if config.get("num_local_experts") else keys
+
+
+def _of_bamba(config: Config) -> Metadata:
+    check_supported(config, "Bamba", hidden_act=("silu", "swish"))
+    rope = rope_parameters(config)
+    return {
+        **sizes(config),
+        **partial_rope(config, rope, head_size(config), 0.5),
+        **rope_base(rope),
+        **rope_scaling(config, rope, "Bamba"),
+        **rms_epsilon(config, 1e-5),
+        granite.TURNS: True,
+        "vocab_size": count(config, "vocab_size"),
+    }
+
+
+def _attends(config: Config) -> list[bool]:
+    """Which layers have attention."""
+    layers = range(layer_count(config))
+    if config.get("layer_types") is not None:
+        kinds = {"mamba": False, "linear_attention": False, "attention": True, "full_attention": True}
+        return kinds_of_layers(config, kinds)
+    indices = config.get("attn_layer_indices") or []
+    if not isinstance(indices, list) or any(index not in layers for index in indices):
+        problem = f"it must have some of 0 to {layers.stop - 1}"
+        raise FormatError(f"config.json: attn_layer_indices is {indices!r:.60}, {problem}")
+    return [layer in indices for layer in layers]
