@@ -65,11 +65,11 @@ def _inputs(layer: Layer, h: Value, net: Net) -> tuple[Value, Value, Value, Valu
     keys, values = net.groups * net.size, net.heads * net.value_size
     both = layer.linear(h, "ssm_ba", outputs=2 * net.heads).view(net.groups, 2 * heads)
     beta, alpha = (part.flat() for part in both.split(heads, heads))
-    if layer.has("attn_qkv.weight"):
-        layer.ignore("ssm_in.weight")
-        mixed = layer.linear(h, "attn_qkv", outputs=2 * keys + values)
-        return mixed, layer.linear(h, "attn_gate", outputs=values), beta, alpha
-    sizes = net.size, net.size, heads * net.value_size, heads * net.value_size
-    of_groups = layer.linear(h, "ssm_in", outputs=2 * (keys + values)).view(net.groups, sum(sizes))
-    q, k, v, gate = (part.flat() for part in of_groups.split(*sizes))
-    return layer.concat(q, k, v), gate, beta, alpha
+    if layer.has("ssm_in.weight") and not layer.has("attn_qkv.weight"):
+        sizes = net.size, net.size, heads * net.value_size, heads * net.value_size
+        of_groups = layer.linear(h, "ssm_in", outputs=2 * (keys + values)).view(net.groups, sum(sizes))
+        q, k, v, gate = (part.flat() for part in of_groups.split(*sizes))
+        return layer.concat(q, k, v), gate, beta, alpha
+    layer.ignore("ssm_in.weight")
+    mixed = layer.linear(h, "attn_qkv", outputs=2 * keys + values)
+    return mixed, layer.linear(h, "attn_gate", outputs=values), beta, alpha
