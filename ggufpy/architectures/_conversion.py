@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ggufpy.architectures._decoder import MOST_LAYERS
@@ -146,6 +146,16 @@ def kinds_of_layers(config: Config, kinds: Mapping[str, Kind], key: str = "layer
         wanted = f"one of {', '.join(kinds)} for each of {layers} layers"
         raise FormatError(f"config.json: {key} is {words!r:.60}, it must have {wanted}")
     return [kinds[word] for word in words]
+
+
+def listed_layers(config: Config, key: str, default: Collection[int] = ()) -> list[bool]:
+    """Which layers have their number in the list `key`; raises FormatError for numbers of no layer."""
+    layers = range(layer_count(config))
+    listed = default if config.get(key) is None else config[key]
+    if not isinstance(listed, Collection) or any(number not in layers for number in listed):
+        problem = f"it must be a list of numbers from 0 to {layers.stop - 1}"
+        raise FormatError(f"config.json: {key} is {listed!r:.60}, {problem}")
+    return [layer in listed for layer in layers]
 
 
 def rms_epsilon(config: Config, default: float = 1e-6) -> Metadata:

@@ -12,14 +12,13 @@ from ggufpy.architectures._conversion import (
     count,
     head_size,
     kinds_of_layers,
-    layer_count,
+    listed_layers,
     rms_epsilon,
     sizes,
     with_defaults,
 )
 from ggufpy.architectures._names import Names, Place, Way, pairs, when
 from ggufpy.architectures._rope_keys import partial_rope, rope_base, rope_parameters, rope_scaling
-from ggufpy.errors import FormatError
 
 HF_CLASSES = ("GraniteMoeHybridForCausalLM", "BambaForCausalLM")
 
@@ -99,12 +98,7 @@ def _of_bamba(config: Config) -> Metadata:
 
 def _attends(config: Config) -> list[bool]:
     """Which layers have attention."""
-    layers = range(layer_count(config))
-    if config.get("layer_types") is not None:
-        kinds = {"mamba": False, "linear_attention": False, "attention": True, "full_attention": True}
-        return kinds_of_layers(config, kinds)
-    indices = config.get("attn_layer_indices") or []
-    if not isinstance(indices, list) or any(index not in layers for index in indices):
-        problem = f"it must have some of 0 to {layers.stop - 1}"
-        raise FormatError(f"config.json: attn_layer_indices is {indices!r:.60}, {problem}")
-    return [layer in indices for layer in layers]
+    if config.get("layer_types") is None:
+        return listed_layers(config, "attn_layer_indices")
+    kinds = {"mamba": False, "linear_attention": False, "attention": True, "full_attention": True}
+    return kinds_of_layers(config, kinds)
