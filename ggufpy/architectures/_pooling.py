@@ -27,9 +27,9 @@ def pooled(
 
     Mean and cls (the first token) give a row for each text; last is the row of the last token, which is to be
     asked for. Rank is what the classifier says of the first token, of the last where attention is causal, or
-    of what `classifier.pooling_type` says. function: of the classifier's first layer. of_classifier: what that
-    key is where it is not there. shares: the classifier's results are the shares of two labels, which sum to
-    1. Raises UnsupportedModelError for rank without a classifier.
+    of what `classifier.pooling_type` says. function: of the classifier's first layer. of_classifier: that key
+    where it is not there. shares: the classifier's results are the shares of two labels, which sum to 1.
+    Raises UnsupportedModelError for rank without a classifier.
     """
     kind = g.keys.integer("pooling_type", NONE, least=NONE, most=RANK)
     sees_later = any(isinstance(node, Attention) and not node.causal for node in g.nodes)

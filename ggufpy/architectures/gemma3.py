@@ -20,7 +20,7 @@ from ggufpy.architectures._names import Names, Place, plus_one, rows
 from ggufpy.architectures._rope_keys import rope_base, rope_scaling, ropes_by_kind
 from ggufpy.architectures.gemma2 import read_scale, scale_of_scores
 from ggufpy.errors import UnsupportedModelError
-from ggufpy.graph import Graph, Outputs
+from ggufpy.graph import Graph, Outputs, Value
 
 HF_CLASSES = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Gemma3TextModel")
 
@@ -63,14 +63,19 @@ _LARGEST = 62  # layers of the model whose scores are scaled another way
 
 
 def metadata(config: Config) -> Metadata:
-    """`config.json` as GGUF keys; layers with a window turn by a base of their own."""
+    """`config.json` as GGUF keys."""
+    check_supported(config, "Gemma 3", use_bidirectional_attention=(False,))
+    return hyperparameters(config)
+
+
+def hyperparameters(config: Config) -> Metadata:
+    """Keys, whether tokens see later ones or not; layers with a window turn by a base of their own."""
     config = {**_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
     check_supported(
         config,
         "Gemma 3",
         hidden_activation=("gelu_pytorch_tanh",),
         attn_logit_softcapping=(),
-        use_bidirectional_attention=(False,),
     )
     rope, local = ropes_by_kind(config, 1e6, 1e4)
     if local["rope_type"] != "default":
@@ -93,7 +98,15 @@ def metadata(config: Config) -> Metadata:
 
 
 def forward(g: Graph) -> Outputs:
-    """Layers with a window turn by a base of their own, and are never scaled."""
+    """All layers, and the head."""
+    return head(g, hidden(g, causal=True))
+
+
+def hidden(g: Graph, *, causal: bool) -> Value:
+    """All layers; those with a window turn by a base of their own, and are never scaled.
+
+    causal: no token sees later ones; else a window reaches half of its size ahead and back.
+    """
     shape = Shape.read(g)
     rope = shape.rope(g, halves=True)
     local = replace(shape.local_rope(g, rope, 10000.0), scaling="none")
@@ -102,8 +115,9 @@ def forward(g: Graph) -> Outputs:
     for layer, window in zip(g.layers(shape.layers), windows(g, shape, every=_EVERY), strict=True):
         h = layer.norm(x, "attn_norm")
         turn = local if window else rope
-        y = attend(layer, h, shape, turn, norms="rms", window=window, scale=scale)
+        reach = window if causal or not window else window // 2 + 1
+        y = attend(layer, h, shape, turn, norms="rms", window=reach, scale=scale, causal=causal)
         x = x + layer.norm(y, "post_attention_norm")
         h = gated(layer, layer.norm(x, "ffn_norm"), "gelu")
         x = x + layer.norm(h, "post_ffw_norm")
-    return head(g, x)
+    return x
