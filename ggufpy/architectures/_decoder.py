@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -106,12 +107,18 @@ def attend(
     max_bias = layer.keys.number("attention.max_alibi_bias", max_bias)
     q, k, v = qkv(layer, h, shape)
     if norms:
-        q, k = (layer.norm(y, n, size=norms) for y, n in ((q, "attn_q_norm"), (k, "attn_k_norm")))
+        q, k = (norm_of_heads(layer, y, n, norms) for y, n in ((q, "attn_q_norm"), (k, "attn_k_norm")))
     if rope:
         q, k = (layer.rope(y, rope, factors) for y in (q, k))
     kept = layer.keep(k, v, window)
     y = layer.attention(q, kept, scale=scale, softcap=softcap, sinks=sinks, max_bias=max_bias, causal=causal)
     return layer.linear(y.flat(), "attn_output", outputs=shape.width)
+
+
+def norm_of_heads(layer: Layer, y: Value, name: str, size: Size) -> Value:
+    """Norm of each head of y, or of all together if `name` has so many weights."""
+    together = layer.shape(f"{name}.weight") == (y.width,)
+    return layer.norm(y.flat() if together else y, name, size=size).view(*y.shape)
 
 
 def gated(layer: Layer, h: Value, function: Function, suffix: str = "") -> Value:
@@ -134,8 +141,13 @@ def shared_expert(layer: Layer, h: Value) -> Value:
     """The expert that all tokens share, times sigmoid(ffn_gate_inp_shexp h), one value."""
     name = "ffn_gate_inp_shexp.weight"
     layer.tensor(name, *(1,) * (len(layer.shape(name)) - 1), h.width)  # one row, or a vector
-    product = layer.vector(h, "mul", name).view(h.width, 1)
-    return gated(layer, h, "silu", "_shexp") * layer.total(product).apply("sigmoid")
+    return gated(layer, h, "silu", "_shexp") * added(layer, layer.vector(h, "mul", name)).apply("sigmoid")
+
+
+def added(g: Graph, x: Value) -> Value:
+    """The sum of all values, (1,); in two steps, which errs less than one."""
+    part = math.gcd(x.width, 64)
+    return g.total(g.total(x.view(x.width // part, part)).view(part, 1))
 
 
 def plain(layer: Layer, h: Value, function: Function, suffix: str = "") -> Value:
