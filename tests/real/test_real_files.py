@@ -31,8 +31,8 @@ PROMPTS = (
     "The three largest planets are",
     "import os\n\nfor name in",
 )
-# Two candidates whose logits are nearer may change places: both programs round activations to 8 bits, in other
-# blocks, and `exact` differs from llama.cpp as much.
+# Two candidates whose logits are nearer may change places: both programs round activations to 8 bits, in
+# other blocks, and `exact` differs from llama.cpp as much.
 CLOSE = 0.3
 
 
