@@ -41,6 +41,11 @@ def with_defaults(config: Config, **defaults: Any) -> Config:
     return {**defaults, **{key: value for key, value in config.items() if value is not None}}
 
 
+def class_of(config: Config) -> str:
+    """The checkpoint's class in transformers."""
+    return str((config.get("architectures") or [""])[0])
+
+
 def check_supported(config: Config, model: str, **supported: Sequence[Any]) -> None:
     """Refuse what GGUF cannot say of a `model`: keys with other values than those supported, or null.
 
@@ -139,11 +144,11 @@ def windows_of_layers(config: Config, *, every: int, first: bool = False) -> Met
     return keys
 
 
-def kinds_of_layers(config: Config, kinds: Mapping[str, Kind], key: str = "layer_types") -> list[Kind]:
+def kinds_of_layers(config: Config, kinds: Mapping[Any, Kind], key: str = "layer_types") -> list[Kind]:
     """For each layer what its word in the list `key` stands for in `kinds`; raises FormatError for others."""
     layers, words = layer_count(config), config.get(key)
     if not isinstance(words, list) or len(words) != layers or any(word not in [*kinds] for word in words):
-        wanted = f"one of {', '.join(kinds)} for each of {layers} layers"
+        wanted = f"one of {', '.join(map(str, kinds))} for each of {layers} layers"
         raise FormatError(f"config.json: {key} is {words!r:.60}, it must have {wanted}")
     return [kinds[word] for word in words]
 
