@@ -55,11 +55,7 @@ class Checkpoint:
         check_not_quantized(folder, config)
         generation = folder / "generation_config.json"
         generation_config = read_json(generation) if generation.is_file() else {}
-        tensors = _read_weights(folder) if weights else {}
-        for tensor in tensors:
-            if not tensor.isprintable() or len(tensor) > _MAX_NAME:
-                raise FormatError(f"{folder}: no tensor can be called {quoted(tensor)}; download it again")
-        return cls(folder, config, generation_config, tensors)
+        return cls(folder, config, generation_config, read_weights(folder) if weights else {})
 
     @property
     def name(self) -> str:
@@ -115,6 +111,15 @@ def _is_adapter(folder: Path, base: str) -> FormatError:
         f"{folder}: a LoRA adapter of {base:.80} (adapter_config.json); merge it into its base, with PEFT's "
         "merge_and_unload(), and convert what that saves"
     )
+
+
+def read_weights(folder: Path) -> dict[str, TensorSource]:
+    """The tensors in a folder, in whatever files; raises FormatError if there are none or not all."""
+    tensors = _read_weights(folder)
+    for name in tensors:
+        if not name.isprintable() or len(name) > _MAX_NAME:
+            raise FormatError(f"{folder}: no tensor can be called {quoted(name)}; download it again")
+    return tensors
 
 
 def _read_weights(folder: Path) -> dict[str, TensorSource]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickletools
 import struct
-import sys
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
@@ -35,7 +34,7 @@ def read_opcodes(stream: BytesIO) -> Iterator[tuple[str, Any]]:
 
 
 def _take(stream: BytesIO, count: int) -> bytes:
-    data = stream.read(min(count, sys.maxsize))
+    data = stream.read(count)
     if len(data) < count:
         raise ValueError(f"no end within {stream.tell()} bytes")
     return data

@@ -25,7 +25,10 @@ _NOT_NEEDED_ENDS = (
 _NOT_NEEDED_STARTS = tuple(
     f"{around}{part}."
     for around in ("", "model.")
-    for part in ("vision_tower", "vision_model", "audio_tower", "multi_modal_projector", "visual")
+    for part in (
+        *("vision_tower", "vision_model", "audio_tower", "multi_modal_projector", "visual"),
+        *("embed_vision", "embed_audio"),
+    )
 )
 
 # Counts that the names of tensors show: our key, what is counted, where a name has its number.
@@ -153,7 +156,7 @@ class _Placing:
             self.asked[name] = parts
         if name in self.placed or self._found(parts) < len(parts):
             return
-        source = way.make(place, [self.tensors[part] for part in parts])
+        source = way.make(place, [_whole(self.tensors[part]) for part in parts])
         self.used.update(parts)
         if source is not None:
             self.placed[name] = replace(source, name=name)
@@ -191,12 +194,14 @@ class _Placing:
         """How names of this checkpoint begin, in place of what: so that most of the table's are there.
 
         Bare models, those within others, and training tools have other beginnings; which, the tensors outside
-        of layers show.
+        of layers show. In its place is what all tensors of layers begin with, or nothing.
         """
         known = {entry: self._known(entry) for entry in self.names}
+        of_layers = [name for entry, names in known.items() if "{" in entry for name in names]
         pairs = {("", "")}
         for name in chain.from_iterable(names for entry, names in known.items() if "{" not in entry):
-            for ours in {"", name[: name.find(".") + 1] if name.count(".") > 1 else ""}:
+            first = name[: name.find(".") + 1]
+            for ours in {"", first if all(each.startswith(first) for each in of_layers) else ""}:
                 ending = name.removeprefix(ours)
                 found = (other.removesuffix(ending) for other in self.tensors if other.endswith(ending))
                 pairs |= {(ours, theirs) for theirs in found if not theirs or theirs.endswith(".")}
@@ -237,6 +242,13 @@ def _in_order(names: Names, layers: int) -> Iterator[tuple[str, int]]:
             yield entry, 0
         elif entry == of_layers[0]:
             yield from ((each, layer) for layer in range(layers) for each in of_layers)
+
+
+def _whole(source: TensorSource) -> TensorSource:
+    """The tensor; raises FormatError if there is no number in it: its other sides would mean nothing."""
+    if 0 in source.shape:
+        raise FormatError(f"tensor '{source.name}' has shape {source.shape}, no numbers; download it again")
+    return source
 
 
 def _respelt(name: str, ours: str, theirs: str) -> str:
