@@ -30,6 +30,7 @@ __all__ = [
 _WITH_HYPHEN = {
     "command_r": "command-r",
     "ernie4_5_moe": "ernie4_5-moe",
+    "falcon_h1": "falcon-h1",
     "gemma_embedding": "gemma-embedding",
     "gpt_oss": "gpt-oss",
     "hunyuan_dense": "hunyuan-dense",

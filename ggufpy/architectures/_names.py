@@ -146,12 +146,12 @@ def pairs(of: str | Way, heads: str, turned: str | None = None) -> Way:
     return _changed(of, change)
 
 
-def stack(of: str | Way, count: str = "expert_count") -> Way:
-    """One matrix, or bias, for each {e}; count: the key that says how many there are."""
+def stack(of: str | Way, count: Callable[[Place], int] = lambda place: place.count("expert_count")) -> Way:
+    """One matrix, or bias, for each {e}; count: how many there are."""
     way = _way(of)
 
     def each(place: Place) -> list[Place]:
-        return [replace(place, expert=expert) for expert in range(place.count(count))]
+        return [replace(place, expert=expert) for expert in range(count(place))]
 
     def names(place: Place) -> list[str]:
         return [name for one in each(place) for name in way.names(one)]
@@ -192,6 +192,11 @@ def ordered(of: str | Way, order: Callable[[Place], NDArray[np.int64]], *, input
     return _changed(of, change)
 
 
+def padded(of: str | Way) -> Way:
+    """As many rows as the vocabulary has tokens: those that are not there are as the first."""
+    return _changed(of, lambda place, source: sources.padded(source, place.tokens))
+
+
 def transposed(of: str | Way) -> Way:
     """Matrices that the checkpoint multiplies from the other side."""
     return _changed(of, lambda place, source: sources.transposed(source))
@@ -214,6 +219,15 @@ def reshaped(of: str | Way, shape: Callable[[Place], Sequence[int]]) -> Way:
 def plus_one(of: str | Way) -> Way:
     """Norms that multiply with 1 + weight; a bias stays."""
     return _changed(of, lambda place, source: source if place.part == "bias" else sources.plus_one(source))
+
+
+def scaled(of: str | Way, factors: Callable[[Place], Sequence[float]]) -> Way:
+    """Numbers times one factor, or one for each output."""
+
+    def change(place: Place, source: TensorSource) -> TensorSource:
+        return sources.scaled(source, np.array(factors(place), np.float32))
+
+    return _changed(of, change)
 
 
 def negative_exp(of: str | Way) -> Way:

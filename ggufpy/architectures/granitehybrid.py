@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ggufpy.architectures import granite, granitemoe, mamba2
 from ggufpy.architectures._conversion import (
     Config,
@@ -15,7 +13,6 @@ from ggufpy.architectures._conversion import (
     listed_layers,
     rms_epsilon,
     sizes,
-    with_defaults,
 )
 from ggufpy.architectures._names import Names, Place, Way, pairs, when
 from ggufpy.architectures._rope_keys import partial_rope, rope_base, rope_parameters, rope_scaling
@@ -52,24 +49,11 @@ NAMES: Names = {
 
 forward = granite.forward
 
-# Source: transformers configuration_granitemoehybrid.py; Bamba's are the same.
-_DEFAULTS: dict[str, Any] = {
-    "mamba_n_heads": 128,
-    "mamba_n_groups": 1,
-    "mamba_d_state": 256,
-    "mamba_d_conv": 4,
-    "mamba_expand": 2,
-}
-
 
 def metadata(config: Config) -> Metadata:
     """`config.json` as GGUF keys."""
-    config = with_defaults(config, **_DEFAULTS)
-    inner = count(config, "mamba_expand") * count(config, "hidden_size")
-    if config.get("mamba_d_head", "auto") == "auto":
-        config = {**config, "mamba_d_head": inner // count(config, "mamba_n_heads")}
     keys = _of_bamba(config) if config.get("model_type") == "bamba" else _of_granite(config)
-    keys |= mamba2.state_keys(config, "Granite 4", inner, mamba2.SIZES_OF_HYBRIDS)
+    keys |= mamba2.keys_of_hybrid(config, "Granite 4")
     kv_heads = count(config, "num_key_value_heads", count(config, "num_attention_heads"))
     keys["attention.head_count_kv"] = [kv_heads if attends else 0 for attends in _attends(config)]
     if not keys[granite.TURNS]:

@@ -82,7 +82,7 @@ def metadata(config: Config) -> Metadata:
 # What config.json calls the heads, the values of a head, groups of heads with the same b and c, states, and
 # places of the convolution.
 _SIZES = ("num_heads", "head_dim", "n_groups", "state_size", "conv_kernel")
-SIZES_OF_HYBRIDS = ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv")
+_SIZES_OF_HYBRIDS = ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv")
 
 
 def state_keys(config: Config, model: str, inner: int, names: Sequence[str] = _SIZES) -> Metadata:
@@ -105,6 +105,17 @@ def state_keys(config: Config, model: str, inner: int, names: Sequence[str] = _S
     }
 
 
+def keys_of_hybrid(config: Config, model: str) -> Metadata:
+    """Keys of mixers beside attention, whose sizes have other names; all hybrids have the same defaults."""
+    config = with_defaults(
+        config, mamba_n_heads=128, mamba_n_groups=1, mamba_d_state=256, mamba_d_conv=4, mamba_expand=2
+    )
+    inner = count(config, "mamba_d_ssm", count(config, "mamba_expand") * count(config, "hidden_size"))
+    if config.get("mamba_d_head", "auto") == "auto":
+        config = {**config, "mamba_d_head": inner // count(config, "mamba_n_heads")}
+    return state_keys(config, model, inner, _SIZES_OF_HYBRIDS)
+
+
 def _check_time_steps(config: Config, model: str) -> None:
     """Limits are no limits from 0 to infinity, which transformers 5 writes as {"__float__": "Infinity"}."""
     limits = config.get("time_step_limit")
@@ -125,7 +136,7 @@ def forward(g: Graph) -> Outputs:
     return head(g, x)
 
 
-def mixer(layer: Layer, h: Value) -> Value:
+def mixer(layer: Layer, h: Value, *, has_norm: bool = True) -> Value:
     """Gate, convolved inputs and time steps from one matrix; the norm is of each group."""
     k = layer.keys
     inner, states = k.integer("ssm.inner_size"), k.integer("ssm.state_size")
@@ -141,5 +152,6 @@ def mixer(layer: Layer, h: Value) -> Value:
     u, dt = u.view(heads, size), layer.vector(dt, "add", "ssm_dt.bias").apply("softplus")
     y = layer.scan(u, dt, b.view(groups, states), c.view(groups, states), "ssm_a")
     y = (y + layer.vector(u, "mul", "ssm_d")).flat() * gate.apply("silu")
-    y = layer.norm(y.view(groups, inner // groups), "ssm_norm")
-    return layer.linear(y.flat(), "ssm_out", outputs=h.width)
+    if has_norm:
+        y = layer.norm(y.view(groups, inner // groups), "ssm_norm").flat()
+    return layer.linear(y, "ssm_out", outputs=h.width)

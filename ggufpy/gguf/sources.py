@@ -7,6 +7,7 @@ tensor whose shape does not allow what is asked for stays as it is: whoever know
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -84,11 +85,12 @@ def stack(sources: Sequence[TensorSource]) -> TensorSource:
 
     Raises FormatError for tensors of several shapes.
     """
-    first = sources[0]
+    most, _ = Counter(source.shape for source in sources).most_common(1)[0]
+    first = next(source for source in sources if source.shape == most)
     for other in sources:
-        if other.shape != first.shape:
+        if other.shape != most:
             raise FormatError(
-                f"tensor '{other.name}' has shape {other.shape}, '{first.name}' has {first.shape}; "
+                f"tensor '{other.name}' has shape {other.shape}, '{first.name}' has {most}; "
                 "they do not belong together"
             )
     if any(other.type is not first.type for other in sources):
@@ -99,6 +101,18 @@ def stack(sources: Sequence[TensorSource]) -> TensorSource:
         return np.concatenate([sources[index].read(begin, end) for index, begin, end in parts])
 
     return replace(sources[0], shape=(len(sources), *first.shape), read=read)
+
+
+def padded(source: TensorSource, n: int) -> TensorSource:
+    """A matrix of at least n rows: those that it does not have are as its first."""
+    if len(source.shape) != 2 or source.rows >= n:
+        return source
+
+    def read(start: int, stop: int) -> Bytes:
+        own = source.read(min(start, source.rows), min(stop, source.rows))
+        return np.concatenate([own, source.read(0, 1).repeat(stop - start - len(own), axis=0)])
+
+    return replace(source, shape=(n, source.columns), read=read)
 
 
 def transposed(source: TensorSource) -> TensorSource:
@@ -155,6 +169,20 @@ def mapped(source: TensorSource, function: Callable[[Floats], Floats]) -> Tensor
 def plus_one(source: TensorSource) -> TensorSource:
     """X + 1: a norm that keeps what it adds to one."""
     return mapped(source, lambda x: x + np.float32(1))
+
+
+def scaled(source: TensorSource, factors: Floats) -> TensorSource:
+    """X * factors: one of them, or one for each row of a matrix, for each number of a vector."""
+    if len(factors) not in (1, source.shape[0]):
+        return source
+    of_rows = len(source.shape) > 1 and len(factors) > 1
+    floats = mapped(source, lambda x: x)
+
+    def read(start: int, stop: int) -> Bytes:
+        values = floats.read(start, stop).view("<f4")
+        return (values * (factors[start:stop, None] if of_rows else factors)).view(np.uint8)
+
+    return replace(floats, read=read)
 
 
 def negative_exp(source: TensorSource) -> TensorSource:

@@ -29,7 +29,7 @@ FOLDER = Path(os.environ.get("GGUFPY_SHARED", ROOT.parent / "shared")) / "confor
 HERE = FOLDER.is_dir()
 
 # Tensors that llama.cpp reads and does not use; transformers does.
-IGNORED = {"ernie4_5": "attn_output.bias", "ernie4_5-moe": "attn_output.bias"}
+IGNORED = dict.fromkeys(("ernie4_5", "ernie4_5-moe", "falcon-h1"), "attn_output.bias")
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ MADE: dict[str, tuple[TensorSource, Array]] = {
         np.stack([MATRIX, -MATRIX, MATRIX]),
     ),
     "stack of vectors": (sources.stack([source(VECTOR), source(-VECTOR)]), np.stack([VECTOR, -VECTOR])),
+    "padded": (sources.padded(source(MATRIX), 30), np.concatenate([MATRIX, MATRIX[:1].repeat(6, axis=0)])),
     "transposed": (sources.transposed(source(MATRIX)), MATRIX.T),
     "transposed each": (sources.transposed(source(THREE)), THREE.swapaxes(1, 2)),
     "reshaped, same rows": (sources.reshaped(source(THREE), (24, 6)), THREE.reshape(24, 6)),
@@ -61,6 +62,9 @@ MADE: dict[str, tuple[TensorSource, Array]] = {
         sources.unit_rows(source(MATRIX)),
         MATRIX / np.linalg.norm(MATRIX, axis=-1, keepdims=True),
     ),
+    "scaled": (sources.scaled(source(MATRIX), MATRIX[0, :1]), MATRIX * MATRIX[0, 0]),
+    "scaled rows": (sources.scaled(source(MATRIX), VECTOR), MATRIX * VECTOR[:, None]),
+    "scaled vector": (sources.scaled(source(VECTOR), VECTOR), VECTOR * VECTOR),
     "plus one": (sources.plus_one(source(MATRIX)), MATRIX + 1),
     "negative exp": (
         sources.negative_exp(source(MATRIX)),
@@ -111,6 +115,7 @@ def test_what_does_not_fit_stays_as_it_is() -> None:
     assert sources.pairs(matrix, 5) is matrix
     assert sources.pairs(matrix, 8) is matrix  # heads of three rows have no halves
     assert sources.pairs(matrix, 0) is matrix
+    assert sources.scaled(matrix, VECTOR[:5]) is matrix
     assert sources.pairs(matrix, 3, 10) is matrix
 
 
