@@ -85,6 +85,7 @@ def tensor_in(torch: Any, storage: object) -> object:
         (lambda torch: (1, 2), "it does not hold a dict of tensors"),
         (lambda torch: {"w": Reduced(torch.rebuild, (1, 2, 3, 4))}, "a tensor without a storage"),
         (lambda torch: {"w": Reduced(OrderedDict, (((1, 2),),))}, "builds an OrderedDict from something"),
+        (lambda torch: {"w": tensor_in(torch, 3)}, "a tensor without a storage"),
         (lambda torch: {"w": tensor_in(torch, Persistent(("storage", 3)))}, "it refers to a tuple"),
         (lambda torch: {"w": tensor_in(torch, Persistent("x"))}, "it refers to a str"),
         (lambda torch: {"w": tensor_in(torch, stored(torch, count=-1))}, "a storage of -1 numbers"),
@@ -128,6 +129,16 @@ def test_a_pickle_that_would_run_something_does_not(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"\x80\x02}Na.", "it appends to a dict"), (b"\x80\x02](K\x01Nu.", "it puts items into a list")],
+)
+def test_items_of_what_has_none(tmp_path: Path, data: bytes, message: str) -> None:
+    write_torch(folder_with_config(tmp_path) / "pytorch_model.bin", data, {})
+    with pytest.raises(FormatError, match=message):
+        Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"",
@@ -149,8 +160,6 @@ def test_a_pickle_that_would_run_something_does_not(tmp_path: Path) -> None:
         b"\x80\x02ctorch",
         b"\x80\x02c\\qtorch\nx\n.",
         b"\x80\x02}a.",
-        b"\x80\x02}Na.",
-        b"\x80\x02)(Ne.",
         b"\x80\x02]",
         b"\x80\x04\x93.",
         b"\x80\x04K\x01\x8c\x01x\x93.",
