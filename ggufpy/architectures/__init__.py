@@ -10,11 +10,13 @@ from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from ggufpy.architectures._names import Names, Place, Way, ways
+from ggufpy.architectures._reranking import RERANKER_TOKENS
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.graph import Graph, Outputs
 
 __all__ = [
+    "RERANKER_TOKENS",
     "Architecture",
     "Names",
     "Place",
@@ -38,6 +40,7 @@ _WITH_HYPHEN = {
     "jina_bert_v2": "jina-bert-v2",
     "jina_bert_v3": "jina-bert-v3",
     "llama_embed": "llama-embed",
+    "minimax_m2": "minimax-m2",
     "modern_bert": "modern-bert",
     "nomic_bert": "nomic-bert",
     "nomic_bert_moe": "nomic-bert-moe",

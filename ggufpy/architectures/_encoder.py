@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ggufpy.architectures._conversion import Config, Metadata, check_supported, count, layer_count, number
+from ggufpy.architectures._conversion import (
+    Config,
+    Metadata,
+    check_supported,
+    class_of,
+    count,
+    layer_count,
+    number,
+)
 from ggufpy.architectures._decoder import Shape, attend
 from ggufpy.architectures._pooling import CLS, MEAN, RANK, pooled
 from ggufpy.errors import FormatError
@@ -67,11 +75,6 @@ def activation_key(config: Config, model: str) -> Metadata:
 def layer_epsilon(config: Config, default: float = 1e-12) -> Metadata:
     """What LayerNorm adds to the variance."""
     return {"attention.layer_norm_epsilon": number(config, "layer_norm_eps", default)}
-
-
-def class_of(config: Config) -> str:
-    """The checkpoint's class in transformers."""
-    return str(config["architectures"][0])
 
 
 def is_classifier(config: Config) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ggufpy.architectures._conversion import Config, Metadata, check_supported, count
+from ggufpy.architectures._conversion import Config, Metadata, check_supported, class_of, count
 from ggufpy.architectures._decoder import plain
 from ggufpy.architectures._encoder import (
     activation,
     activation_key,
-    class_of,
     classifier_keys,
     embedded,
     encode,

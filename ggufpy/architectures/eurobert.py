@@ -16,7 +16,7 @@ NOT_NEEDED = ("lm_head.",)
 NAMES: Names = {
     entry: name
     for entry, name in _QWEN3.items()
-    if entry != "output" and not entry.endswith(("q_norm", "k_norm"))
+    if entry not in ("output", "cls.output") and not entry.endswith(("q_norm", "k_norm"))
 }
 
 

@@ -13,6 +13,7 @@ from ggufpy.architectures._encoder import embedded, encoder_keys, layer_epsilon
 from ggufpy.architectures._names import Names, Place, Way, rows
 from ggufpy.architectures._pooling import pooled
 from ggufpy.graph import Graph, Outputs
+from ggufpy.graph.nodes import Size
 
 HF_CLASSES = ("JinaBertModel", "JinaBertForMaskedLM")
 NOT_NEEDED = ("cls.", "bert.pooler.")
@@ -67,7 +68,7 @@ def forward(g: Graph) -> Outputs:
     shape = Shape.read(g)
     x = g.norm(embedded(g), "token_embd_norm", size="layer")
     for layer in g.layers(shape.layers):
-        norms = "layer" if layer.has("attn_q_norm.weight") else None
+        norms: Size | None = "layer" if layer.has("attn_q_norm.weight") else None
         y = attend(layer, x, shape, None, norms=norms, max_bias=8.0, causal=False)
         h = layer.norm(x + y, "attn_output_norm", size="layer")
         if layer.has("attn_norm_2.weight"):

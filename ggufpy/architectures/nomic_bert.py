@@ -28,7 +28,7 @@ NAMES: Names = {
 }
 
 # What the model's own code calls the settings of transformers.
-_OWN = {
+OWN = {
     "hidden_size": "n_embd",
     "intermediate_size": "n_inner",
     "num_attention_heads": "n_head",
@@ -53,7 +53,7 @@ def in_common_words(config: Config) -> dict[str, Any]:
         rotary_emb_interleaved=(False,),
         rotary_emb_scale_base=(),
     )
-    own = {theirs: config[ours] for theirs, ours in _OWN.items() if config.get(ours) is not None}
+    own = {theirs: config[ours] for theirs, ours in OWN.items() if config.get(ours) is not None}
     return {**config, **own}
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from ggufpy.architectures._conversion import Config, Metadata, check_supported, rms_epsilon, sizes
 from ggufpy.architectures._decoder import Shape, attend, gated, head
 from ggufpy.architectures._names import Names
+from ggufpy.architectures._reranking import ranking_keys, score, yes_and_no
 from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_scaling
 from ggufpy.graph import Graph, Outputs
 
-HF_CLASSES = ("Qwen3ForCausalLM",)
+HF_CLASSES = ("Qwen3ForCausalLM", "Qwen3ForSequenceClassification")
 
 NAMES: Names = {
     "token_embd": "model.embed_tokens",
@@ -25,12 +26,13 @@ NAMES: Names = {
     "blk.{i}.ffn_down": "model.layers.{i}.mlp.down_proj",
     "output_norm": "model.norm",
     "output": "lm_head",
+    "cls.output": (yes_and_no("lm_head"), yes_and_no("model.embed_tokens"), score("score")),
 }
 
 
 def metadata(config: Config) -> Metadata:
     """`config.json` as GGUF keys."""
-    return hyperparameters(config, head_dim=128)
+    return {**hyperparameters(config, head_dim=128), **ranking_keys(config)}
 
 
 def hyperparameters(config: Config, head_dim: int | None = None) -> Metadata:

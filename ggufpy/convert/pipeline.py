@@ -6,12 +6,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ggufpy import architectures
 from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.convert.general import general_metadata
+from ggufpy.convert.modules import MODULE_FOLDERS, read_modules
 from ggufpy.convert.placing import Converted, with_predicting_layers
+from ggufpy.convert.rerankers import answers, template_keys
 from ggufpy.convert.vocabulary.chat_templates import MORE_TEMPLATES
 from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.errors import FormatError, UnsupportedModelError
@@ -117,18 +119,27 @@ def plan_conversion(
 ) -> Plan:
     """Read everything but the weights; arguments and errors are those of `convert_checkpoint`."""
     inputs = Inputs()
-    for folder in (Path(checkpoint), Path(checkpoint, MORE_TEMPLATES)):
+    for folder in (
+        Path(checkpoint),
+        Path(checkpoint, MORE_TEMPLATES),
+        *Path(checkpoint).glob(MODULE_FOLDERS),
+    ):
         if folder.is_dir():
             inputs.note_folder(folder, READ_ENDINGS)
     opened = Checkpoint.open(Path(checkpoint), weights=not vocab_only)
     name = _architecture_name(opened)
     architecture = architectures.architecture(name)
     preset = _auto(opened) if outtype.lower() == "auto" else find_preset(outtype)
-    config = with_predicting_layers(text_config(opened.config), opened.tensors)
-    keys = architecture.metadata(config)
     vocabulary = read_vocabulary(opened.folder, opened.config)
-    model = Converted(name, architecture, config, keys, _tokens(vocabulary), opened.folder / "config.json")
-    sources = [] if vocab_only else model.place(opened.tensors)
+    tokens = _tokens(vocabulary)
+    config = with_predicting_layers(text_config(opened.config), opened.tensors) | answers(opened, tokens)
+    dense = "dense_2" in architecture.NAMES
+    modules = read_modules(opened.folder, dense=dense, weights=not vocab_only)
+    keys = {**_causal(config), **modules.keys, **architecture.metadata(config)}
+    if "classifier.output_labels" in keys:
+        vocabulary |= template_keys(opened, vocabulary)
+    model = Converted(name, architecture, config, keys, len(tokens), opened.folder / "config.json")
+    sources = [] if vocab_only else model.place({**opened.tensors, **modules.tensors})
     metadata = {
         **general_metadata(opened, name, sources),
         **{f"{name}.{key}": value for key, value in keys.items()},
@@ -146,7 +157,8 @@ def plan_conversion(
             metadata = with_entries(metadata, matrix.metadata())
         planned = _in_blocks(sources, Facts.from_metadata(metadata), Request(preset, matrix=matrix))
     path = _output_path(opened, out, "vocab" if vocab_only else preset.label)
-    return Plan(opened.folder, path, metadata, planned, inputs, [*model.notes, *_notes(opened)])
+    notes = [*model.notes, *modules.notes, *_notes(opened)]
+    return Plan(opened.folder, path, metadata, planned, inputs, notes)
 
 
 def _described(preset: Preset, sources: Sequence[TensorSource]) -> Preset:
@@ -210,10 +222,15 @@ def _token_types(config: Mapping[str, Any]) -> dict[str, Value | Typed]:
     return {"tokenizer.ggml.token_type_count": count} if isinstance(count, int) and count > 0 else {}
 
 
-def _tokens(vocabulary: Mapping[str, Value | Typed]) -> int:
+def _causal(config: Mapping[str, Any]) -> dict[str, Value | Typed]:
+    """That tokens see later ones, in a language model that was made an encoder."""
+    return {"attention.causal": False} if config.get("is_causal") is False else {}
+
+
+def _tokens(vocabulary: Mapping[str, Value | Typed]) -> Sequence[str]:
     tokens = vocabulary["tokenizer.ggml.tokens"]
     assert isinstance(tokens, list)
-    return len(tokens)
+    return cast(list[str], tokens)
 
 
 def _auto(checkpoint: Checkpoint) -> Preset:

@@ -194,14 +194,14 @@ class _Placing:
         """How names of this checkpoint begin, in place of what: so that most of the table's are there.
 
         Bare models, those within others, and training tools have other beginnings; which, the tensors outside
-        of layers show. In its place is what all tensors of layers begin with, or nothing.
+        of layers show. In its place is what tensors of layers begin with, or nothing.
         """
         known = {entry: self._known(entry) for entry in self.names}
         of_layers = [name for entry, names in known.items() if "{" in entry for name in names]
         pairs = {("", "")}
         for name in chain.from_iterable(names for entry, names in known.items() if "{" not in entry):
             first = name[: name.find(".") + 1]
-            for ours in {"", first if all(each.startswith(first) for each in of_layers) else ""}:
+            for ours in {"", first if any(each.startswith(first) for each in of_layers) else ""}:
                 ending = name.removeprefix(ours)
                 found = (other.removesuffix(ending) for other in self.tensors if other.endswith(ending))
                 pairs |= {(ours, theirs) for theirs in found if not theirs or theirs.endswith(".")}
