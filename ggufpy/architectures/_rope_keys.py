@@ -41,6 +41,21 @@ def ropes_by_kind(config: Config, theta: float, local_theta: float) -> tuple[dic
     return full, local
 
 
+def rope_of_kinds(config: Config, model: str) -> Metadata:
+    """Keys of RoPE of Gemma's layers without and with a window, of which only the first are scaled."""
+    rope, local = ropes_by_kind(config, 1e6, 1e4)
+    kind = local["rope_type"]
+    if kind != "default":
+        raise UnsupportedModelError(
+            f"config.json: RoPE scaling {kind!r:.40} of layers with a window in a {model}"
+        )
+    return {
+        **rope_base(rope),
+        **rope_scaling(config, rope, model),
+        "rope.freq_base_swa": number(local, "rope_theta"),
+    }
+
+
 def rope_base(rope: Mapping[str, Any]) -> Metadata:
     """The base of RoPE's frequencies."""
     return {"rope.freq_base": number(rope, "rope_theta")}

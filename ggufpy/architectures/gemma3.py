@@ -17,9 +17,8 @@ from ggufpy.architectures._conversion import (
 )
 from ggufpy.architectures._decoder import Shape, attend, gated, head, windows
 from ggufpy.architectures._names import Names, Place, plus_one, rows
-from ggufpy.architectures._rope_keys import rope_base, rope_scaling, ropes_by_kind
+from ggufpy.architectures._rope_keys import rope_of_kinds
 from ggufpy.architectures.gemma2 import read_scale, scale_of_scores
-from ggufpy.errors import UnsupportedModelError
 from ggufpy.graph import Graph, Outputs, Value
 
 HF_CLASSES = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", "Gemma3TextModel")
@@ -77,17 +76,9 @@ def hyperparameters(config: Config) -> Metadata:
         hidden_activation=("gelu_pytorch_tanh",),
         attn_logit_softcapping=(),
     )
-    rope, local = ropes_by_kind(config, 1e6, 1e4)
-    if local["rope_type"] != "default":
-        kind = local["rope_type"]
-        raise UnsupportedModelError(
-            f"config.json: RoPE scaling {kind!r:.40} of layers with a window in a Gemma 3"
-        )
     keys = {
         **sizes(config),
-        **rope_base(rope),
-        **rope_scaling(config, rope, "Gemma 3"),
-        "rope.freq_base_swa": number(local, "rope_theta"),
+        **rope_of_kinds(config, "Gemma 3"),
         **rms_epsilon(config),
         **windows_of_layers(config, every=_EVERY),
         **scale_of_scores(config, _LARGEST),

@@ -33,11 +33,15 @@ TYPES = (GGMLType.Q4_1, GGMLType.Q8_0, GGMLType.Q5_0, GGMLType.F32, GGMLType.Q5_
 
 @dataclass(frozen=True)
 class Tiny:
-    """Keys without the architecture's prefix, and shapes of the tensors of each layer and of the whole."""
+    """Keys without the architecture's prefix, and shapes of the tensors of each layer and of the whole.
+
+    scales: what some tensors are multiplied with, so that they matter.
+    """
 
     keys: Mapping[str, Value]
     layer: Shapes
     whole: Shapes = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
 
 
 def attention(bias: bool = False, norms: bool = False) -> Shapes:
@@ -149,6 +153,44 @@ MODELS: Mapping[str, Tiny] = {
             "post_ffw_norm.weight": (WIDTH,),
         },
     ),
+    "gemma3n": Tiny(
+        {
+            **ATTENTION,
+            **WINDOWS,
+            "altup.num_inputs": 3,
+            "attention.shared_kv_layers": 0,
+            "embedding_length_per_layer_input": 32,
+            "feed_forward_length": INNER,
+            "activation_sparsity_scale": [0.5, -math.inf],
+            "laurel.rank": 32,
+        },
+        {
+            **attention(norms=True),
+            **dense(),
+            **{f"{name}.weight": (WIDTH,) for name in ("post_attention_norm", "post_ffw_norm", "post_norm")},
+            **{f"{name}.weight": (WIDTH,) for name in ("laurel_post_norm", "altup_router_norm")},
+            "laurel_l.weight": (32, WIDTH),
+            "laurel_r.weight": (WIDTH, 32),
+            "altup_router.weight": (3, WIDTH),
+            "altup_predict_coef.weight": (9, 3),
+            "altup_correct_coef.weight": (3, 3),
+            "altup_correct_scale.weight": (WIDTH,),
+            "inp_gate.weight": (32, WIDTH),
+            "proj.weight": (WIDTH, 32),
+        },
+        {
+            "altup_proj.weight": (2, WIDTH, WIDTH),
+            "altup_unembd_proj.weight": (2, WIDTH, WIDTH),
+            "per_layer_token_embd.weight": (VOCAB, LAYERS * 32),
+            "per_layer_model_proj.weight": (LAYERS * 32, WIDTH),
+            "per_layer_proj_norm.weight": (32,),
+        },
+        {
+            "attn_q_norm": HEAD**-0.5,
+            "altup_router_norm": WIDTH,
+            **dict.fromkeys(("post_attention_norm", "post_ffw_norm", "post_norm"), 8),
+        },
+    ),
     "gpt-oss": Tiny(
         {**ATTENTION, **WINDOWS, **CHOICE},
         {
@@ -213,7 +255,8 @@ def tensors(model: Tiny, rng: np.random.Generator) -> Iterator[TensorSource]:
     layers = {f"blk.{i}.{name}": shape for i in range(LAYERS) for name, shape in model.layer.items()}
     turn = 0
     for name, shape in {**whole, **layers}.items():
-        values = weights(rng, name.removesuffix(".weight").split(".")[-1], shape)
+        stem = name.removesuffix(".weight").split(".")[-1]
+        values = weights(rng, stem, shape) * np.float32(model.scales.get(stem, 1))
         is_matrix = len(shape) > 1 and shape[-1] % 32 == 0 and "norm" not in name
         turn += is_matrix
         yield source(name, values, TYPES[turn % len(TYPES)] if is_matrix else GGMLType.F32)
