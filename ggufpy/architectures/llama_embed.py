@@ -10,7 +10,11 @@ from ggufpy.architectures._pooling import CLS, LAST, MEAN, pooled
 from ggufpy.graph import Graph, Outputs
 
 HF_CLASSES = ("LlamaBidirectionalModel",)
-NAMES: Names = {entry: name for entry, name in llama.NAMES.items() if entry != "output"}
+NAMES: Names = {
+    entry: name
+    for entry, name in llama.NAMES.items()
+    if entry != "output" and "_exps" not in entry and "gate_inp" not in entry
+}
 
 _POOLINGS = {"avg": MEAN, "cls": CLS, "last": LAST}
 

@@ -18,8 +18,8 @@ from ggufpy.architectures import nomic_bert
 from ggufpy.convert import rerankers
 from ggufpy.convert.pipeline import convert_checkpoint, plan_conversion
 from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.gguf.floats import decode
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.gguf.sources import decode
 
 Write = Callable[..., Path]
 
