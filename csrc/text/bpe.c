@@ -30,11 +30,19 @@ uint64_t gg_scan_strings(const uint8_t *bytes, uint64_t size, uint64_t *at, uint
 
 /* ---- Tokens by text: open addressing; a slot has the upper half of the hash, and the id + 1 ---- */
 
-static const uint64_t HASH_START = 0xcbf29ce484222325u;
+static const uint64_t PRIME = ((uint64_t)1 << 61) - 1, HASH_START = 1;
 
-/* As FNV-1a, but for a factor that nobody knows: a text's hash goes on where its first part's ended. */
+/* A polynomial in the key, modulo a prime: without the key nobody finds two texts that have one hash. Modulo 2^64 there
+ * are such texts for every key. */
+static uint64_t hash_one(const gg_tokens *t, uint64_t hash, uint32_t value) {
+    const unsigned __int128 x = (unsigned __int128)hash * t->key + value;
+    const uint64_t sum = ((uint64_t)x & PRIME) + (uint64_t)(x >> 61);
+    return sum < PRIME ? sum : sum - PRIME;
+}
+
+/* A text's hash goes on where its first part's ended. */
 static uint64_t hash_on(const gg_tokens *t, uint64_t hash, const uint8_t *p, size_t n) {
-    for (size_t i = 0; i < n; i++) hash = (hash ^ p[i]) * (t->key | 1);
+    for (size_t i = 0; i < n; i++) hash = hash_one(t, hash, p[i]);
     return hash;
 }
 
@@ -82,8 +90,9 @@ int32_t gg_find_token(const gg_tokens *t, const uint8_t *p, size_t n) {
 /* ---- Merges by the ids of their parts; a slot has the rank + 1 ---- */
 
 static uint32_t *merge_slot(const gg_merges *m, int32_t left, int32_t right) {
-    const uint64_t mask = ((uint64_t)1 << m->slot_bits) - 1, parts = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    for (uint64_t i = spread(parts * (m->tokens->key | 1)) & mask;; i = (i + 1) & mask) {
+    const uint64_t mask = ((uint64_t)1 << m->slot_bits) - 1;
+    const uint64_t hash = hash_one(m->tokens, (uint32_t)left, (uint32_t)right);
+    for (uint64_t i = spread(hash) & mask;; i = (i + 1) & mask) {
         uint32_t *slot = &m->slots[i];
         if (*slot == 0) return slot;
         const gg_merge *merge = &m->merge[*slot - 1];

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _SPACES = r"\s+(?!\S)|\s+"
 _LINES = r"\s*[\r\n]+"
+_NO_CASE = r"\p{Lm}\p{Lo}\p{M}"
+_UPPER, _LOWER = r"\p{Lu}\p{Lt}" + _NO_CASE, r"\p{Ll}" + _NO_CASE
 
 
 def _cl100k(
@@ -30,8 +32,7 @@ def _o200k(
     digits: str, contractions: str, prefix: str = r"[^\r\n\p{L}\p{N}]?", symbols: str = r"[\r\n/]*"
 ) -> str:
     """The shape of o200k_base, which also cuts where lower case turns into upper case."""
-    upper, lower = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
-    words = f"{prefix}[{upper}]*[{lower}]+{contractions}|{prefix}[{upper}]+[{lower}]*{contractions}"
+    words = f"{prefix}[{_UPPER}]*[{_LOWER}]+{contractions}|{prefix}[{_UPPER}]+[{_LOWER}]*{contractions}"
     return rf"{words}|{digits}| ?[^\s\p{{L}}\p{{N}}]+{symbols}|{_LINES}|{_SPACES}"
 
 
@@ -82,25 +83,47 @@ _AFMOE_CJK = (
 _JAIS2_SPACES = (
     "|".join(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4)) + r"|\s{1,2}(?!\S)|\s{1}"
 )
-_KIMI_UPPER = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]"
-_KIMI_LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]"
+_NO_HAN = r"&&[^\p{Han}]"
+_KIMI_UPPER = rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}{_NO_HAN}]"
+_KIMI_LOWER = rf"[{_LOWER}{_NO_HAN}]"
 
 
 def _threes(digit: str) -> str:
     """Within a piece of digits only: groups of three, counted from its end."""
-    first = rf"\A(?={digit}+\z)(?:{digit}{{1,2}}(?=(?:{digit}{{3}})*\z)|{digit}{{3}})"
+    first = rf"\A(?={digit}++\z)(?:{digit}{{1,2}}(?=(?:{digit}{{3}})*+\z)|{digit}{{3}})"
     return rf"{first}|(?!\A)\G{digit}{{3}}"
 
 
-# These look to the end of a number from each of its digits. What cuts alike, in time that grows with it.
+def _to_small(also: str = "") -> tuple[str, str]:
+    """Letters to the last that is no capital: as written, and without giving capitals back one by one."""
+    written = f"[{_UPPER}{also}]*[{_LOWER}{also}]+"
+    small = rf"[{_UPPER}{also}]*+\p{{Ll}}[{_LOWER}{also}]*+"
+    return written, rf"(?:{small}|(?:[\p{{Lu}}\p{{Lt}}]*+[{_NO_CASE}{also}]++)++)"
+
+
+# These look to the end of a number, or of spaces, from each of its characters. What cuts alike, in time that
+# grows with it.
 _TINY_AYA = r"\d{1,3}(?=(?:\d{3})*\b)"
 _SUPERBPE = r"(?=(\d{3})+(?!\d))"
 _AFMOE = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"
+_LAST_SPACES = r"\s+$"
+_THREES = r"(?:\d{3})++(?!\d)"  # of a number, those that are cut off
 _LINEAR = {
     _TINY_AYA: (r"(?<!\d)\d++\b", _threes(r"\d")),
-    _SUPERBPE: (_threes(r"\d"), _SUPERBPE),  # numbers with fractions such as ½ in them
+    # Numbers may have fractions in them: threes with all behind them up to the next ones, then one by one.
+    _SUPERBPE: (rf"{_THREES}(?:[\p{{N}}&&[^\d]]++|(?!{_THREES})\d)*+", r"\G\d{3}(?=\d)"),
     _AFMOE: (DIGITS, _threes(r"\p{N}")),
+    _LAST_SPACES: (r"(?<!\s)\s++$",),
 }
+
+# These give back what they took, one by one, and Oniguruma panics after ten million of one match.
+_EXAONE_MOE = r"(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+"
+_WITHOUT_RETRIES = (
+    (_LINES, r"(?:[^\S\r\n]*+[\r\n]++)++"),
+    (_EXAONE_MOE, r"\p{L}(?:[\p{L}\p{M}]++| \p{L})*+"),
+    _to_small(),
+    _to_small(_NO_HAN),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +141,14 @@ class PreTokenizer:
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """What to run: the same as `regexes`, without those that are slow on long numbers."""
-        return tuple(step for regex in self.regexes for step in _LINEAR.get(regex, (regex,)))
+        """What to run: it cuts as `regexes` do, in time that grows with the text."""
+        return tuple(step for regex in self.regexes for step in _linear(regex))
+
+
+def _linear(regex: str) -> Sequence[str]:
+    for written, run in _WITHOUT_RETRIES:
+        regex = regex.replace(written, run)
+    return _LINEAR.get(regex, (regex,))
 
 
 # Converting takes the first name that fits, so the names that say the least stand first.
@@ -149,7 +178,7 @@ _TABLE: tuple[tuple[str, PreTokenizer], ...] = (
                 r"[\r\n]",
                 rf"\s?[{_CASED}]+",
                 "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+",
-                r"\s+$",
+                _LAST_SPACES,
                 _CJK_HANGUL,
                 DIGIT,
             )
@@ -175,13 +204,7 @@ _TABLE: tuple[tuple[str, PreTokenizer], ...] = (
     ("laguna", PreTokenizer((r"[^\n]+|[\n]+", QWEN2))),
     (
         "exaone-moe",
-        PreTokenizer(
-            (
-                QWEN2.replace(r"\p{L}+", r"(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+", 1).replace(
-                    r"]+[\r\n]*", r"]+[\r\n/]?"
-                ),
-            )
-        ),
+        PreTokenizer((QWEN2.replace(r"\p{L}+", _EXAONE_MOE, 1).replace(r"]+[\r\n]*", r"]+[\r\n/]?"),)),
     ),
     ("jais-2", PreTokenizer((LLAMA3.replace(_SPACES, _JAIS2_SPACES),))),
     ("superbpe", PreTokenizer((DIGITS, _SUPERBPE))),

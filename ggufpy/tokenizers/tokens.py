@@ -23,7 +23,8 @@ class Tokens(Sequence[str]):
         self._texts = texts = texts.copy()
         self._slots, bits = hash_table(len(texts), np.uint64)
         slots = ffi.from_buffer("uint64_t[]", self._slots)
-        self.record = ffi.new("gg_tokens *", (texts.record(), slots, bits, secrets.randbits(64)))
+        key = 1 + secrets.randbelow((1 << 61) - 2)
+        self.record = ffi.new("gg_tokens *", (texts.record(), slots, bits, key))
         second = lib.gg_index_tokens(self.record)
         if second < len(texts):
             text = texts[second]

@@ -118,7 +118,9 @@ class TokenizerFiles:
 def _id(value: Any) -> int:
     """The id of an added token, which is a key in some files."""
     if type(value) is int or (isinstance(value, str) and value.isascii() and value.isdigit()):
-        return int(value)
+        id = int(value)
+        if 0 <= id < 2**31:  # Python gives multiples of 2^61 - 1 one hash
+            return id
     raise TypeError(f"id {value!r:.60}")
 
 
