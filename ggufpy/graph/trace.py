@@ -178,11 +178,20 @@ class Graph:
     ) -> Value:
         """X (inputs,) or (slots, inputs) through the matrices of the token's experts: (slots, outputs)."""
         outputs = outputs or self._three(f"{name}.weight")[1]
-        count = experts.count
+        count, weights = experts.count, experts.weights
         weight = self.tensor(f"{name}.weight", count, outputs, x.shape[-1])
         bias = self.optional(f"{name}.bias", count, outputs)
-        slots = experts.weights.shape[0]
-        return self._linear(name, x, (slots, outputs), weight, bias, route=experts.weights)
+        shape = weights.shape[0], outputs
+        scale = self.optional(f"{name}.scale", count)
+        if scale is None:
+            return self._linear(name, x, shape, weight, bias, route=weights)
+        if bias:
+            raise self._refuse(f"{name} has both a bias and a scale, which ggufpy does not know together")
+        one = n.Matrix(scale, None)  # of one value for each expert
+        ones = self._put(n.Affine, *weights.shape, x=weights, factor=0.0, offset=1.0)
+        scales = self._put(n.Linear, *weights.shape, x=ones, matrices=(one,), route=weights)
+        matrix = n.Matrix(weight, None)
+        return self._put(n.Linear, *shape, x=x, matrices=(matrix,), route=weights) * scales
 
     def linear_of_heads(self, x: Value, name: str) -> Value:
         """Head i of x (heads, inputs) through matrix i of `name`: (heads, outputs)."""
@@ -199,7 +208,8 @@ class Graph:
     def _linear(
         self, name: str, x: Value, shape: tuple[int, ...], weight: str, bias: str | None, **fields: Any
     ) -> Value:
-        scale = self.optional(f"{name}.scale", 1)
+        has_scale = self.has(f"{name}.scale") and self.shape(f"{name}.scale") == (1,)
+        scale = self.tensor(f"{name}.scale", 1) if has_scale else None
         matrix = n.Matrix(weight, None if scale else bias)
         y = self._put(n.Linear, *shape, x=x, matrices=(matrix,), **fields)
         if scale:
@@ -218,12 +228,14 @@ class Graph:
             weight = self.tensor(f"{name}.weight", *shape)
             bias = self.optional(f"{name}.bias", *shape)
         if epsilon is None:
-            epsilon = self._epsilon()
+            epsilon = self._epsilon(size)
         return self._put(n.Norm, *x.shape, x=x, size=size, weight=weight, bias=bias, epsilon=epsilon)
 
-    def _epsilon(self) -> float:
+    def _epsilon(self, size: Size) -> float:
+        """That of the norm's kind; files of one kind may have it under the other's key, or under both."""
         keys = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
-        return self.keys.number(next((key for key in keys if self.keys.has(key)), keys[0]))
+        own, other = reversed(keys) if size == "layer" else keys
+        return self.keys.number(own, self.keys.number(other) if self.keys.has(other) else None)
 
     def apply(self, x: Value, function: Function) -> Value:
         """function(x), value by value."""

@@ -10,7 +10,9 @@ import random_llama
 from engines import load
 
 from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.graph import Graph, Value
 from ggufpy.graph.keys import Keys
+from ggufpy.graph.nodes import Norm
 
 
 def keys(**values: Any) -> Keys:
@@ -63,6 +65,17 @@ def test_keys_about_windows_count_where_there_are_windows() -> None:
         asked.check_all_read(attends=True, has_windows=True, scans=False)
     with pytest.raises(UnsupportedModelError, match=r"'some\.attention\.head_count'"):
         asked.check_all_read(attends=True, has_windows=False, scans=False)
+
+
+def test_each_kind_of_norm_has_its_epsilon() -> None:
+    keys = {"layer_norm_rms_epsilon": 1e-5, "layer_norm_epsilon": 1e-6}
+    for given, of_rms, of_layer in ((keys, 1e-5, 1e-6), ({"layer_norm_epsilon": 0.1}, 0.1, 0.1)):
+        metadata = {f"some.attention.{key}": value for key, value in given.items()}
+        graph = Graph.trace({"general.architecture": "some", **metadata}, {}, "file.gguf")
+        graph.norm(Value((4,), graph), size="layer")
+        graph.check_all_used()
+        graph.norm(Value((4,), graph), size="rms")
+        assert [node.epsilon for node in graph.nodes if isinstance(node, Norm)] == [of_layer, of_rms]
 
 
 def test_values_are_checked() -> None:
