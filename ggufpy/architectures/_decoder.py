@@ -121,12 +121,13 @@ def norm_of_heads(layer: Layer, y: Value, name: str, size: Size) -> Value:
     return layer.norm(y.flat() if together else y, name, size=size).view(*y.shape)
 
 
-def gated(layer: Layer, h: Value, function: Function, suffix: str = "") -> Value:
+def gated(layer: Layer, h: Value, function: Function, suffix: str = "", inner: int | None = None) -> Value:
     """Feed-forward network: down(function(gate) * up); gate and up may be one matrix, named up.
 
-    suffix: of the tensors' names, "_shexp" for an expert that all tokens share.
+    suffix: of the tensors' names, "_shexp" for an expert that all tokens share. inner: its width, None for
+    what the file says.
     """
-    inner = _if_said(layer, "expert_shared_feed_forward_length" if suffix else "feed_forward_length")
+    inner = inner or _if_said(layer, "expert_shared_feed_forward_length" if suffix else "feed_forward_length")
     wide, narrow = layer.shape(f"ffn_up{suffix}.weight")[0], layer.shape(f"ffn_down{suffix}.weight")[-1]
     both = wide != inner if inner else wide == 2 * narrow
     if both and not layer.has(f"ffn_gate{suffix}.weight"):
@@ -216,10 +217,14 @@ def experts(
     *,
     gating: Gating = "softmax",
     normalize: bool = False,
+    by: Value | None = None,
 ) -> Value:
-    """Mixture of experts: the weighted sum of down(activate(gate, up)) over the experts of each token."""
+    """Mixture of experts: the weighted sum of down(activate(gate, up)) over the experts of each token.
+
+    by: what chooses them, None for h.
+    """
     inner = _if_said(layer, "expert_feed_forward_length")
-    chosen = choose(layer, h, gating=gating, normalize=normalize)
+    chosen = choose(layer, by or h, gating=gating, normalize=normalize)
     if layer.has("ffn_gate_up_exps.weight"):
         both = layer.linear_of_experts(h, "ffn_gate_up_exps", chosen, outputs=inner and 2 * inner)
         gate, up = both.split(both.shape[-1] // 2, both.shape[-1] // 2)

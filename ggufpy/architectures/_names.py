@@ -146,8 +146,12 @@ def pairs(of: str | Way, heads: str, turned: str | None = None) -> Way:
     return _changed(of, change)
 
 
-def stack(of: str | Way, count: Callable[[Place], int] = lambda place: place.count("expert_count")) -> Way:
-    """One matrix, or bias, for each {e}; count: how many there are."""
+def _experts(place: Place) -> int:
+    return place.count("expert_count") if "expert_count" in place.keys else 0
+
+
+def stack(of: str | Way, count: Callable[[Place], int] = _experts) -> Way:
+    """One matrix, or bias, for each {e}, if there are any; count: how many there are."""
     way = _way(of)
 
     def each(place: Place) -> list[Place]:
@@ -159,7 +163,7 @@ def stack(of: str | Way, count: Callable[[Place], int] = lambda place: place.cou
     def make(place: Place, found: list[TensorSource]) -> TensorSource | None:
         rest = iter(found)
         made = [way.make(one, list(islice(rest, len(way.names(one))))) for one in each(place)]
-        return sources.stack([source for source in made if source is not None])
+        return sources.stack([source for source in made if source is not None]) if made else None
 
     return Way(names, make, way.whole)
 

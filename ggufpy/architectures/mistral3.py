@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from ggufpy.architectures import llama
 from ggufpy.architectures._conversion import Config, Metadata, number
-from ggufpy.architectures._rope_keys import rope_parameters, yarn_scaling
+from ggufpy.architectures._rope_keys import rope_parameters, rope_scaling, yarn_scaling
 from ggufpy.errors import UnsupportedModelError
 
-HF_CLASSES = ("Ministral3ForCausalLM",)
+HF_CLASSES = ("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration")
 
 NAMES = llama.NAMES
 forward = llama.forward
 
 
 def metadata(config: Config) -> Metadata:
-    """`config.json` as GGUF keys; raises UnsupportedModelError unless RoPE is scaled by YaRN."""
+    """`config.json` as GGUF keys; raises UnsupportedModelError for a Ministral without YaRN."""
     rope = rope_parameters(config)
+    if config.get("model_type") == "mistral":  # what can see, with Mistral's network
+        return {**llama.hyperparameters(config), **rope_scaling(config, rope, "Mistral 3")}
     if rope["rope_type"] != "yarn":
         kind = rope["rope_type"]
         raise UnsupportedModelError(
