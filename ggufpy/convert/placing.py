@@ -110,8 +110,9 @@ class Converted:
             value = self.keys.get(key)
             said = value if isinstance(value, int) else 0
             there = _counted(pattern, tensors)
-            if key == "block_count" and "nextn_predict_layers" in self.keys:
-                there += _counted(_PREDICTING, tensors)
+            predicting = self.keys.get("nextn_predict_layers", 0)
+            if key == "block_count" and _counted(_PREDICTING, tensors) and isinstance(predicting, int):
+                there += predicting
             if said and there and said != there:
                 problem = f"{theirs} is {said}, the checkpoint's tensors are of {there}"
                 raise FormatError(

@@ -23,6 +23,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+_LAYERS = ("num_hidden_layers", "n_layer")
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 Floats = NDArray[np.float32]
@@ -102,7 +103,7 @@ def changed(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 def expanded(pattern: str, config: Mapping[str, Any]) -> Iterator[str]:
     config = {**config, **config.get("text_config", {})}
-    layers = range(config["num_hidden_layers"] if "{i}" in pattern else 1)
+    layers = range(next(config[key] for key in _LAYERS if key in config) if "{i}" in pattern else 1)
     counts = [config[key] for key in _EXPERTS if config.get(key)]
     experts = range(counts[0] if "{e}" in pattern else 1)
     return (pattern.format(i=i, e=e) for i, e in product(layers, experts))
