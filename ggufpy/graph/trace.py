@@ -55,8 +55,10 @@ class Graph:
         *,
         prefix: str = "",
         root: Graph | None = None,
+        n_ctx: int | None = None,
     ) -> None:
         self.keys = keys
+        self._n_ctx = n_ctx
         self._tensors = tensors
         self._messages = messages
         self._prefix = prefix
@@ -73,10 +75,16 @@ class Graph:
         tensors: Mapping[str, Shaped],
         source: str,
         messages: Messages | None = None,
+        n_ctx: int | None = None,
     ) -> Graph:
-        """An empty graph for a file's metadata and tensors; errors name `source`."""
+        """An empty graph for a file's metadata and tensors; errors name `source`. n_ctx: see `context`."""
         keys = Keys(metadata, source)
-        return cls(keys, tensors, messages or Messages(source, keys.architecture))
+        return cls(keys, tensors, messages or Messages(source, keys.architecture), n_ctx=n_ctx)
+
+    @property
+    def context(self) -> int:
+        """How long texts may be: as was asked for, or as the model was made for."""
+        return self._root._n_ctx or self.keys.integer("context_length")
 
     def layers(self, count: int) -> Iterator[Layer]:
         """The blocks, in order."""
@@ -96,6 +104,7 @@ class Graph:
         keeps = [node for node in self.nodes if isinstance(node, n.Keep)]
         self.keys.check_all_read(
             attends=bool(keeps),
+            turns=any(isinstance(node, n.Rotate) for node in self.nodes),
             has_windows=any(node.window is not None for node in keeps),
             scans=any(isinstance(node, n.Scan | n.DeltaRule) for node in self.nodes),
         )
@@ -263,10 +272,10 @@ class Graph:
         return self._put(n.Affine, *x.shape, x=x, factor=1.0, offset=0.0, low=low, high=high)
 
     def vector(self, x: Value, function: Literal["add", "mul"], name: str) -> Value:
-        """X + or * a tensor with one value for each of x, of a head, or for each head."""
+        """X + or * a tensor with one value for each of x, of a head, for each head, or for all."""
         found = self.shape(name)
         size = math.prod(found)
-        if size not in (x.width, x.shape[-1], x.shape[0]):
+        if size not in (x.width, x.shape[-1], x.shape[0], 1):
             named = self._messages.named(self._prefix + name)
             raise FormatError(f"{named} has shape {found}, which does not fit values of shape {x.shape}")
         return self._put(n.Vector, *x.shape, x=x, tensor=self.tensor(name, *found), function=function)
@@ -327,6 +336,8 @@ class Graph:
         causal: bool = True,
         temperature: float = 0.0,
         temperature_length: int = 1,
+        temperature_offset: int = 0,
+        chunk: int = 0,
     ) -> Value:
         """Attention of q (heads, n) over what was kept: (heads, m). scale: None for n ** -0.5.
 
@@ -352,6 +363,8 @@ class Graph:
             causal=causal,
             temperature=temperature,
             temperature_length=temperature_length,
+            temperature_offset=temperature_offset,
+            chunk=chunk,
         )
 
     def route(

@@ -58,10 +58,11 @@ class Engine:
     ) -> None:
         apply_isa_setting()
         self._file = file
-        graph, found = trace(file, changes)
+        graph, found = trace(file, changes, n_ctx)
+        results = {name: _output(found, name, file) for name in outputs}
         self.n_ctx = _context(graph, file, n_ctx, grows="logits" in outputs)
         self.n_threads, self.n_batch = n_threads, min(n_batch, self.n_ctx)
-        plan = make_plan(graph, {name: _output(found, name, file) for name in outputs}, passes)
+        plan = make_plan(graph, results, passes)
         self._states = States(plan.nodes, cache_types, n_ctx=self.n_ctx, n_seq=n_seq, n_batch=self.n_batch)
         self.linears = tuple(plan.linears())
         program = Program(
@@ -233,8 +234,12 @@ class Engine:
             )
 
 
-def trace(file: GGUFFile, changes: Mapping[str, Any] = MappingProxyType({})) -> tuple[Graph, Outputs]:
+def trace(
+    file: GGUFFile, changes: Mapping[str, Any] = MappingProxyType({}), n_ctx: int = 0
+) -> tuple[Graph, Outputs]:
     """The network of a file, all of whose tensors and keys it uses, with some keys changed.
+
+    n_ctx: how long texts may be, 0 for as long as the model was made for.
 
     Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
     """
@@ -245,7 +250,7 @@ def trace(file: GGUFFile, changes: Mapping[str, Any] = MappingProxyType({})) -> 
         raise UnsupportedModelError(f"{file.path}: {exc}") from None
     changed = {f"{name}.{key}": value for key, value in changes.items()}
     metadata = ChainMap(changed, cast(dict[str, Any], file.metadata))  # which is read only
-    graph = Graph.trace(metadata, file.tensors, str(file.path))
+    graph = Graph.trace(metadata, file.tensors, str(file.path), n_ctx=n_ctx or None)
     outputs = network.forward(graph)
     graph.check_all_used()
     return graph, outputs
@@ -253,7 +258,9 @@ def trace(file: GGUFFile, changes: Mapping[str, Any] = MappingProxyType({})) -> 
 
 def _output(found: Outputs, name: str, file: GGUFFile) -> Value:
     if name not in found:
-        raise UnsupportedModelError(f"{file.path}: this model has no {name}; it gives {', '.join(found)}")
+        remedy = ": ask ggufpy embed, or Llama(..., embedding=True)" if "embeddings" in found else ""
+        problem = f"this model has no {name}; it gives {', '.join(found)}{remedy}"
+        raise UnsupportedModelError(f"{file.path}: {problem}")
     return found[name]
 
 

@@ -87,7 +87,7 @@ def convert_and_compare(
 def logits(path: Path, tokens: list[int], output: str = "logits") -> NDArray[np.float32]:
     """What ggufpy computes: (tokens, vocabulary), all in f32; or another output."""
     with GGUFFile.open(path) as file:
-        engine = Engine.load(file, precision="exact", n_threads=1, outputs=(output,))
+        engine = Engine.load(file, n_ctx=64, precision="exact", n_threads=1, outputs=(output,))
         return append(engine, engine.new_sequence(), tokens, logits="all")
 
 
