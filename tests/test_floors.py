@@ -16,6 +16,7 @@ FLOORS = {
     "chat": 6,
     "generate": 5,
     "evaluate": 5,
+    "embedding": 5,
     "runtime": 4,
     "convert": 4,
     "architectures": 3,

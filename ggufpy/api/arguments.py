@@ -8,6 +8,7 @@ from functools import wraps
 from numbers import Integral
 from typing import Any, ParamSpec, TypeVar
 
+from ggufpy.embedding.embedder import POOLINGS
 from ggufpy.generate.picking import Sampling
 
 # Arguments of llama-cpp-python that ggufpy does not have, with the values that ask for nothing: None for any.
@@ -26,9 +27,6 @@ OF_THE_MODEL: _Absent = dict.fromkeys(_NOTHING_ON_A_CPU.split()) | {
     "yarn_beta_fast": (None, -1, 32),
     "yarn_beta_slow": (None, -1, 1),
     "yarn_orig_ctx": (None, 0),
-    "embedding": (None, False),
-    "pooling_type": (None, -1),
-    "attention_type": (None, -1),
     "lora_base": (None, ""),
     "lora_scale": None,
     "lora_path": (None, ""),
@@ -104,6 +102,27 @@ def check_integers(title: str, arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         if value is not None and not isinstance(value, Integral):
             raise TypeError(f"{title}({name}={value!r}): must be an integer")
+
+
+def pooling_of(number: int | None) -> int | None:
+    """llama.cpp's number of a way of pooling; None for -1, the model's own. Raises ValueError for others."""
+    if number is None or number == -1:
+        return None
+    if not 0 <= number < len(POOLINGS):
+        known = ", ".join(f"{i} ({name})" for i, name in enumerate(POOLINGS))
+        raise ValueError(f"pooling_type={number}: must be -1 (the model's own) or one of {known}")
+    return int(number)
+
+
+def causality_of(number: int | None) -> bool | None:
+    """llama.cpp's number of an attention; None for -1, the model's own. Raises ValueError for others."""
+    if number is None or number == -1:
+        return None
+    if number not in (0, 1):
+        raise ValueError(
+            f"attention_type={number}: must be -1 (the model's own), 0 (causal) or 1 (not causal)"
+        )
+    return number == 0
 
 
 def prompts_of(prompt: Any) -> list[str | Sequence[int]]:

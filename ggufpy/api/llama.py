@@ -4,8 +4,8 @@ What differs from llama-cpp-python 0.3: metadata has Python values, not strings;
 one that begins first in the text counts; a BOS that the prompt begins with is not doubled, and chats get one
 where the vocabulary asks for it; a vocabulary's EOS is not put behind prompts; logprobs of generated text
 need no logits_all; scores has n_tokens rows; streams may run side by side; verbose is off; errors are those
-of ggufpy.errors. Not here: embeddings, grammars, tools and functions, response_format, Mirostat, suffix,
-LoRA, saved states.
+of ggufpy.errors; texts that are cut to be embedded keep the tokens that end them. Not here: grammars, tools
+and functions, response_format, Mirostat, suffix, LoRA, saved states.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from ggufpy.api.arguments import by_position, prompts_of
-from ggufpy.api.low_level import LowLevel
+from ggufpy.api.embeddings import Embeddings
 from ggufpy.api.request import Request
 from ggufpy.api.responses import ChatResponse, CompletionResponse, Responses
 from ggufpy.errors import ContextError
@@ -29,20 +29,22 @@ class StreamOptions(TypedDict, total=False):
     include_usage: bool
 
 
-class Llama(LowLevel):
+class Llama(Embeddings):
     """A GGUF model, ready to complete text.
 
     n_ctx: tokens of context, 0 or None for as many as the model was made for. n_batch: prompt tokens computed
     at once. n_threads: None for one per physical core. n_gpu_layers is accepted and has no effect: there is
     only the CPU. use_mmap: the file is read where it lies, and has to stay as it is: a completion raises
     FormatError if it was changed; False: it is read into memory. use_mlock: keep the system from paging the
-    weights out. logits_all: keep the logits of all tokens in `scores`. vocab_only: only the tokenizer and the
-    metadata. last_n_tokens_size: how far back penalties look. chat_format: None for the file's template,
-    "chatml", or the name of another template in the file. verbose: one line with tokens per second on stderr
-    after each completion. precision: "fast" (8-bit activations for quantized weights), "int8" (the same, and
-    prompts computed bit for bit as generated tokens are) or "exact" (floats). type_k, type_v: what the KV
-    cache keeps, "f16" (the default), "f32", "bf16", "q8_0", "q4_0" or ggml's number of one. Other arguments
-    of llama-cpp-python are taken as long as they ask for nothing that a CPU or ggufpy cannot do.
+    weights out. logits_all: keep the logits of all tokens in `scores`. embedding: for `embed`,
+    `create_embedding` and `rank`, and for nothing else; pooling_type: what is then made of a text's tokens,
+    in llama.cpp's numbers, -1 for what the file says. vocab_only: only the tokenizer and the metadata.
+    last_n_tokens_size: how far back penalties look. chat_format: None for the file's template, "chatml", or
+    the name of another template in the file. verbose: one line with tokens per second on stderr after each
+    completion. precision: "fast" (8-bit activations for quantized weights), "int8" (the same, and prompts
+    computed bit for bit as generated tokens are) or "exact" (floats). type_k, type_v: what the KV cache
+    keeps, "f16" (the default), "f32", "bf16", "q8_0", "q4_0" or ggml's number of one. Other arguments of
+    llama-cpp-python are taken as long as they ask for nothing that a CPU or ggufpy cannot do.
 
     Completions may be called from several threads: they take turns, token by token, each with its own KV
     cache; there is room for four full contexts. The low-level methods (eval, sample, generate, reset, scores)

@@ -10,7 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from ggufpy.api.arguments import OF_THE_MODEL, by_position, check_absent, check_integers
+from ggufpy.api.arguments import (
+    OF_THE_MODEL,
+    by_position,
+    causality_of,
+    check_absent,
+    check_integers,
+    pooling_of,
+)
+from ggufpy.embedding.embedder import Embedder
 from ggufpy.errors import GgufpyError
 from ggufpy.generate.completion import END
 from ggufpy.generate.picking import Criteria, Pick, Sampling, make_pick
@@ -29,7 +37,10 @@ if TYPE_CHECKING:
 
 RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's "choose one"
 
-_INTEGERS = ("n_gpu_layers", "seed", "n_ctx", "n_batch", "n_threads", "last_n_tokens_size")
+_INTEGERS = (
+    *("n_gpu_layers", "seed", "n_ctx", "n_batch", "n_threads", "last_n_tokens_size"),
+    *("pooling_type", "attention_type"),
+)
 
 # Completions that can run at once with a full context each; their memory is taken when it is first used.
 _SEQUENCES = 4
@@ -51,6 +62,9 @@ class LowLevel:
         n_batch: int = 512,
         n_threads: int | None = None,
         logits_all: bool = False,
+        embedding: bool = False,
+        pooling_type: int | None = -1,
+        attention_type: int | None = -1,
         last_n_tokens_size: int = 64,
         chat_format: str | None = None,
         verbose: bool = False,
@@ -74,21 +88,24 @@ class LowLevel:
         check_absent(title, others, {**OF_THE_MODEL, "rope_freq_base": (None, 0, self._rope_freq_base)})
         self._tokenizer = load_tokenizer(self._file.metadata)
         self._pool: TranscriptPool | None = None
-        if not vocab_only:
-            engine = Engine.load(
-                self._file,
-                n_ctx=n_ctx or None,
-                n_seq=_SEQUENCES,
-                n_threads=n_threads,
-                n_batch=n_batch,
-                precision=precision,
-                type_k=type_k,
-                type_v=type_v,
-            )
+        self._embeds: Embedder | None = None
+        options: dict[str, Any] = {
+            "n_ctx": n_ctx or None,
+            "n_threads": n_threads,
+            "n_batch": n_batch,
+            "precision": precision,
+            "type_k": type_k,
+            "type_v": type_v,
+        }
+        if embedding and not vocab_only:
+            pooling, causal = pooling_of(pooling_type), causality_of(attention_type)
+            self._embeds = Embedder(self._file, self._tokenizer, pooling=pooling, causal=causal, **options)
+        elif not vocab_only:
+            engine = Engine.load(self._file, n_seq=_SEQUENCES, **options)
             check_vocabulary(self._file, self._tokenizer, engine)
-            if use_mlock:
-                lock_weights(self._file)
             self._pool = TranscriptPool(engine, keep_logits=logits_all, room_for=_SEQUENCES)
+        if use_mlock and not vocab_only:
+            lock_weights(self._file)
         self.set_seed(seed)
         if chat_format is not None:
             _ = self._template  # an unknown name is an error here
@@ -97,7 +114,9 @@ class LowLevel:
         """Give memory and file back; the object, its streams and generators cannot be used any more."""
         if self._pool is not None:
             self._pool.close()
-        self._pool = None
+        if self._embeds is not None:
+            self._embeds.close()
+        self._pool = self._embeds = None
         self._file.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -119,7 +138,7 @@ class LowLevel:
 
     def n_ctx(self) -> int:
         """Tokens of context."""
-        return self._texts.engine.n_ctx
+        return (self._embeds or self._texts).engine.n_ctx
 
     def n_embd(self) -> int:
         """Width of the embeddings."""
@@ -278,9 +297,9 @@ class LowLevel:
     @property
     def _texts(self) -> TranscriptPool:
         if self._pool is None:
-            raise GgufpyError(
-                f"{self.model_path}: closed, or opened with vocab_only=True; open it anew to run it"
-            )
+            how = "with embedding=True" if self._embeds else "with vocab_only=True"
+            problem = f"{self.model_path}: opened {how}, or closed"
+            raise GgufpyError(f"{problem}; open it anew to run it")
         return self._pool
 
 

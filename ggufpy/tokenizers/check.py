@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Network(Protocol):
-    """Rows of the embeddings and of the output."""
+    """Rows of the embeddings, and of the output; 0 if that is not computed."""
 
     n_embeddings: int
     n_vocab: int
@@ -26,7 +26,7 @@ def check_vocabulary(file: GGUFFile, tokenizer: Tokenizer, network: Network) -> 
     embeddings, tokens = network.n_embeddings, tokenizer.n_vocab
     if embeddings < tokens:
         problem = f"token_embd.weight has {embeddings} rows for a vocabulary of {tokens} tokens"
-    elif network.n_vocab < tokens:
+    elif 0 < network.n_vocab < tokens:
         problem = f"the output has {network.n_vocab} rows for a vocabulary of {tokens} tokens"
     elif embeddings < network.n_vocab:
         problem = f"token_embd.weight has {embeddings} rows, the output {network.n_vocab}"

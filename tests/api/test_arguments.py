@@ -86,7 +86,6 @@ def test_what_means_nothing_here_is_taken(make: Make) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"embedding": True}, r"Llama\(embedding=True\): ggufpy cannot do that; leave it out"),
         ({"rope_freq_base": 5e5}, r"rope_freq_base=500000\.0"),
         ({"lora_path": "x.gguf"}, "lora_path='x.gguf'"),
         ({"chat_template": ""}, r"Llama\(\) got an unexpected keyword argument 'chat_template'"),

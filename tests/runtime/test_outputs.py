@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import random_bert
 import random_llama
 from engines import append, load, nmse
 from numpy.typing import NDArray
 from programs import Machine
+from random_bert import CLS, INNER, LAST, MEAN, NONE, PLACES, RANK, VOCAB, WIDTH
 from random_llama import TOKENS
 from reference import compute, decoded
 
 from ggufpy.errors import ContextError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.values import Value
-from ggufpy.gguf.writer import write_gguf
 from ggufpy.graph import Graph
 from ggufpy.graph.adapters import Adapter, adapt
 from ggufpy.graph.nodes import Linear
@@ -25,66 +26,9 @@ from ggufpy.runtime.batch import Span, Wanted
 from ggufpy.runtime.engine import Engine, trace
 from ggufpy.runtime.passes import gates, products_tapped, residuals, squares_tapped, together
 
-WIDTH, INNER, PLACES, VOCAB = 64, 96, 80, 50
 Arrays = dict[str, NDArray[np.float32]]
 
-
-def bert_arrays() -> Arrays:
-    rng = np.random.default_rng(3)
-
-    def random(*shape: int) -> NDArray[np.float32]:
-        return rng.standard_normal(shape, np.float32) * np.float32(1.5 / shape[-1] ** 0.5)
-
-    result = {
-        "token_embd.weight": rng.standard_normal((VOCAB, WIDTH), np.float32),
-        "token_types.weight": random(2, WIDTH),
-        "position_embd.weight": random(PLACES, WIDTH),
-    }
-    names = ["token_embd_norm"]
-    for layer in range(2):
-        blk = f"blk.{layer}."
-        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            result[f"{blk}{name}.weight"], result[f"{blk}{name}.bias"] = random(WIDTH, WIDTH), random(WIDTH)
-        result[f"{blk}ffn_up.weight"], result[f"{blk}ffn_up.bias"] = random(INNER, WIDTH), random(INNER)
-        result[f"{blk}ffn_down.weight"], result[f"{blk}ffn_down.bias"] = random(WIDTH, INNER), random(WIDTH)
-        names += [f"{blk}attn_output_norm", f"{blk}layer_output_norm"]
-    for name in names:
-        result[f"{name}.weight"], result[f"{name}.bias"] = 1 + random(WIDTH), random(WIDTH)
-    return result
-
-
-HEADS: dict[str, tuple[tuple[int, ...], ...]] = {
-    "": (),
-    "a projection": ((3, WIDTH),),
-    "two layers": ((3, WIDTH), (WIDTH, WIDTH)),
-}
-
-
-def write_bert(path: Path, pooling: int, head: str = "", **keys: Value) -> Path:
-    metadata: dict[str, Value] = {
-        "general.architecture": "bert",
-        "bert.context_length": PLACES,
-        "bert.embedding_length": WIDTH,
-        "bert.block_count": 2,
-        "bert.feed_forward_length": INNER,
-        "bert.attention.head_count": 4,
-        "bert.attention.layer_norm_epsilon": 1e-12,
-        "bert.attention.causal": False,
-        "bert.pooling_type": pooling,
-        **{f"bert.{key}": value for key, value in keys.items()},
-    }
-    arrays = bert_arrays()
-    for name, shape in zip(("cls.output", "cls"), HEADS[head], strict=False):
-        values = np.random.default_rng(len(name)).standard_normal(
-            (shape[0], shape[1] + 1), np.float32
-        ) * np.float32(0.1)
-        arrays |= {f"{name}.weight": values[:, 1:], f"{name}.bias": values[:, 0]}
-    write_gguf(path, metadata, [random_llama.source(name, array) for name, array in arrays.items()])
-    return path
-
-
 TEXTS = [[int(t) % VOCAB for t in TOKENS[:n]] for n in (40, 7, 23)]
-NONE, MEAN, CLS, LAST, RANK = range(5)
 
 
 def texts_of(engine: Engine, wanted: Wanted) -> list[NDArray[np.float32]]:
@@ -94,7 +38,7 @@ def texts_of(engine: Engine, wanted: Wanted) -> list[NDArray[np.float32]]:
 
 @pytest.mark.parametrize("pooling", [NONE, MEAN, CLS, LAST])
 def test_bert_equals_the_reference(tmp_path: Path, pooling: int) -> None:
-    path = write_bert(tmp_path / "bert.gguf", pooling)
+    path = random_bert.write(tmp_path / "bert.gguf", pooling)
     engine = load(path, outputs=("embeddings",), n_seq=3)
     file = GGUFFile.open(path)
     graph, outputs = trace(file)
@@ -113,7 +57,7 @@ def test_classifiers(tmp_path: Path, head: str, mean: bool, causal: bool) -> Non
     """Of the first token, of the last where no token sees what follows, or of the mean of all."""
     keys: dict[str, Value] = {"classifier.pooling_type": MEAN} if mean else {}
     keys |= {"attention.causal": causal, "classifier.output_labels": ["a", "b", "c"]}
-    path = write_bert(tmp_path / "bert.gguf", RANK, head, **keys)
+    path = random_bert.write(tmp_path / "bert.gguf", RANK, head, **keys)
     tensors = decoded(GGUFFile.open(path).tensors)
     engine = load(path, outputs=("embeddings",), changes={"pooling_type": NONE}, n_seq=3)
     scores = texts_of(load(path, outputs=("embeddings",), n_seq=3), "last")
@@ -127,11 +71,11 @@ def test_classifiers(tmp_path: Path, head: str, mean: bool, causal: bool) -> Non
 
 def test_a_model_without_a_classifier_cannot_rank(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match=r"no classifier .* choose another pooling"):
-        load(write_bert(tmp_path / "bert.gguf", RANK), outputs=("embeddings",))
+        load(random_bert.write(tmp_path / "bert.gguf", RANK), outputs=("embeddings",))
 
 
 def test_texts_that_see_all_of_themselves_are_not_cut(tmp_path: Path) -> None:
-    path = write_bert(tmp_path / "bert.gguf", MEAN)
+    path = random_bert.write(tmp_path / "bert.gguf", MEAN)
     small, large = (load(path, outputs=("embeddings",), n_seq=3, n_batch=n) for n in (41, 80))
     for some, others in zip(texts_of(small, "last"), texts_of(large, "last"), strict=True):
         np.testing.assert_array_equal(some, others)
@@ -146,13 +90,13 @@ def test_texts_of_which_there_is_one_row_are_not_cut(small: Path) -> None:
 
 
 def test_places_limit_the_context(tmp_path: Path) -> None:
-    engine = load(write_bert(tmp_path / "bert.gguf", MEAN), outputs=("embeddings",), n_ctx=10 * PLACES)
+    engine = load(random_bert.write(tmp_path / "bert.gguf", MEAN), outputs=("embeddings",), n_ctx=10 * PLACES)
     assert engine.n_ctx == PLACES
 
 
 def test_an_output_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match="has no logits; it gives embeddings"):
-        load(write_bert(tmp_path / "bert.gguf", MEAN))
+        load(random_bert.write(tmp_path / "bert.gguf", MEAN))
 
 
 def test_several_outputs_come_from_one_step(small: Path) -> None:

@@ -1,0 +1,185 @@
+"""Texts become vectors, or scores: batched together, never padded, each of them whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufpy._kernels import ffi, lib
+from ggufpy.errors import ContextError, GgufpyError
+from ggufpy.gguf.reader import GGUFFile
+from ggufpy.gguf.tensors import TensorSource
+from ggufpy.runtime.engine import Engine, Span, Wanted
+from ggufpy.runtime.locks import ForkableLock
+from ggufpy.tokenizers import Tokenizer
+from ggufpy.tokenizers.check import check_vocabulary
+
+Floats = NDArray[np.float32]
+
+# In the order of their numbers. Source: llama.cpp llama.h, llama_pooling_type.
+POOLINGS = ("none", "mean", "cls", "last", "rank")
+
+_CONTEXTS = 4  # that there is room for
+_TEXTS = 64  # in a step, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """tokens: of the text. second: where the second of a pair begins; None for one text."""
+
+    tokens: Sequence[int]
+    second: int | None = None
+
+
+class Embedder:
+    """A model whose hidden states are wanted.
+
+    pooling: what is made of those of a text, one of POOLINGS. most: tokens that a text may have. labels: of a
+    classifier.
+    """
+
+    def __init__(
+        self,
+        file: GGUFFile,
+        tokenizer: Tokenizer,
+        *,
+        pooling: int | None = None,
+        causal: bool | None = None,
+        **options: Any,
+    ) -> None:
+        """Load the engine; pooling, causal: in place of what the file says.
+
+        options: those of `Engine.load`. Raises what that raises.
+        """
+        changes: dict[str, Any] = {} if pooling is None else {"pooling_type": pooling}
+        changes |= {} if causal is None else {"attention.causal": causal}
+        self.engine = Engine.load(file, n_seq=_CONTEXTS, outputs=("embeddings",), changes=changes, **options)
+        check_vocabulary(file, tokenizer, self.engine)
+        prefix = f"{file.metadata.get('general.architecture')}."
+        metadata: Mapping[str, Any] = file.metadata
+        said = metadata.get(f"{prefix}pooling_type", 0)
+        self.pooling = POOLINGS[said if pooling is None else pooling]
+        self.labels: list[str] = list(metadata.get(f"{prefix}classifier.output_labels", []))
+        self.most = self.engine.n_batch
+        self._file, self._tokenizer = file, tokenizer
+        self._lock = ForkableLock()
+
+    def close(self) -> None:
+        """Let go of the weights; nothing can be embedded any more."""
+        self.engine.close()
+
+    def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
+        """Tokens of a text, with those that the vocabulary puts around it."""
+        return self._tokenizer.encode(text, add_special=True, parse_special=parse_special)
+
+    def pair(self, query: str, document: str) -> Text:
+        """A query and a document as one text: by the model's template, or as the vocabulary separates two.
+
+        Source: llama.cpp tools/server/server-common.cpp, format_prompt_rerank; where a vocabulary ends texts
+        by a separator, so do pairs, as in transformers.
+        """
+        template = self._file.metadata.get("tokenizer.chat_template.rerank")
+        if isinstance(template, str):
+            parts = {"{query}": query, "{document}": document}
+            prompt = re.sub(r"\{query\}|\{document\}", lambda found: parts[found[0]], template)
+            return Text(self._tokenizer.encode(prompt, add_special=False, parse_special=True))
+        before, after = self._around
+        first, second = (self._tokenizer.encode(text, add_special=False) for text in (query, document))
+        first = [*before, *first, *after, *self._separator]
+        return Text([*first, *second, *after], second=len(first))
+
+    @property
+    def _around(self) -> tuple[list[int], list[int]]:
+        """What the vocabulary puts in front of a text, and behind it."""
+        plain, full = (self._tokenizer.encode("a", add_special=added) for added in (False, True))
+        start = next(i for i in range(len(full)) if full[i : i + len(plain)] == plain)
+        return full[:start], full[start + len(plain) :]
+
+    @property
+    def _separator(self) -> list[int]:
+        """What stands between two texts besides the end of the first."""
+        said = self._file.metadata
+        separates = said.get("tokenizer.ggml.add_sep_token") and said.get("tokenizer.ggml.add_eos_token")
+        id = said.get("tokenizer.ggml.seperator_token_id")  # spelt so
+        return [id] if separates and isinstance(id, int) else []
+
+    def shortened(self, text: Text) -> Text:
+        """As much of a text's beginning as there is room for, with what the vocabulary puts behind it."""
+        if len(text.tokens) <= self.most:
+            return text
+        _, after = self._around
+        is_closed = list(text.tokens[len(text.tokens) - len(after) :]) == after
+        after = after if is_closed and len(after) < self.most else []
+        return replace(text, tokens=[*text.tokens[: self.most - len(after)], *after])
+
+    def embed(self, texts: Sequence[Text]) -> list[Floats]:
+        """Rows of each text: (tokens, width) without pooling, (1, width) with it, or (1, labels).
+
+        Raises ContextError for a text that is too long, GgufpyError for one without tokens.
+        """
+        for text in texts:
+            if not text.tokens:
+                raise GgufpyError("a text without tokens has no embedding")
+            if len(text.tokens) > self.most:
+                remedy = "shorten the text, or open the model with a larger n_batch and n_ctx"
+                problem = f"Requested tokens ({len(text.tokens)}) exceed batch size of {self.most}"
+                raise ContextError(f"{problem}; {remedy}")
+        with self._lock:
+            return [rows for group in self._groups(texts) for rows in self._step(group)]
+
+    def _groups(self, texts: Sequence[Text]) -> Iterator[list[Text]]:
+        group: list[Text] = []
+        for text in texts:
+            if len(group) == _TEXTS or sum(len(each.tokens) for each in [*group, text]) > self.most:
+                yield group
+                group = []
+            group.append(text)
+        if group:
+            yield group
+
+    def _step(self, texts: Sequence[Text]) -> list[Floats]:
+        """The rows of texts that are computed together, or in two halves where there is no room for all."""
+        wanted: Wanted = "all" if self.pooling == "none" else "last"
+        sequences = [self.engine.new_sequence() for _ in texts]
+        try:
+            spans = [
+                Span(sequence, text.tokens, logits=wanted, inputs=self._inputs(text))
+                for sequence, text in zip(sequences, texts, strict=True)
+            ]
+            result = self.engine.step(spans)
+            return [result.rows(i) for i in range(len(texts))]
+        except ContextError:
+            if len(texts) == 1:
+                raise
+        finally:
+            for sequence in sequences:
+                sequence.close()
+        half = len(texts) // 2
+        return self._step(texts[:half]) + self._step(texts[half:])
+
+    def _inputs(self, text: Text) -> Floats | None:
+        """Embeddings of a pair, where the vocabulary tells a second text apart: as if of the first type.
+
+        The network adds the row of the first type to all tokens.
+        """
+        tensors, name = self._file.tensors, "token_types.weight"
+        is_bert = self._file.metadata.get("tokenizer.ggml.model") == "bert"
+        if text.second is None or not is_bert or name not in tensors or tensors[name].shape[0] < 2:
+            return None
+        types, table = tensors[name].source(), tensors["token_embd.weight"].source()
+        rows = np.concatenate([_row(table, token) for token in text.tokens])
+        rows[text.second :] += _row(types, 1) - _row(types, 0)
+        return rows
+
+
+def _row(source: TensorSource, number: int) -> Floats:
+    """A row as floats, (1, width)."""
+    data, row = source.read(number, number + 1), np.empty((1, source.columns), np.float32)
+    buffer = ffi.from_buffer(np.ascontiguousarray(data))
+    lib.gg_expand(source.type, row.size, buffer, data.nbytes, ffi.from_buffer("float[]", row))
+    return row
