@@ -155,6 +155,7 @@ def _linear(t: Text, node: n.Linear) -> Array | list[Array]:
 
 def _multiplied(t: Text, node: n.Linear, matrix: n.Matrix) -> Array:
     x, weight = t[node.x], t.tensor(matrix.tensor)
+    weight = weight[:, None, None] if weight.ndim == 1 else weight
     bias = t.tensor(matrix.bias) if matrix.bias else np.zeros(weight.shape[:-1])
     if node.per_head:
         heads: Array = np.einsum("thi,hoi->tho", x, weight)
@@ -274,7 +275,8 @@ def _attention(t: Text, node: n.Attention) -> Array:
     q, kept, rows = t[node.q], t[node.kept], t.places(node)
     kept = np.repeat(kept, q.shape[1] // kept.shape[1], axis=1)
     k, v = kept[..., : q.shape[-1]], kept[..., q.shape[-1] :]
-    grown = 1 + node.temperature * np.log1p(rows // node.temperature_length)
+    steps = (rows + node.temperature_offset) // node.temperature_length
+    grown = 1 + node.temperature * np.log1p(steps)
     scores = np.einsum("thd,shd->hts", q * node.scale * grown[:, None, None], k)
     if node.softcap:
         scores = node.softcap * np.tanh(scores / node.softcap)
@@ -283,6 +285,8 @@ def _attention(t: Text, node: n.Attention) -> Array:
     if node.slopes:
         scores = scores - np.array(node.slopes)[:, None, None] * np.abs(back)
     seen = (back < window) & (back > (-1 if node.causal else -window))
+    if node.chunk:
+        seen &= np.arange(len(k)) >= (rows // node.chunk * node.chunk)[:, None]
     scores = np.where(seen, scores, -np.inf)
     if node.sinks:
         sinks = np.broadcast_to(t.tensor(node.sinks)[:, None, None], (*scores.shape[:2], 1))

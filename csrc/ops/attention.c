@@ -21,8 +21,10 @@ typedef struct {
     const float *sinks;         /* f32[query heads]: one more score each, without a value; or NULL */
     const float *slopes;        /* f32[query heads]: what each place of distance takes off the scores; or NULL */
     float scale, softcap;       /* softcap > 0: scores become softcap * tanh(score / softcap) */
-    float temperature;          /* scores are also scaled by 1 + temperature * log(1 + floor(place / length)) */
+    float temperature;          /* scores are also scaled by 1 + temperature * log(1 + (place + offset) / length) */
     int32_t temperature_length; /* > 0 */
+    int32_t temperature_offset; /* >= 0 */
+    int32_t chunk;              /* > 0: a row sees no places before the last multiple of chunk */
     int32_t causal;             /* 0: a row sees later ones of its sequence, too, as far as it looks back */
 } gg_attention;
 
@@ -96,6 +98,7 @@ static size_t sequence(const struct job *j, size_t row) {
 /* Positions begin .. end that a row sees. */
 static size_t begin_of(const struct job *j, size_t row) {
     const size_t window = (size_t)j->run->batch->states[j->args->cache.state].window, end = place(j, row) + 1;
+    if (j->args->chunk) return (end - 1) / (size_t)j->args->chunk * (size_t)j->args->chunk;
     return window && end > window ? end - window : 0;
 }
 static size_t end_of(const struct job *j, size_t row) {
@@ -149,7 +152,8 @@ static size_t head_of(const struct job *j, const struct tile *t, size_t i) {
 /* ---- One chunk ---- */
 
 static float score_scale(const gg_attention *a, size_t place) {
-    return a->scale * (1.0f + a->temperature * logf(1.0f + (float)(place / (size_t)a->temperature_length)));
+    const size_t steps = (place + (size_t)a->temperature_offset) / (size_t)a->temperature_length;
+    return a->scale * (1.0f + a->temperature * logf(1.0f + (float)steps));
 }
 
 static void load_queries(const struct job *j, const struct tile *t) {
@@ -324,7 +328,8 @@ static int is_sound(const gg_program *p, const gg_batch *b, const gg_op *op) {
     const gg_attention *a = op->args;
     const gg_view *q = &op->src[0], *y = &op->dst[0];
     if (op->rows == GG_ROWS_TEXTS || !gg_is_view(q) || !gg_is_view(y) || !gg_cache_is_whole(b, &a->cache)) return 0;
-    if (a->temperature_length < 1 || q->heads % a->cache.heads || q->width != a->cache.key_length) return 0;
+    if (a->temperature_length < 1 || a->temperature_offset < 0 || a->chunk < 0) return 0;
+    if (q->heads % a->cache.heads || q->width != a->cache.key_length) return 0;
     return y->heads == q->heads && y->width == a->cache.value_length;
 }
 

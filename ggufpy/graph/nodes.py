@@ -78,7 +78,10 @@ class Pool(Node):
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """The tensor (outputs, inputs) of a linear op, or of experts or heads (n, outputs, inputs); its bias."""
+    """The tensor (outputs, inputs) of a linear op, or of experts or heads (n, outputs, inputs); its bias.
+
+    Matrices of one value may be one axis: (n,).
+    """
 
     tensor: str
     bias: str | None
@@ -237,9 +240,11 @@ class Keep(Node):
 class Attention(Node):
     """softmax(scale * q k^T) v over what was kept of the sequence.
 
-    q: (heads, n). Scores are also scaled by 1 + temperature * log(1 + floor(place / temperature_length)),
-    and become softcap * tanh(score / softcap). sinks: a tensor with one more score per head, without value.
+    q: (heads, n). Scores are also scaled by 1 + temperature * log(1 + floor((place + temperature_offset) /
+    temperature_length)), and become softcap * tanh(score / softcap). sinks: a tensor with one more score per
+    head, without value.
     slopes: what each place of distance takes off a head's scores (ALiBi, arXiv 2108.12409).
+    chunk: a row sees no places before the last multiple of it; 0: it does.
     causal: a row sees no later ones; else it sees those of the batch, too, with a window as far as back.
     """
 
@@ -252,6 +257,8 @@ class Attention(Node):
     causal: bool
     temperature: float
     temperature_length: int
+    temperature_offset: int
+    chunk: int
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

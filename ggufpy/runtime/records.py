@@ -97,15 +97,15 @@ class Memory:
         return math.prod(self._tensors[name].shape) if name else 0
 
     def weight(self, record: Any, name: str) -> None:
-        """Fill a gg_tensor with a tensor (rows, columns) or (matrices, rows, columns)."""
+        """Fill a gg_tensor with a tensor (rows, columns), (matrices, rows, columns) or (matrices,)."""
         info = self._tensors[name]
         data = _data(info)
-        *matrices, rows, columns = info.shape
+        *matrices, rows, columns = info.shape if len(info.shape) > 1 else (*info.shape, 1, 1)
         record.data = self.pointer("uint8_t[]", data)
         record.bytes, record.stride = data.nbytes, info.type.row_bytes(columns)
         record.type, record.n_in, record.n_out = info.type, columns, rows
         record.count = math.prod(matrices)
-        if data.nbytes != math.prod(info.shape[:-1]) * record.stride:
+        if data.nbytes != record.count * rows * record.stride:
             raise self._misfit(name, data)
 
     def add_route(self, weights: Value, lists: Any, experts: int) -> None:
@@ -264,6 +264,7 @@ def _attention(node: n.Attention, memory: Memory, args: Any) -> None:
         args.slopes = memory.pointer("float[]", np.array(node.slopes, np.float32))
     args.scale, args.softcap, args.causal = node.scale, node.softcap, node.causal
     args.temperature, args.temperature_length = node.temperature, node.temperature_length
+    args.temperature_offset, args.chunk = node.temperature_offset, node.chunk
 
 
 @fills(n.Conv, "conv")

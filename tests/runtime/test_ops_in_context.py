@@ -97,6 +97,8 @@ ATTENTIONS: dict[str, dict[str, object]] = {
     "window of one": {"window": 1},
     "window, sinks, softcap": {"window": 9, "sinks": "sinks", "softcap": 2.0},
     "temperature": {"temperature": 0.5, "temperature_length": 7},
+    "temperature, offset": {"temperature": 0.5, "temperature_length": 7, "temperature_offset": 3},
+    "chunks": {"chunk": 11},
 }
 
 
