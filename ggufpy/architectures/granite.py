@@ -100,8 +100,7 @@ def forward(g: Graph) -> Outputs:
     """Pre-norm transformer; layers without heads of keys are Mamba 2's."""
     k = g.keys
     shape = Shape.read(g)
-    rope = shape.rope(g, halves=False)
-    turn = rope if k.flag(TURNS, True) else None
+    rope = shape.rope(g, halves=False) if k.flag(TURNS, True) else None
     scale, residual = k.number("attention.scale", 0.0) or None, k.number("residual_scale", 0.0) or 1.0
     x = g.embed("token_embd", shape.width, scale=k.number("embedding_scale", 0.0) or 1.0)
     for layer, is_recurrent in zip(g.layers(shape.layers), shape.recurrent(g), strict=True):
@@ -109,7 +108,7 @@ def forward(g: Graph) -> Outputs:
         if is_recurrent:
             y = mixer(layer, h)
         else:
-            y = attend(layer, h, shape, turn, factors="rope_freqs.weight", scale=scale)
+            y = attend(layer, h, shape, rope, factors="rope_freqs.weight", scale=scale)
         x = x + _scaled(y, residual)
         x = x + _scaled(feed_forward(layer, layer.norm(x, "ffn_norm")), residual)
     return head(g, x, scale=1 / (k.number("logit_scale", 0.0) or 1.0))

@@ -110,7 +110,6 @@ def forward(g: Graph) -> Outputs:
 def network_of(g: Graph, feed_forward: Callable[[Layer, Value], Value]) -> Outputs:
     """The network; feed_forward: of layers that are neither Mamba 2's nor attention."""
     shape = Shape.read(g)
-    shape.rope(g, halves=True)  # of files that speak of it; nothing turns
     lengths = g.keys.integers("feed_forward_length", shape.layers, least=0)
     recurrent = [heads + length == 0 for heads, length in zip(shape.kv_heads, lengths, strict=True)]
     g.keys.expect("attention.recurrent_layers", recurrent)

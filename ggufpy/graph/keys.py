@@ -147,10 +147,10 @@ class Keys:
                 f"ggufpy runs this architecture with {wanted!r} only"
             )
 
-    def check_all_read(self, *, attends: bool, has_windows: bool, scans: bool) -> None:
+    def check_all_read(self, *, attends: bool, turns: bool, has_windows: bool, scans: bool) -> None:
         """Raise UnsupportedModelError for a key that nobody read and that may change the mathematics.
 
-        Keys about attention, windows, or state spaces say nothing where the architecture has none.
+        Keys about attention, RoPE, windows or state spaces say nothing where the architecture has none.
         """
         prefix = f"{self.architecture}."
         for name in self._metadata:
@@ -160,7 +160,9 @@ class Keys:
             value = self._metadata[name]  # only now: to read a vocabulary takes time
             if _is_neutral(key, value):
                 continue
-            if key.startswith(("attention.", "rope.")) and not attends:
+            if key.startswith("attention.") and not attends:
+                continue
+            if key.startswith("rope.") and not turns:
                 continue
             if key.endswith(("_swa", "sliding_window_pattern")) and not has_windows:
                 continue

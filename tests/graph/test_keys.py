@@ -23,10 +23,8 @@ def keys(**values: Any) -> Keys:
 @pytest.mark.parametrize(
     "key, value",
     [
-        ("attention.sliding_window", 4),
         ("logit_scale", 0.5),
         ("attention.scale", 0.1),
-        ("expert_count", 8),
         ("use_parallel_residual", True),
         ("some.key_of_tomorrow", 1),
     ],
@@ -60,11 +58,12 @@ def test_a_key_that_says_no_is_harmless(tmp_path: Path, key: str, value: Any) ->
 
 def test_keys_about_windows_count_where_there_are_windows() -> None:
     asked = keys(rope__freq_base_swa=1e6, attention__head_count=4)
-    asked.check_all_read(attends=False, has_windows=False, scans=False)
+    asked.check_all_read(attends=False, turns=False, has_windows=False, scans=False)
+    asked.check_all_read(attends=False, turns=False, has_windows=True, scans=False)
     with pytest.raises(UnsupportedModelError, match=r"'some\.rope\.freq_base_swa'"):
-        asked.check_all_read(attends=True, has_windows=True, scans=False)
+        asked.check_all_read(attends=True, turns=True, has_windows=True, scans=False)
     with pytest.raises(UnsupportedModelError, match=r"'some\.attention\.head_count'"):
-        asked.check_all_read(attends=True, has_windows=False, scans=False)
+        asked.check_all_read(attends=True, turns=True, has_windows=False, scans=False)
 
 
 def test_each_kind_of_norm_has_its_epsilon() -> None:
