@@ -60,8 +60,13 @@ def _whole(config: Config, key: str) -> int:
 
 
 def inputs_of_layers(g: Graph, x: Value, layers: int) -> list[Value]:
-    """What each layer takes besides x, (size,): a token's own, and what is made of its embedding x."""
-    size = g.keys.integer("embedding_length_per_layer_input", most=1 << 16)
+    """What each layer takes besides x, (size,): a token's own, and what is made of its embedding x.
+
+    Nothing, where the file says that there is none.
+    """
+    size = g.keys.integer("embedding_length_per_layer_input", least=0, most=1 << 16)
+    if not size:
+        return []
     tokens = g.shape("token_embd.weight")[0]
     own = g.embed("per_layer_token_embd", layers * size, scale=math.sqrt(size), rows=tokens)
     made = g.linear(x, "per_layer_model_proj", outputs=layers * size).view(layers, size)

@@ -41,8 +41,11 @@ def ropes_by_kind(config: Config, theta: float, local_theta: float) -> tuple[dic
     return full, local
 
 
-def rope_of_kinds(config: Config, model: str) -> Metadata:
-    """Keys of RoPE of Gemma's layers without and with a window, of which only the first are scaled."""
+def rope_of_kinds(config: Config, model: str, others: Collection[str] = ()) -> Metadata:
+    """Keys of RoPE of Gemma's layers without and with a window, of which only the first are scaled.
+
+    others: as for `rope_scaling`.
+    """
     rope, local = ropes_by_kind(config, 1e6, 1e4)
     kind = local["rope_type"]
     if kind != "default":
@@ -51,7 +54,7 @@ def rope_of_kinds(config: Config, model: str) -> Metadata:
         )
     return {
         **rope_base(rope),
-        **rope_scaling(config, rope, model),
+        **rope_scaling(config, rope, model, others),
         "rope.freq_base_swa": number(local, "rope_theta"),
     }
 

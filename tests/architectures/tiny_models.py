@@ -188,8 +188,36 @@ MODELS: Mapping[str, Tiny] = {
         {
             "attn_q_norm": HEAD**-0.5,
             "altup_router_norm": WIDTH,
-            **dict.fromkeys(("post_attention_norm", "post_ffw_norm", "post_norm"), 8),
+            **dict.fromkeys(("post_attention_norm", "post_ffw_norm", "post_norm"), 6),
         },
+    ),
+    "gemma4": Tiny(
+        {
+            **ATTENTION,
+            "attention.key_length_swa": HEAD,
+            "attention.sliding_window": 8,
+            "attention.sliding_window_pattern": [False, False],
+            "attention.shared_kv_layers": 1,
+            "embedding_length_per_layer_input": 32,
+        },
+        {
+            **{name: shape for name, shape in attention().items() if name[5:7] not in ("k.", "v.")},
+            **dense(),
+            **{f"post_{name}.weight": (WIDTH,) for name in ("attention_norm", "ffw_norm", "norm")},
+            "attn_q_norm.weight": (HEAD,),
+            "inp_gate.weight": (32, WIDTH),
+            "proj.weight": (WIDTH, 32),
+            "layer_output_scale.weight": (1,),
+        },
+        {
+            "blk.0.attn_k.weight": (KV_HEADS * HEAD, WIDTH),
+            "blk.0.attn_k_norm.weight": (HEAD,),
+            "per_layer_token_embd.weight": (VOCAB, LAYERS * 32),
+            "per_layer_model_proj.weight": (LAYERS * 32, WIDTH),
+            "per_layer_proj_norm.weight": (32,),
+            "rope_freqs.weight": (HEAD // 2,),
+        },
+        {"attn_q_norm": HEAD**-0.5},
     ),
     "gpt-oss": Tiny(
         {**ATTENTION, **WINDOWS, **CHOICE},
@@ -230,7 +258,14 @@ MODELS: Mapping[str, Tiny] = {
         },
     ),
     "qwen3moe": Tiny(
-        {**ATTENTION, **CHOICE}, {**attention(norms=True), **experts(), "ffn_norm.weight": (WIDTH,)}, OUTPUT
+        {**ATTENTION, **CHOICE},
+        {
+            **attention(norms=True),
+            **experts(),
+            "ffn_norm.weight": (WIDTH,),
+            "ffn_down_exps.scale": (EXPERTS,),
+        },
+        OUTPUT,
     ),
 }
 
@@ -277,7 +312,7 @@ def weights(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDAr
             return x * np.float32(2 / math.sqrt(shape[-1]))
         case "ffn_gate_exps" | "ffn_up_exps" if len(shape) == 3:
             return x * np.float32(4 / math.sqrt(shape[-1]))  # beyond what gpt-oss limits
-    if "norm" in name or name == "ssm_d":
+    if "norm" in name or "scale" in name or name == "ssm_d":
         return 1 + np.float32(0.2) * x
     return x * np.float32(1.5 / math.sqrt(shape[-1])) if len(shape) > 1 else np.float32(0.3) * x
 

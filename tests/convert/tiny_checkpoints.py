@@ -114,7 +114,7 @@ def weight(name: str, shape: tuple[int, ...], norms: str) -> Floats:
     x = np.random.default_rng(crc32(name.encode())).standard_normal(shape, np.float32)
     if len(shape) > 1:
         return x / np.float32(shape[-1] ** 0.5)
-    is_factor = "norm" in name or name.endswith(".D")
+    is_factor = "norm" in name or name.endswith((".D", "scale", "scalar"))
     return x / np.float32(4) + np.float32(is_factor and norms != "add to one")
 
 
