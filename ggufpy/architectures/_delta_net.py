@@ -12,6 +12,7 @@ from ggufpy.architectures._conversion import (
     Metadata,
     check_supported,
     count,
+    kinds_of_layers,
     layer_count,
     rms_epsilon,
     sizes,
@@ -106,14 +107,9 @@ def hyperparameters(config: Config, model: str, inner: str | None = "intermediat
 def _kinds(config: Config, blocks: Any) -> Metadata:
     """Which layers have a delta net, by `layer_types` or, before it, an interval."""
     layers, every = layer_count(config), count(config, "full_attention_interval", 4)
-    kinds = config.get("layer_types")
     nets = [bool((layer + 1) % every) for layer in range(layers)]
-    if kinds is not None:
-        known = ("linear_attention", "full_attention")
-        if not isinstance(kinds, list) or len(kinds) != layers or any(kind not in known for kind in kinds):
-            wanted = f"one of {known[0]} and {known[1]} for each of {layers} layers"
-            raise FormatError(f"config.json: layer_types is {kinds!r:.60}, it must have {wanted}")
-        nets = [kind == known[0] for kind in kinds]
+    if config.get("layer_types") is not None:
+        nets = kinds_of_layers(config, {"linear_attention": True, "full_attention": False})
     return {
         "attention.recurrent_layers": nets + [False] * (blocks - layers),
         "full_attention_interval": every,

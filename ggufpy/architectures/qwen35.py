@@ -78,16 +78,11 @@ def sections(config: Config) -> Metadata:
 
 def forward(g: Graph) -> Outputs:
     """The layers in turns, each with a feed-forward network."""
-    return network(g, lambda layer, h: gated(layer, h, "silu"))
+    return _delta_net.network(g, inputs, lambda layer, h: gated(layer, h, "silu"))
 
 
-def network(g: Graph, feed_forward: Callable[[Layer, Value], Value]) -> Outputs:
-    """Qwen3.5's layers around a feed-forward network; `rope.dimension_sections` tell images from texts."""
-    g.keys.get("rope.dimension_sections", ())
-    return _delta_net.network(g, _inputs, feed_forward)
-
-
-def _inputs(layer: Layer, h: Value, net: Net) -> tuple[Value, Value, Value, Value]:
+def inputs(layer: Layer, h: Value, net: Net) -> tuple[Value, Value, Value, Value]:
+    """A matrix for each of a delta net's inputs."""
     values = net.heads * net.value_size
     sizes = {
         "attn_qkv": 2 * net.groups * net.size + values,

@@ -25,7 +25,7 @@ def metadata(config: Config) -> Metadata:
 
 def forward(g: Graph) -> Outputs:
     """Qwen3.5's layers, each with experts."""
-    return qwen35.network(g, mixture)
+    return _delta_net.network(g, qwen35.inputs, mixture)
 
 
 def mixture(layer: Layer, h: Value) -> Value:
