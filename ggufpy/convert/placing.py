@@ -20,7 +20,7 @@ from ggufpy.graph.messages import Messages
 # Buffers of old checkpoints, which follow from the configuration; parts of models that see and hear.
 _NOT_NEEDED_ENDS = (
     *(".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached"),
-    *(".position_ids", ".masked_bias"),
+    *(".position_ids", ".masked_bias", ".attn.bias", ".attention.bias"),
 )
 _NOT_NEEDED_STARTS = tuple(
     f"{around}{part}."

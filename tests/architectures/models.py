@@ -21,7 +21,7 @@ from reference import compute, decoded
 from ggufpy.architectures import names
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.graph import Graph, Value
-from ggufpy.graph.nodes import Route, Unary
+from ggufpy.graph.nodes import Embed, Route, Unary
 from ggufpy.runtime.engine import trace
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +58,12 @@ class Model:
 
     def has(self, *kinds: type) -> bool:
         return any(isinstance(node, kinds) for node in self.traced[0].nodes)
+
+    @property
+    def n_ctx(self) -> int:
+        """Llama.cpp's, on which factors of LongRoPE depend, or as many places as there are embeddings of."""
+        embeds = (node for node in self.traced[0].nodes if isinstance(node, Embed) and node.by == "place")
+        return min([512, *(self.file.tensors[node.tensor].shape[0] for node in embeds)])
 
     @property
     def chooses(self) -> bool:

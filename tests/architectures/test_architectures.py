@@ -21,7 +21,6 @@ from models import FILES, Model, ModelOf, logits_of, model, model_of, parameters
 
 __all__ = ["model", "model_of"]
 
-N_CTX = 512  # of llama.cpp, whose factors of LongRoPE depend on it
 TINY = sorted(tiny_models.MODELS)
 TEXT = [int(t) for t in np.random.default_rng(5).integers(0, tiny_models.VOCAB, 110)]
 
@@ -42,10 +41,10 @@ def both_ways(engine: Engine, tokens: list[int]) -> Iterator[NDArray[np.float32]
 def test_logits_are_llama_cpps(name: str, model_of: ModelOf) -> None:
     """However the text is cut: at once, in two, token by token, after a fork and a rewind."""
     model, (want, tokens) = model_of(name), logits_of(name)
-    for got in both_ways(load(model.path, "fast", n_ctx=N_CTX), tokens):
+    for got in both_ways(load(model.path, "fast", n_ctx=model.n_ctx), tokens):
         rows = [nmse(*pair) for pair in zip(got, want, strict=True)]
         assert np.median(rows) < 2e-4 and (model.chooses or nmse(got, want) < 2e-4)
-    engine = load(model.path, "exact", n_seq=2, n_ctx=N_CTX)
+    engine = load(model.path, "exact", n_seq=2, n_ctx=model.n_ctx)
     whole, single = both_ways(engine, tokens)
     assert nmse(whole, want) < (1e-6 if model.has_gelu else 1e-9)
     np.testing.assert_array_equal(single, whole)

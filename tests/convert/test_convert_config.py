@@ -177,7 +177,8 @@ def test_checkpoints_that_are_refused(
 
 def test_old_buffers_are_left_out(tmp_path: Path, shipped_checkpoint: Path) -> None:
     weights = tiny.checkpoint(tmp_path, shipped_checkpoint)
-    tiny.save(tmp_path, weights | {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, np.float32)})
+    buffers = ("self_attn.rotary_emb.inv_freq", "attention.bias", "attention.masked_bias", "attn.bias")
+    tiny.save(tmp_path, weights | {f"model.layers.0.{name}": np.ones(8, np.float32) for name in buffers})
     assert len(plan_conversion(tmp_path).tensors) == len(weights)
 
 
