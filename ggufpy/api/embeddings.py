@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ggufpy.api.arguments import prompts_of
 from ggufpy.api.low_level import LowLevel
-from ggufpy.embedding.embedder import POOLINGS, Embedder, Text
+from ggufpy.embedding.embedder import POOLINGS, Embedder
 from ggufpy.embedding.norms import normalized
+from ggufpy.embedding.texts import Text
 from ggufpy.errors import GgufpyError
 
 Input = str | Sequence[int] | Sequence[str | Sequence[int]]
@@ -143,7 +144,8 @@ class Embeddings(LowLevel):
             raise ValueError(f"rank: this model pools by {embedder.pooling}, it does not rank; {remedy}")
         if not documents or isinstance(documents, str):
             raise ValueError("rank: documents must be a list of texts, one at least")
-        texts = [embedder.shortened(embedder.pair(query, document)) for document in documents]
+        reader, most = embedder.reader, embedder.most
+        texts = [reader.shortened(reader.pair(query, document), most) for document in documents]
         rows = [_shares(each[0]) if normalize else each[0] for each in embedder.embed(texts)]
         scores = [float(labels[0]) for labels in rows]
         order = sorted(range(len(scores)), key=lambda i: -scores[i])[:top_n]
@@ -163,12 +165,10 @@ class Embeddings(LowLevel):
         return self._embeds
 
     def _texts_of(self, input: Any, *, truncate: bool) -> list[Text]:
-        embedder = self._embedder
-        texts = []
-        for each in prompts_of(input) if len(input) else []:
-            tokens = embedder.encode(each) if isinstance(each, str) else list(each)
-            texts.append(embedder.shortened(Text(tokens)) if truncate else Text(tokens))
-        return texts
+        reader, most = self._embedder.reader, self._embedder.most
+        prompts = prompts_of(input) if len(input) else []
+        texts = [reader.text(each) if isinstance(each, str) else Text(list(each)) for each in prompts]
+        return [reader.shortened(text, most) for text in texts] if truncate else texts
 
 
 def _usage(texts: Sequence[Text]) -> EmbeddingUsage:

@@ -1,4 +1,4 @@
-"""The texts that `ggufpy run` is given: on the command line, in files, on stdin."""
+"""The texts that commands are given: on the command line, in files, on stdin."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def read_texts(arguments: argparse.Namespace, *, piped: bool) -> Texts:
     Raises GgufpyError for what is not UTF-8, OSError for a file that cannot be read.
     """
     escape = arguments.escape
-    prompt = _text("-p", arguments.prompt, arguments.file, escape=escape)
+    prompt = text_of("-p", arguments.prompt, arguments.file, escape=escape)
     return Texts(
-        prompt=_joined(_decoded("stdin", sys.stdin.buffer.read()), prompt) if piped else prompt,
-        system=_text("-sys", arguments.system_prompt, arguments.system_prompt_file),
-        stop=[_argument("-r", text, escape) for text in arguments.reverse_prompt],
-        template=_text("--chat-template", arguments.chat_template, arguments.chat_template_file),
+        prompt=_joined(decoded("stdin", sys.stdin.buffer.read()), prompt) if piped else prompt,
+        system=text_of("-sys", arguments.system_prompt, arguments.system_prompt_file),
+        stop=[unescaped("-r", text, escape=escape) for text in arguments.reverse_prompt],
+        template=text_of("--chat-template", arguments.chat_template, arguments.chat_template_file),
     )
 
 
@@ -49,26 +49,26 @@ def _joined(held: str, prompt: str | None) -> str | None:
     return f"{held}\n\n{prompt}" if prompt else held
 
 
-def _text(option: str, text: str | None, path: Path | None, *, escape: bool = False) -> str | None:
+def text_of(option: str, text: str | None, path: Path | None, *, escape: bool = False) -> str | None:
     """The option's text or, as it is, that of the file."""
     if path is not None:
-        return _decoded(str(path), path.read_bytes())
-    return None if text is None else _argument(option, text, escape)
+        return decoded(str(path), path.read_bytes())
+    return None if text is None else unescaped(option, text, escape=escape)
 
 
-def _argument(option: str, text: str, escape: bool) -> str:
+def unescaped(option: str, text: str, *, escape: bool) -> str:
     r"""Text of the command line; escape: \n, \r, \t, \', \", \\ and \xHH (bytes of UTF-8) are replaced.
 
     Source: llama.cpp common/common.cpp, string_process_escapes.
     """
-    return _decode(option, _ESCAPE.sub(_unescaped, text.encode())) if escape else text
+    return _decode(option, _ESCAPE.sub(_meant, text.encode())) if escape else text
 
 
-def _unescaped(found: re.Match[bytes]) -> bytes:
+def _meant(found: re.Match[bytes]) -> bytes:
     return bytes.fromhex(found[1].decode()) if found[1] else _MEANS.get(found[2], found[2])
 
 
-def _decoded(name: str, data: bytes) -> str:
+def decoded(name: str, data: bytes) -> str:
     """Text without its last line end; other white space may matter, as in code."""
     return re.sub(r"\r?\n\Z", "", _decode(name, data))
 

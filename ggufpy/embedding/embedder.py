@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
+from ggufpy.embedding.texts import Reader, Text
 from ggufpy.errors import ContextError, GgufpyError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.tensors import TensorSource
@@ -28,19 +27,11 @@ _CONTEXTS = 4  # that there is room for
 _TEXTS = 64  # in a step, at most
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """tokens: of the text. second: where the second of a pair begins; None for one text."""
-
-    tokens: Sequence[int]
-    second: int | None = None
-
-
 class Embedder:
     """A model whose hidden states are wanted.
 
-    pooling: what is made of those of a text, one of POOLINGS. most: tokens that a text may have. labels: of a
-    classifier.
+    reader: of its texts. pooling: what is made of the states of a text, one of POOLINGS. most: tokens that a
+    text may have. labels: of a classifier.
     """
 
     def __init__(
@@ -66,56 +57,13 @@ class Embedder:
         self.pooling = POOLINGS[said if pooling is None else pooling]
         self.labels: list[str] = list(metadata.get(f"{prefix}classifier.output_labels", []))
         self.most = self.engine.n_batch
-        self._file, self._tokenizer = file, tokenizer
+        self.reader = Reader(tokenizer, metadata)
+        self._file = file
         self._lock = ForkableLock()
 
     def close(self) -> None:
         """Let go of the weights; nothing can be embedded any more."""
         self.engine.close()
-
-    def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
-        """Tokens of a text, with those that the vocabulary puts around it."""
-        return self._tokenizer.encode(text, add_special=True, parse_special=parse_special)
-
-    def pair(self, query: str, document: str) -> Text:
-        """A query and a document as one text: by the model's template, or as the vocabulary separates two.
-
-        Source: llama.cpp tools/server/server-common.cpp, format_prompt_rerank; where a vocabulary ends texts
-        by a separator, so do pairs, as in transformers.
-        """
-        template = self._file.metadata.get("tokenizer.chat_template.rerank")
-        if isinstance(template, str):
-            parts = {"{query}": query, "{document}": document}
-            prompt = re.sub(r"\{query\}|\{document\}", lambda found: parts[found[0]], template)
-            return Text(self._tokenizer.encode(prompt, add_special=False, parse_special=True))
-        before, after = self._around
-        first, second = (self._tokenizer.encode(text, add_special=False) for text in (query, document))
-        first = [*before, *first, *after, *self._separator]
-        return Text([*first, *second, *after], second=len(first))
-
-    @property
-    def _around(self) -> tuple[list[int], list[int]]:
-        """What the vocabulary puts in front of a text, and behind it."""
-        plain, full = (self._tokenizer.encode("a", add_special=added) for added in (False, True))
-        start = next(i for i in range(len(full)) if full[i : i + len(plain)] == plain)
-        return full[:start], full[start + len(plain) :]
-
-    @property
-    def _separator(self) -> list[int]:
-        """What stands between two texts besides the end of the first."""
-        said = self._file.metadata
-        separates = said.get("tokenizer.ggml.add_sep_token") and said.get("tokenizer.ggml.add_eos_token")
-        id = said.get("tokenizer.ggml.seperator_token_id")  # spelt so
-        return [id] if separates and isinstance(id, int) else []
-
-    def shortened(self, text: Text) -> Text:
-        """As much of a text's beginning as there is room for, with what the vocabulary puts behind it."""
-        if len(text.tokens) <= self.most:
-            return text
-        _, after = self._around
-        is_closed = list(text.tokens[len(text.tokens) - len(after) :]) == after
-        after = after if is_closed and len(after) < self.most else []
-        return replace(text, tokens=[*text.tokens[: self.most - len(after)], *after])
 
     def embed(self, texts: Sequence[Text]) -> list[Floats]:
         """Rows of each text: (tokens, width) without pooling, (1, width) with it, or (1, labels).

@@ -15,7 +15,8 @@ from random_llama import nmse
 from reference import Text as ReferenceText
 from reference import decoded
 
-from ggufpy.embedding.embedder import Embedder, Text
+from ggufpy.embedding.embedder import Embedder
+from ggufpy.embedding.texts import Text
 from ggufpy.errors import ContextError, GgufpyError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import trace
@@ -51,16 +52,16 @@ def test_a_text_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(GgufpyError, match="a text without tokens has no embedding"):
         embedder.embed([Text([])])
     long = Text([START, *range(5, 50), END])
-    assert embedder.shortened(long).tokens == [START, *range(5, 33), END]
-    assert embedder.shortened(Text(list(range(5, 50)))).tokens == list(range(5, 35))
-    assert embedder.shortened(Text([5] * 30)).tokens == [5] * 30
+    assert embedder.reader.shortened(long, 30).tokens == [START, *range(5, 33), END]
+    assert embedder.reader.shortened(Text(list(range(5, 50))), 30).tokens == list(range(5, 35))
+    assert embedder.reader.shortened(Text([5] * 30), 30).tokens == [5] * 30
 
 
 def test_pairs(tmp_path: Path) -> None:
     """As XLM-RoBERTa's: <s> a </s></s> b </s>."""
     embedder = open_bert(tmp_path, RANK, "one label")
-    first, second = (embedder.encode(text)[1:-1] for text in ("ab", "c"))
-    pair = embedder.pair("ab", "c")
+    first, second = (embedder.reader.text(text).tokens[1:-1] for text in ("ab", "c"))
+    pair = embedder.reader.pair("ab", "c")
     assert pair.tokens == [START, *first, END, END, *second, END]
     assert pair.second == len(first) + 3
 
@@ -75,7 +76,7 @@ def test_pairs_by_template(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(file.metadata)
     embedder = Embedder(file, tokenizer, **{**OPTIONS, "n_ctx": 128})
     want = tokenizer.encode("<s>q: {document} d: x</s>", add_special=False, parse_special=True)
-    assert embedder.pair("{document}", "x").tokens == want
+    assert embedder.reader.pair("{document}", "x").tokens == want
     assert want[0] == 1 and want[-1] == 2
 
 
