@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -22,6 +23,10 @@ _SYMBOLS |= {0x7F: "\u2421", ord("\r"): ""} | dict.fromkeys(range(0x80, 0xA0), "
 _ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _GRACE = 5.0  # seconds to clean up in
 
+# Roots of modules: errors of their classes are theirs. A panic of Rust has the last one, and is no Exception;
+# `tokenizers` raises Exception itself besides.
+_LIBRARIES = {"google", "jinja2", "llvmlite", "numba", "pyo3_runtime"}
+
 
 class Ended(KeyboardInterrupt):
     """The program shall end, not only what it is doing."""
@@ -31,6 +36,9 @@ def start(name: str, argv: list[str] | None = None) -> int:
     """Import the command `name`, run it, and return its exit status."""
     # NumPy's BLAS, which nothing here calls, starts a thread per CPU, each with memory of its own.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # numba imports SciPy where it is installed, for what nothing here compiles: half a second, and another
+    # BLAS, which tries forever to get memory that it is refused.
+    sys.modules.setdefault("scipy", None)  # type: ignore[arg-type]
 
     def command() -> int:
         status: int = import_module(f"ggufpy.commands.{name}").main(argv)
@@ -60,20 +68,36 @@ def _run(command: Callable[[], int]) -> int:
         # The reader of our output went away (`| head`): nothing left to say, and nothing to flush at exit.
         _discard_output()
         return 1
-    except (GgufpyError, OSError, ValueError) as error:
-        _say(f"error: {one_line(str(error))}")
-    except MemoryError as error:
-        what = f"not enough memory: {error}" if str(error) else "not enough memory"
-        _say(f"error: {what}; try a smaller context")
-    except RuntimeError as error:
-        if NO_THREAD not in str(error):
+    except BaseException as error:
+        line = _line_of(error)
+        if line is None:
             raise
-        _say("error: the system gives no thread; end other programs, or raise `ulimit -u` or `ulimit -v`")
+        _say(f"error: {one_line(line)}")
     try:
         sys.stdout.flush()
     except OSError:
         _discard_output()
     return 1
+
+
+def _line_of(error: BaseException) -> str | None:
+    """What to say of an error; None for a fault of ours, which has to be seen whole."""
+    library = "tokenizers" if type(error) is Exception else type(error).__module__.partition(".")[0]
+    match error:
+        case MemoryError() | OSError(errno=errno.ENOMEM):
+            what = f"not enough memory: {error}" if str(error) else "not enough memory"
+            return f"{what}; end other programs, or try a smaller context"
+        case GgufpyError() | OSError() | ValueError():
+            return str(error)
+        case RecursionError():
+            return "what was read is nested too deeply"
+        case RuntimeError() if NO_THREAD in str(error):
+            return "the system gives no thread; end other programs, or raise `ulimit -u` or `ulimit -v`"
+        case ImportError() if not (error.name or "").startswith("ggufpy"):
+            return f"{error}; install ggufpy anew, or raise `ulimit -v` if there is one"
+        case _ if library in {"tokenizers", *_LIBRARIES}:
+            return f"{library} failed ({type(error).__name__}: {error}); open an issue with this line"
+    return None
 
 
 def visible(text: str, stream: TextIO) -> str:

@@ -37,7 +37,15 @@ class ByteLevelTokenizer(Tokenizer):
         self._cutter = pre_tokenizer(program)
 
     def _encode_text(self, text: str, after_special: bool) -> list[int]:
-        return self._merges.encode([word for word, _ in self._cutter.pre_tokenize_str(text)])
+        try:
+            words = [word for word, _ in self._cutter.pre_tokenize_str(text)]
+        except BaseException as exc:
+            if not is_panic(exc):
+                raise
+            raise TokenizerError(
+                f"a text of {len(text)} characters cannot be cut into words ({exc!s:.200}); divide it"
+            ) from exc
+        return self._merges.encode(words)
 
     def _text_bytes(self, text: str) -> bytes:
         try:
@@ -52,6 +60,11 @@ def pre_tokenizer(program: PreTokenizer) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence(
         [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether Rust panicked: its class is no Exception, and can only be told by its name."""
+    return type(error).__name__ == "PanicException"
 
 
 def _program(metadata: Mapping[str, Any]) -> PreTokenizer:

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
+import jinja2
 import pytest
 
 from ggufpy.commands.console import run_command
@@ -20,6 +21,12 @@ def fail(error: BaseException) -> Callable[[], int]:
     return command
 
 
+def of(module: str, name: str, base: type[BaseException]) -> BaseException:
+    """An error of a library's class, which has to be told by its name."""
+    error: BaseException = type(name, (base,), {"__module__": module})("x")
+    return error
+
+
 @pytest.mark.parametrize(
     "error, status, line",
     [
@@ -27,8 +34,31 @@ def fail(error: BaseException) -> Callable[[], int]:
         (FileNotFoundError(2, "No such file or directory", "y"), 1, "No such file or directory: 'y'"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (ValueError("token 300 is not in the vocabulary"), 1, "error: token 300 is not in the vocabulary"),
-        (MemoryError(), 1, "error: not enough memory; try a smaller context"),
-        (MemoryError("Unable to allocate 9 TiB"), 1, "not enough memory: Unable to allocate 9 TiB; try"),
+        (MemoryError(), 1, "error: not enough memory; end other programs, or try a smaller context"),
+        (MemoryError("Unable to allocate 9 TiB"), 1, "not enough memory: Unable to allocate 9 TiB; end"),
+        (
+            OSError(12, "Cannot allocate memory"),
+            1,
+            "not enough memory: [Errno 12] Cannot allocate memory; end",
+        ),
+        (RecursionError("maximum"), 1, "error: what was read is nested too deeply"),
+        (
+            ImportError("x.so: failed to map segment"),
+            1,
+            "x.so: failed to map segment; install ggufpy anew, or",
+        ),
+        (Exception("data did not\nmatch"), 1, "error: tokenizers failed (Exception: data did not match)"),
+        (
+            jinja2.UndefinedError("'x' is undefined"),
+            1,
+            "error: jinja2 failed (UndefinedError: 'x' is undefined)",
+        ),
+        (
+            of("pyo3_runtime", "PanicException", BaseException),
+            1,
+            "error: pyo3_runtime failed (PanicException: x)",
+        ),
+        (of("numba.core.errors", "TypingError", Exception), 1, "error: numba failed (TypingError: x)"),
     ],
 )
 def test_errors_become_a_line(
@@ -37,6 +67,12 @@ def test_errors_become_a_line(
     assert run_command(fail(error)) == status
     out, err = capsys.readouterr()
     assert out == "" and line in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [TypeError("x"), ImportError("x", name="ggufpy.x"), SystemExit(3)])
+def test_faults_of_ours_are_seen_whole(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        run_command(fail(error))
 
 
 @pytest.mark.filterwarnings("default")

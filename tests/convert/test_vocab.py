@@ -7,6 +7,7 @@ import json
 import re
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -316,6 +317,20 @@ def test_damaged_files_are_refused(
     with pytest.raises(FormatError, match=message) as caught:
         read_vocabulary(folder, {})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("base", [Exception, BaseException])
+def test_what_the_library_raises_is_refused(
+    tmp_path: Path, byte_level: dict[str, Any], monkeypatch: pytest.MonkeyPatch, base: type[BaseException]
+) -> None:
+    def from_buffer(data: bytes) -> None:
+        raise type("PanicException", (base,), {})("data did\nnot match")
+
+    monkeypatch.setattr("tokenizers.Tokenizer", SimpleNamespace(from_buffer=from_buffer))
+    with pytest.raises(
+        FormatError, match=r"tokenizer\.json: not a tokenizer \(data did not match\); download"
+    ):
+        read_vocabulary(write_checkpoint(tmp_path, byte_level), {})
 
 
 def test_a_checkpoint_without_tokenizer_is_refused(tmp_path: Path) -> None:

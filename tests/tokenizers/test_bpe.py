@@ -11,6 +11,7 @@ import tokenizers
 from tiny_tokenizers import bpe_metadata
 from tokenizers import models
 
+from ggufpy.errors import TokenizerError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.strings import Strings
 from ggufpy.gguf.writer import write_gguf
@@ -19,6 +20,20 @@ from ggufpy.tokenizers.bpe import Merges
 from ggufpy.tokenizers.tokens import Tokens
 
 MERGES = "tokenizer.ggml.merges"
+
+
+class PanicException(BaseException):
+    """As of Rust, whose own class cannot be imported."""
+
+
+class Panics:
+    """Cuts no text."""
+
+    def __init__(self, message: str, error: type[BaseException] = PanicException) -> None:
+        self.error = error(message)
+
+    def pre_tokenize_str(self, text: str) -> None:
+        raise self.error
 
 
 def random_vocabulary(draw: random.Random) -> tuple[list[str], list[str]]:
@@ -76,3 +91,15 @@ def test_a_vocabulary_in_a_file_is_not_decoded(tmp_path: Path, monkeypatch: pyte
     assert len(decoded) < 20
     text = "The lazy dog doesn't mind"
     assert tokenizer.decode(tokenizer.encode(text)) == text.encode()
+
+
+def test_a_panic_becomes_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = load_tokenizer(bpe_metadata(tmp_path))
+    monkeypatch.setattr(tokenizer, "_cutter", Panics("retry-limit-in-match over"))
+    with pytest.raises(
+        TokenizerError, match=r"text of 2 characters .* \(retry-limit-in-match over\); divide it"
+    ):
+        tokenizer.encode("ab")
+    monkeypatch.setattr(tokenizer, "_cutter", Panics("", KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer.encode("ab")

@@ -13,6 +13,7 @@ from ggufpy.convert.vocabulary.pre_tokenizer import pre_tokenizer_name
 from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.tokenizers.bpe import is_panic
 from ggufpy.tokenizers.vocabulary import TokenType
 
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
@@ -52,7 +53,7 @@ def errors_of_tokenizers(files: TokenizerFiles) -> Iterator[None]:
     try:
         yield
     except BaseException as exc:
-        if not isinstance(exc, Exception) and type(exc).__name__ != "PanicException":
+        if not (isinstance(exc, Exception) or is_panic(exc)):
             raise
         problem = " ".join(str(exc).split())
         raise FormatError(f"{files.path}: not a tokenizer ({problem:.200}); download it again") from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
@@ -9,10 +10,15 @@ from typing import Any, TypeVar, cast
 import numba
 from numba.core.caching import FunctionCache
 
+from ggufpy.errors import GgufpyError
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Called when something has to be compiled, which takes seconds: for who wants to say so.
 on_compile: list[Callable[[], None]] = []
+
+# Bytes: a function takes up to 80 MB, and LLVM ends the process that gives it none.
+_ROOM = 128 << 20
 
 
 def compiled(function: Function) -> Function:
@@ -32,8 +38,11 @@ class _Cache(FunctionCache):
     """numba's, but for files that are cut, or a disk that is full: what is compiled anew is good."""
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
+        _check_memory()
         try:
             found = super().load_overload(signature, target_context)  # type: ignore[no-untyped-call]
+        except MemoryError:
+            raise
         except Exception:  # pickle raises whatever it meets
             found = None
             with suppress(OSError):
@@ -46,3 +55,13 @@ class _Cache(FunctionCache):
     def save_overload(self, signature: Any, data: Any) -> None:
         with suppress(OSError):
             super().save_overload(signature, data)  # type: ignore[no-untyped-call]
+
+
+def _check_memory() -> None:
+    try:
+        mmap.mmap(-1, _ROOM).close()
+    except OSError as exc:
+        raise GgufpyError(
+            f"the encoders need {_ROOM >> 20} MiB of free memory to be compiled; "
+            "raise `ulimit -v`, or end other programs"
+        ) from exc
