@@ -18,6 +18,7 @@ from ggufpy.errors import UnsupportedModelError
 from ggufpy.graph import Graph, Layer, Value
 from ggufpy.graph.rope import Rope
 
+_EPSILON = 1e-6  # of the norms of latents, whatever that of others
 _ATTENTION = "model.layers.{i}.self_attn."
 
 
@@ -49,7 +50,10 @@ LATENT: Names = {
 
 
 def latent_sizes(config: Config) -> Metadata:
-    """Keys of the sizes; those of attention as it is computed, with one head of keys, come first."""
+    """Keys of the sizes; those of attention as it is computed, with one head of keys, come first.
+
+    The epsilon of latents is a key of our own: llama.cpp has one for all norms.
+    """
     turned, rank = count(config, "qk_rope_head_dim"), count(config, "kv_lora_rank")
     keys: Metadata = {
         "attention.head_count_kv": 1,
@@ -60,6 +64,8 @@ def latent_sizes(config: Config) -> Metadata:
         "attention.kv_lora_rank": rank,
         "rope.dimension_count": turned,
     }
+    if number(config, "rms_norm_eps", _EPSILON) != _EPSILON:
+        keys["attention.latent_norm_rms_epsilon"] = _EPSILON
     if config.get("q_lora_rank") is not None:
         keys["attention.q_lora_rank"] = count(config, "q_lora_rank")
     return keys
@@ -124,7 +130,7 @@ def attend_latent(layer: Layer, h: Value, shape: Shape, sizes: Latent) -> Value:
     both = layer.linear(h, "attn_kv_a_mqa", outputs=sizes.rank + turned)
     latent, k_turned = both.view(1, sizes.rank + turned).split(sizes.rank, turned)
     k_turned = layer.rope(k_turned, sizes.rope)
-    latent = layer.norm(latent, "attn_kv_a_norm")
+    latent = _norm(layer, latent, "attn_kv_a_norm")
     is_one = layer.has("attn_kv_b.weight")
     if is_one:
         k, v = _of_all_heads(layer, latent, heads, sizes)
@@ -147,8 +153,13 @@ def _queries(layer: Layer, h: Value, outputs: int) -> Value:
     if not layer.keys.has("attention.q_lora_rank"):
         return layer.linear(h, "attn_q", outputs=outputs)
     rank = layer.keys.integer("attention.q_lora_rank", most=1 << 16)
-    latent = layer.norm(layer.linear(h, "attn_q_a", outputs=rank), "attn_q_a_norm")
+    latent = _norm(layer, layer.linear(h, "attn_q_a", outputs=rank), "attn_q_a_norm")
     return layer.linear(latent, "attn_q_b", outputs=outputs)
+
+
+def _norm(layer: Layer, latent: Value, name: str) -> Value:
+    key = "attention.latent_norm_rms_epsilon"
+    return layer.norm(latent, name, layer.keys.number(key) if layer.keys.has(key) else None)
 
 
 def _each(layer: Layer, x: Value, name: str) -> Value:
