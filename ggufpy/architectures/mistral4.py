@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ggufpy.architectures import deepseek2
 from ggufpy.architectures._conversion import Config, Metadata, check_supported, number
+from ggufpy.architectures._decoder import Shape
 from ggufpy.architectures._names import Names, tensor
 from ggufpy.architectures._rope_keys import original_context, rope_parameters
+from ggufpy.graph import Graph, Outputs
 
 HF_CLASSES = ("Mistral4ForCausalLM", "Mistral3ForConditionalGeneration")
 
@@ -17,8 +19,6 @@ NAMES: Names = {
     "blk.{i}.ffn_gate_up_exps.weight": tensor(_EXPERTS + "gate_up_proj"),
     "blk.{i}.ffn_down_exps.weight": tensor(_EXPERTS + "down_proj"),
 }
-
-forward = deepseek2.forward
 
 _SOFTMAX = 1
 
@@ -37,3 +37,11 @@ def metadata(config: Config) -> Metadata:
         "attention.temperature_scale": number(rope, "llama_4_scaling_beta"),
         "attention.temperature_length": original_context(config, rope),
     }
+
+
+def forward(g: Graph) -> Outputs:
+    """DeepSeek's network; gate and up of the experts may be two matrices."""
+    for layer in g.layers(Shape.read(g).layers):
+        if layer.has("ffn_gate_inp.weight") and not layer.has("ffn_gate_exps.weight"):
+            layer.shape("ffn_gate_up_exps.weight")  # is what is missing, then
+    return deepseek2.forward(g)
