@@ -223,7 +223,8 @@ def softmax(x: Array) -> Array:
 
 def _route(t: Text, node: n.Route) -> Array:
     logits, slots = t[node.logits], node.outputs[0].shape[0]
-    p = logits if node.gating == "chosen" else {"softmax": softmax, "sigmoid": sigmoid}[node.gating](logits)
+    gatings = {"softmax": softmax, "sigmoid": sigmoid}
+    p = gatings[node.gating](logits) if node.gating in gatings else logits
     choice = p + t.tensor(node.bias) if node.bias else p
     groups = choice.reshape(len(p), node.groups, -1).copy()
     best_two = np.sort(groups)[..., -2:].sum(axis=-1)
@@ -233,6 +234,11 @@ def _route(t: Text, node: n.Route) -> Array:
     weights = np.take_along_axis(p, chosen, axis=-1)
     if node.gating == "chosen":
         weights = softmax(weights)
+    if node.gating == "sparsemixer":
+        for slot, best in enumerate(weights.copy().T[:, :, None]):
+            close = best - p <= 2 * node.jitter * np.maximum(abs(p), best)
+            close &= ~(np.arange(p.shape[1]) == chosen[:, :slot, None]).any(axis=1)
+            weights[:, slot] = 1 / (np.exp(p - best) * close).sum(axis=1)
     if node.normalize:
         weights = weights / np.maximum(weights.sum(axis=-1, keepdims=True), 2.0**-14)
     t.chosen[node.outputs[0]] = chosen

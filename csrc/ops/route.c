@@ -7,13 +7,14 @@
 #include "lists.h"
 #include "run.h"
 
-enum { SOFTMAX, SIGMOID, CHOSEN };
+enum { SOFTMAX, SIGMOID, CHOSEN, SPARSEMIXER };
 
 typedef struct {
     const float *bias;  /* f32[experts] or NULL: added to what is chosen by */
     int32_t *lists;     /* i32[gg_list_integers()], the first two: experts and slots */
     int32_t *chosen;    /* i32[max_rows][slots] */
-    int32_t gating;     /* 0: softmax, 1: sigmoid, 2: softmax over the chosen */
+    int32_t gating;     /* 0: softmax, 1: sigmoid, 2: softmax over the chosen, 3: over those close to a chosen one */
+    float jitter;       /* half of how far from it the last are, in parts of the larger */
     int32_t normalize;  /* weights sum to 1 */
     float scale;
     int32_t groups, groups_used; /* experts are chosen from the groups whose best two are best */
@@ -54,6 +55,15 @@ static void limit_groups(const gg_route *a, size_t experts, float *choice, float
         if (!isnan(score[i / size])) choice[i] = -INFINITY;
 }
 
+/* The share of x[best] among those that are close to it and not taken. */
+static float share(const gg_route *a, size_t n, const float *x, const float *choice, size_t best) {
+    const float max = x[best];
+    float sum = 0.0f;
+    for (size_t i = 0; i < n; i++)
+        if (!isnan(choice[i]) && max - x[i] <= 2.0f * a->jitter * fmaxf(fabsf(x[i]), max)) sum += expf(x[i] - max);
+    return 1.0f / sum;
+}
+
 static void choose(const struct gg_run *run, const gg_op *op, size_t row, float *scratch) {
     const gg_route *a = op->args;
     const size_t experts = (size_t)op->src[0].width, slots = (size_t)op->dst[0].heads;
@@ -70,7 +80,8 @@ static void choose(const struct gg_run *run, const gg_op *op, size_t row, float 
     int32_t *chosen = a->chosen + row * slots;
     for (size_t s = 0; s < slots; s++) {
         const size_t best = largest(experts, choice);
-        chosen[s] = (int32_t)best, weight[s] = p[best], choice[best] = NAN;
+        weight[s] = a->gating == SPARSEMIXER ? share(a, experts, p, choice, best) : p[best];
+        chosen[s] = (int32_t)best, choice[best] = NAN;
     }
     if (a->gating == CHOSEN) softmax(slots, weight, weight);
     for (size_t s = 0; s < slots; s++) sum += weight[s];

@@ -185,7 +185,7 @@ def swiglu(gate: Value, up: Value) -> Value:
     return gate.apply("silu") * up
 
 
-Gating = Literal["softmax", "sigmoid", "chosen"]
+Gating = Literal["softmax", "sigmoid", "chosen", "sparsemixer"]
 
 # expert_gating_func; 0 where the architecture decides. Source: llama.cpp llama-hparams.h.
 _GATINGS: tuple[Gating | None, ...] = (None, "softmax", "sigmoid", "chosen")
@@ -202,6 +202,8 @@ def choose(layer: Layer, h: Value, *, gating: Gating = "softmax", normalize: boo
         layer.linear(h, "ffn_gate_inp", outputs=count),
         used,
         gating=said or gating,
+        # A key of our own.
+        jitter=k.number("expert_router_jitter") if gating == "sparsemixer" else 0.0,
         normalize=k.flag("expert_weights_norm", normalize),
         scale=k.number("expert_weights_scale", 1.0) or 1.0,
         bias="exp_probs_b.bias",

@@ -221,7 +221,8 @@ def _route(node: n.Route, memory: Memory, args: Any) -> None:
     args.lists[0], args.lists[1] = experts, slots
     args.chosen = memory.integers(rows * slots)
     args.bias = memory.vector(node.bias)
-    args.gating = ("softmax", "sigmoid", "chosen").index(node.gating)
+    args.gating = ("softmax", "sigmoid", "chosen", "sparsemixer").index(node.gating)
+    args.jitter = node.jitter
     args.normalize, args.scale = node.normalize, node.scale
     args.groups, args.groups_used = node.groups, node.groups_used
     memory.add_route(node.outputs[0], args.lists, experts)

@@ -236,6 +236,22 @@ MODELS: Mapping[str, Tiny] = {
         {**attention(bias=True), **dense(bias=True)},
         OUTPUT,
     ),
+    "phimoe": Tiny(
+        {
+            **ATTENTION,
+            **CHOICE,
+            "attention.layer_norm_epsilon": 1e-5,
+            "expert_router_jitter": 0.3,
+            "rope.scaling.original_context_length": 64,
+        },
+        {**attention(bias=True), **experts(), "attn_norm.bias": (WIDTH,), "ffn_norm.weight": (WIDTH,)},
+        {
+            **OUTPUT,
+            "output.bias": (VOCAB,),
+            "rope_factors_long.weight": (HEAD // 2,),
+            "rope_factors_short.weight": (HEAD // 2,),
+        },
+    ),
     "qwen3": Tiny(ATTENTION, {**attention(norms=True), **dense()}),
     "qwen3next": Tiny(
         {**ATTENTION, **CHOICE, **SSM, "rope.dimension_count": 8, "full_attention_interval": 2},
@@ -304,7 +320,7 @@ def weights(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> NDAr
         case "ssm_a":
             decay: NDArray[np.float32] = -np.exp(x / 2)
             return decay
-        case "rope_freqs":
+        case "rope_freqs" | "rope_factors_long" | "rope_factors_short":
             return 1 + np.abs(x)
         case "token_embd":
             return x

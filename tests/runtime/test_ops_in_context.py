@@ -35,6 +35,7 @@ ROUTES: dict[str, dict[str, object]] = {
     "sigmoid": {"gating": "sigmoid", "scale": 2.5},
     "sigmoid, bias": {"gating": "sigmoid", "bias": "choice", "normalize": True},
     "chosen": {"gating": "chosen"},
+    "sparsemixer": {"gating": "sparsemixer", "jitter": 0.3},
     "groups": {"groups": 4, "groups_used": 2},
     "groups, all": {"gating": "sigmoid", "bias": "choice", "groups": 3, "groups_used": 1, "normalize": True},
 }
