@@ -28,7 +28,10 @@ from ggufpy.architectures._rope_keys import rope_of_kinds, ropes_by_kind
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.graph import Graph, Layer, Outputs, Value
 
-HF_CLASSES = ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration")
+HF_CLASSES = (
+    *("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"),
+    *("Gemma4UnifiedForCausalLM", "Gemma4UnifiedForConditionalGeneration"),
+)
 
 # What checkpoints leave out. Source: transformers configuration_gemma4.py.
 _DEFAULTS: dict[str, Any] = {
@@ -46,9 +49,9 @@ _EVERY = 6  # of so many layers one attends to all, where nothing is said
 _NEVER = 1e30  # divides the angles of pairs that do not turn
 
 
-def _complete(config: Config) -> dict[str, Any]:
+def _complete(given: Config) -> dict[str, Any]:
     """With defaults; the last layer attends to all, whatever is said."""
-    config = {**_DEFAULTS, **{key: value for key, value in config.items() if value is not None}}
+    config = {**_DEFAULTS, **{key: value for key, value in given.items() if value is not None}}
     layers = layer_count(config)
     kinds = config.get("layer_types") or [
         "sliding_attention" if (layer + 1) % _EVERY else "full_attention" for layer in range(layers)
@@ -56,7 +59,8 @@ def _complete(config: Config) -> dict[str, Any]:
     local = kinds_of_layers(
         {**config, "layer_types": kinds}, {"sliding_attention": True, "full_attention": False}
     )
-    own = config.get("hidden_size_per_layer_input", 256)
+    is_unified = "Unified" in str(given.get("architectures"))
+    own = given.get("hidden_size_per_layer_input", 0 if is_unified else 256) or 0
     return {**config, "are_local": [*local[:-1], False], "hidden_size_per_layer_input": own}
 
 
@@ -153,7 +157,8 @@ def _feed_forward(config: Config) -> Metadata:
     if config.get("enable_moe_block"):
         keys["expert_count"] = count(config, "num_experts", most=1024)
         keys["expert_used_count"] = count(config, "top_k_experts")
-        keys["expert_feed_forward_length"] = count(config, "moe_intermediate_size")
+        first_name = config.get("expert_intermediate_size")
+        keys["expert_feed_forward_length"] = count(config, "moe_intermediate_size", first_name)
     return keys
 
 

@@ -13,7 +13,7 @@ from tiny import CONFIG
 from ggufpy.architectures import Architecture, Names
 from ggufpy.architectures._names import columns, constant, plus_one, rows, stack, tensor, transposed
 from ggufpy.convert.pipeline import convert_checkpoint, plan_conversion
-from ggufpy.convert.placing import Converted
+from ggufpy.convert.placing import Converted, with_predicting_layers
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
@@ -232,3 +232,18 @@ def test_eyes_are_left_out(tmp_path: Path, shipped_checkpoint: Path) -> None:
     tiny.save(tmp_path, weights | more)
     assert len(plan_conversion(tmp_path).tensors) == len(weights)
     assert CONFIG["num_hidden_layers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        (["model.layers.1.norm.weight"], 0),
+        (["model.layers.1.norm.weight", "vision_tower.layers.7.norm.weight"], 0),
+        (["model.layers.1.norm.weight", "model.layers.2.norm.weight"], 1),
+        (["model.layers.1.norm.weight", "mtp.layers.0.norm.weight", "mtp.layers.1.norm.weight"], 2),
+    ],
+)
+def test_predicting_layers_are_counted_by_their_tensors(names: list[str], count: int) -> None:
+    """transformers saves the number of a configuration, and not the layers."""
+    config = {"num_hidden_layers": 2, "num_nextn_predict_layers": 1}
+    assert with_predicting_layers(config, names)["num_nextn_predict_layers"] == count
