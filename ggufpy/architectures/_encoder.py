@@ -22,6 +22,7 @@ from ggufpy.graph.values import Function
 # Activations of transformers, and functions here.
 ACTIVATIONS: Mapping[str, Function] = {
     "gelu": "gelu_erf",
+    "gelu_fast": "gelu",
     "gelu_new": "gelu",
     "gelu_pytorch_tanh": "gelu",
     "relu": "relu",
@@ -30,9 +31,9 @@ ACTIVATIONS: Mapping[str, Function] = {
 }
 
 
-def activation(g: Graph) -> Function:
-    """What the file says, in transformers' words; gelu where it says nothing."""
-    return ACTIVATIONS[g.keys.text("hidden_activation", tuple(ACTIVATIONS), "gelu")]
+def activation(g: Graph, usual: str = "gelu") -> Function:
+    """What the file says, in transformers' words; usual: where it says nothing."""
+    return ACTIVATIONS[g.keys.text("hidden_activation", tuple(ACTIVATIONS), usual)]
 
 
 def encode(g: Graph, x: Value, feed: Callable[[Layer, Value], Value], *, rope: bool = False) -> Outputs:
@@ -65,11 +66,11 @@ def encoder_keys(config: Config) -> Metadata:
     }
 
 
-def activation_key(config: Config, model: str) -> Metadata:
-    """What `activation` reads, where it is not gelu. Raises UnsupportedModelError for an unknown one."""
-    check_supported(config, model, hidden_act=tuple(ACTIVATIONS))
-    name = config.get("hidden_act") or "gelu"
-    return {} if name == "gelu" else {"hidden_activation": name}
+def activation_key(config: Config, model: str, key: str = "hidden_act", usual: str = "gelu") -> Metadata:
+    """What `activation` reads, where it is not the usual. Raises UnsupportedModelError for an unknown one."""
+    check_supported(config, model, **{key: tuple(ACTIVATIONS)})
+    name = config.get(key) or usual
+    return {} if name == usual else {"hidden_activation": name}
 
 
 def layer_epsilon(config: Config, default: float = 1e-12) -> Metadata:

@@ -181,7 +181,7 @@ class _Placing:
         elif tied and head and embedding and sources.are_equal(head, embedding):
             del self.placed["output.weight"]
         elif tied is False and head is None and embedding and "output" in self.names and not self.is_bare:
-            missing = self._spelt("lm_head.weight")
+            missing = next(iter(self.asked["output.weight"]), "output.weight")
             problem = f"tie_word_embeddings is false, and the checkpoint has no '{missing}'"
             remedy = "download the checkpoint again, or set it to true if the model was trained tied"
             raise FormatError(f"{where}: {problem}; {remedy}")

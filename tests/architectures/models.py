@@ -74,7 +74,7 @@ class Model:
     def has_gelu(self) -> bool:
         """Whether llama.cpp looks something up in a table of f16."""
         nodes = self.traced[0].nodes
-        return any(isinstance(node, Unary) and node.function == "gelu" for node in nodes)
+        return any(isinstance(node, Unary) and node.function in ("gelu", "gelu_erf") for node in nodes)
 
 
 def conformance() -> list[str]:
