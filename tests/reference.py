@@ -116,7 +116,7 @@ def _copy(t: Text, node: n.Copy) -> Array:
 
 def _pool(t: Text, node: n.Pool) -> Array:
     x = t[node.x]
-    y: Array = {"mean": x.mean(axis=0), "first": x[0], "last": x[-1]}[node.kind]
+    y: Array = {"mean": x.mean(axis=0), "first": x[0]}[node.kind]
     return y[None]
 
 

@@ -1,13 +1,13 @@
-/* dst[0] = one row for each text: the mean of the rows of src[0] that are its, the first of them, or the last. */
+/* dst[0] = one row for each text: the mean of the rows of src[0] that are its, or the first of them. */
 
 #include <string.h>
 
 #include "run.h"
 
-enum { MEAN, FIRST, LAST };
+enum { MEAN, FIRST };
 
 typedef struct {
-    int32_t kind; /* 0: mean, 1: first, 2: last */
+    int32_t kind; /* 0: mean, 1: first */
 } gg_pool;
 
 static void row(const struct gg_run *run, const gg_op *op, size_t text) {
@@ -15,8 +15,8 @@ static void row(const struct gg_run *run, const gg_op *op, size_t text) {
     const size_t first = (size_t)run->batch->first_row[text], end = (size_t)run->batch->first_row[text + 1];
     const size_t n = gg_width(&op->dst[0]);
     float *y = gg_row(run, &op->dst[0], text);
-    if (a->kind != MEAN) {
-        memcpy(y, gg_row(run, &op->src[0], a->kind == FIRST ? first : end - 1), n * sizeof *y);
+    if (a->kind == FIRST) {
+        memcpy(y, gg_row(run, &op->src[0], first), n * sizeof *y);
         return;
     }
     for (size_t i = 0; i < n; i++) {

@@ -70,7 +70,7 @@ class Pool(Node):
     """One row for each text: the mean of its rows, its first or its last."""
 
     x: Value
-    kind: Literal["mean", "first", "last"]
+    kind: Literal["mean", "first"]
 
 
 # ---- Arithmetic ----

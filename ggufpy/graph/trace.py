@@ -302,7 +302,7 @@ class Graph:
         width = sum(part.shape[-1] for part in parts)
         return self._put(n.Concat, *parts[0].shape[:-1], width, parts=parts)
 
-    def pool(self, x: Value, kind: Literal["mean", "first", "last"]) -> Value:
+    def pool(self, x: Value, kind: Literal["mean", "first"]) -> Value:
         """One row for each text, and so is all that is made of it."""
         return self._put(n.Pool, *x.shape, x=x, kind=kind, rows="texts")
 

@@ -190,7 +190,7 @@ def _norm(node: n.Norm, memory: Memory, args: Any) -> None:
 
 @fills(n.Pool, "pool")
 def _pool(node: n.Pool, memory: Memory, args: Any) -> None:
-    args.kind = ("mean", "first", "last").index(node.kind)
+    args.kind = ("mean", "first").index(node.kind)
 
 
 @fills(n.RopeTable, "rope_table")
