@@ -138,7 +138,7 @@ class LowLevel:
 
     def n_ctx(self) -> int:
         """Tokens of context."""
-        return (self._embeds or self._texts).engine.n_ctx
+        return self._embeds.n_ctx if self._embeds else self._texts.engine.n_ctx
 
     def n_embd(self) -> int:
         """Width of the embeddings."""

@@ -23,15 +23,15 @@ Floats = NDArray[np.float32]
 # In the order of their numbers. Source: llama.cpp llama.h, llama_pooling_type.
 POOLINGS = ("none", "mean", "cls", "last", "rank")
 
-_CONTEXTS = 4  # that there is room for
+_CONTEXTS = 4  # texts of that length that there is room for
 _TEXTS = 64  # in a step, at most
 
 
 class Embedder:
     """A model whose hidden states are wanted.
 
-    reader: of its texts. pooling: what is made of the states of a text, one of POOLINGS. most: tokens that a
-    text may have. labels: of a classifier.
+    reader: of its texts. pooling: what is made of the states of a text, one of POOLINGS. n_ctx: tokens of
+    context; most: those that a text may have. labels: of a classifier.
     """
 
     def __init__(
@@ -39,20 +39,35 @@ class Embedder:
         file: GGUFFile,
         tokenizer: Tokenizer,
         *,
+        n_ctx: int | None = None,
+        n_batch: int = 512,
         pooling: int | None = None,
         causal: bool | None = None,
         **options: Any,
     ) -> None:
         """Load the engine; pooling, causal: in place of what the file says.
 
-        options: those of `Engine.load`. Raises what that raises.
+        n_ctx, n_batch, options: those of `Engine.load`. Raises what that raises.
         """
+        metadata: Mapping[str, Any] = file.metadata
+        prefix = f"{metadata.get('general.architecture')}."
+        trained = metadata.get(f"{prefix}context_length")
+        self.n_ctx = n_ctx or (trained if isinstance(trained, int) else 0)
+        room = min(self.n_ctx, n_batch) or None  # no text is longer
         changes: dict[str, Any] = {} if pooling is None else {"pooling_type": pooling}
         changes |= {} if causal is None else {"attention.causal": causal}
-        self.engine = Engine.load(file, n_seq=_CONTEXTS, outputs=("embeddings",), changes=changes, **options)
+        self.engine = Engine.load(
+            file,
+            n_ctx=room,
+            n_batch=n_batch,
+            n_seq=_CONTEXTS,
+            outputs=("embeddings",),
+            changes=changes,
+            **options,
+        )
         check_vocabulary(file, tokenizer, self.engine)
-        prefix = f"{file.metadata.get('general.architecture')}."
-        metadata: Mapping[str, Any] = file.metadata
+        if room is None or self.engine.n_ctx < room:
+            self.n_ctx = self.engine.n_ctx
         said = metadata.get(f"{prefix}pooling_type", 0)
         self.pooling = POOLINGS[said if pooling is None else pooling]
         self.labels: list[str] = list(metadata.get(f"{prefix}classifier.output_labels", []))

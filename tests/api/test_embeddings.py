@@ -123,8 +123,9 @@ def test_what_a_model_was_not_opened_for(tmp_path: Path) -> None:
     path = random_llama.write(tmp_path / "llama.gguf", random_llama.arrays())
     with pytest.raises(GgufpyError, match="must be created with embedding=True to call this method"):
         Llama(path).embed("a")
-    llm = Llama(path, embedding=True, n_ctx=32)
-    assert len(llm.embed("a")[0]) == random_llama.WIDTH
+    llm = Llama(path, embedding=True, n_ctx=0)
+    assert len(llm.embed("a")[0]) == random_llama.WIDTH and llm.n_ctx() == random_llama.CONTEXT
+    assert Llama(path, embedding=True, n_ctx=32).embed("x" * 99) == llm.embed(llm.tokenize(b"x" * 99)[:32])
     with pytest.raises(GgufpyError, match="opened with embedding=True, or closed"):
         llm("a")
     with pytest.raises(UnsupportedModelError, match=r"no logits; it gives embeddings: ask ggufpy embed"):
