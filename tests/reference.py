@@ -227,8 +227,8 @@ def _route(t: Text, node: n.Route) -> Array:
     p = gatings[node.gating](logits) if node.gating in gatings else logits
     choice = p + t.tensor(node.bias) if node.bias else p
     groups = choice.reshape(len(p), node.groups, -1).copy()
-    best_two = np.sort(groups)[..., -2:].sum(axis=-1)
-    others = np.argsort(-best_two, axis=-1, kind="stable")[:, node.groups_used :]
+    best = np.sort(groups)[..., -node.group_best :].sum(axis=-1)
+    others = np.argsort(-best, axis=-1, kind="stable")[:, node.groups_used :]
     np.put_along_axis(groups, others[:, :, None], -np.inf, axis=1)
     chosen = np.argsort(-groups.reshape(p.shape), axis=-1, kind="stable")[:, :slots]
     weights = np.take_along_axis(p, chosen, axis=-1)

@@ -17,7 +17,8 @@ typedef struct {
     float jitter;       /* half of how far from it the last are, in parts of the larger */
     int32_t normalize;  /* weights sum to 1 */
     float scale;
-    int32_t groups, groups_used; /* experts are chosen from the groups whose best two are best */
+    int32_t groups, groups_used; /* experts are chosen from the groups whose best are best */
+    int32_t group_best;          /* of how many of a group the sum counts, 1 or 2 */
 } gg_route;
 
 size_t gg_list_integers(size_t experts, size_t rows, size_t slots) {
@@ -48,7 +49,7 @@ static void limit_groups(const gg_route *a, size_t experts, float *choice, float
         float second = -INFINITY;
         for (size_t i = 0; i < size; i++)
             if (i != first && x[i] > second) second = x[i];
-        score[g] = x[first] + (size > 1 ? second : 0.0f);
+        score[g] = x[first] + (size > 1 && a->group_best > 1 ? second : 0.0f);
     }
     for (size_t used = 0; used < (size_t)a->groups_used; used++) score[largest(groups, score)] = NAN;
     for (size_t i = 0; i < experts; i++)

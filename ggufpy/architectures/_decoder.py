@@ -209,6 +209,7 @@ def choose(layer: Layer, h: Value, *, gating: Gating = "softmax", normalize: boo
         bias="exp_probs_b.bias",
         groups=groups,
         groups_used=k.integer("expert_group_used_count", 0, least=0, most=groups) or 1,
+        group_best=k.integer("expert_group_best_count", 2, most=2),  # a key of our own, for DeepSeek V2
     )
 
 

@@ -36,17 +36,21 @@ NAMES: Names = {
 }
 
 _SOFTMAX, _SIGMOID = 1, 2
+_IN_GROUPS = "group_limited_greedy"
 
 
 def metadata(config: Config) -> Metadata:
     """`config.json` as GGUF keys; how experts are chosen, the class implies."""
     is_v2 = class_of(config).startswith("DeepseekV2")
-    if is_v2:  # which never makes weights sum to 1
-        check_supported(config, "DeepSeek V2", norm_topk_prob=(False,), topk_method=("greedy",))
-        config = {**config, "norm_topk_prob": False}
-    function = "softmax" if is_v2 else "sigmoid"
-    check_supported(config, "DeepSeek", scoring_func=(function,), topk_method=("greedy", "noaux_tc"))
-    return hyperparameters(config, "DeepSeek", _SOFTMAX if is_v2 else _SIGMOID)
+    if not is_v2:
+        check_supported(config, "DeepSeek", scoring_func=("sigmoid",), topk_method=("noaux_tc",))
+        return hyperparameters(config, "DeepSeek", _SIGMOID)
+    supported = {"scoring_func": ("softmax",), "topk_method": ("greedy", _IN_GROUPS)}
+    check_supported(config, "DeepSeek V2", norm_topk_prob=(False,), **supported)
+    config = {**config, "norm_topk_prob": False}  # whose weights never sum to 1
+    if config.get("topk_method") != _IN_GROUPS:
+        return hyperparameters({**config, "n_group": 1, "topk_group": 1}, "DeepSeek V2", _SOFTMAX)
+    return {**hyperparameters(config, "DeepSeek V2", _SOFTMAX), "expert_group_best_count": 1}
 
 
 def hyperparameters(config: Config, model: str, gating: int) -> Metadata:

@@ -185,7 +185,7 @@ class Route(Node):
 
     logits (experts,) -> p by `gating`: softmax, sigmoid, or softmax of the chosen only; the `slots` experts
     with the largest p + bias are chosen, among the best `groups_used` of `groups` by the sum of their best
-    two; weights are p, normalized to a sum of 1 if wanted, times scale.
+    `group_best`, 1 or 2; weights are p, normalized to a sum of 1 if wanted, times scale.
     sparsemixer: p are the logits, and a weight is the softmax over those experts of which none was chosen
     before and whose logit is close to that of the chosen: max - p <= 2 jitter max(|p|, max). Source: GRIN
     (arXiv 2409.12136).
@@ -199,6 +199,7 @@ class Route(Node):
     scale: float
     groups: int
     groups_used: int
+    group_best: int
 
 
 # ---- Places ----

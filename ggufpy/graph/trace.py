@@ -379,6 +379,7 @@ class Graph:
         bias: str | None = None,
         groups: int = 1,
         groups_used: int = 1,
+        group_best: int = 2,
     ) -> Experts:
         """Choose `slots` experts by their logits (experts,). bias: a tensor, if it is there."""
         if slots > logits.width:
@@ -396,6 +397,7 @@ class Graph:
             scale=scale,
             groups=groups,
             groups_used=groups_used,
+            group_best=group_best,
         )
         return Experts(weights, logits.width)
 

@@ -224,7 +224,7 @@ def _route(node: n.Route, memory: Memory, args: Any) -> None:
     args.gating = ("softmax", "sigmoid", "chosen", "sparsemixer").index(node.gating)
     args.jitter = node.jitter
     args.normalize, args.scale = node.normalize, node.scale
-    args.groups, args.groups_used = node.groups, node.groups_used
+    args.groups, args.groups_used, args.group_best = node.groups, node.groups_used, node.group_best
     memory.add_route(node.outputs[0], args.lists, experts)
 
 

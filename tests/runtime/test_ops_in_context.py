@@ -37,6 +37,7 @@ ROUTES: dict[str, dict[str, object]] = {
     "chosen": {"gating": "chosen"},
     "sparsemixer": {"gating": "sparsemixer", "jitter": 0.3},
     "groups": {"groups": 4, "groups_used": 2},
+    "groups by their best": {"groups": 4, "groups_used": 2, "group_best": 1},
     "groups, all": {"gating": "sigmoid", "bias": "choice", "groups": 3, "groups_used": 1, "normalize": True},
 }
 
