@@ -173,7 +173,7 @@ L0, L1 = "layers.0.", "layers.1."
         ),
         ({L0 + "fused.weight": (3, 6)}, {}, "tensor 'layers.0.fused.weight' has shape (3, 6), config.json"),
         ({"embed.weight": (15, 4)}, {}, "tensor 'embed.weight' has shape (15, 4), config.json asks for (16,"),
-        ({L0 + "norm.weight": (0, 4)}, {}, "tensor 'layers.0.norm.weight' is empty"),
+        ({L0 + "norm.weight": (0, 4)}, {}, "tensor 'layers.0.norm.weight' has shape (0, 4), no numbers"),
         ({L0 + "norm.scale": (1,)}, {}, "tensor 'layers.0.norm.scale' has no place"),
         ({}, {"odd_scale": 3.0}, "config.json: metadata key 'fake.odd_scale' is 3.0, and ggufpy does not"),
     ],
