@@ -18,9 +18,10 @@ _REMEDIES = {"bitsandbytes": _DEQUANTIZE, "fp8": _DEQUANTIZE}
 
 def check_not_quantized(folder: Path, config: Mapping[str, Any]) -> None:
     """Raise UnsupportedModelError, naming the method and what helps, FormatError for a senseless setting."""
-    inner = config.get("text_config")
-    parts = [config, inner] if isinstance(inner, dict) else [config]
-    for part in parts:
+    inner = config.get("text_config") or {}
+    if not isinstance(inner, dict):
+        raise FormatError(f"{folder / 'config.json'}: text_config is {inner!r:.40}, it must be an object")
+    for part in (config, inner):
         _check(folder, part)
     if (folder / "quantize_config.json").is_file():
         raise UnsupportedModelError(f"{folder}: quantized by GPTQ (quantize_config.json); {_ORIGINAL}")

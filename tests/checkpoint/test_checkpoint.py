@@ -121,6 +121,7 @@ PACKED = {"group_size": 64, "bits": 4}
         ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, "quantized by awq"),
         ({"quantization_config": {"bits": 4}}, "names no quant_method"),
         ({"quantization_config": 4}, "quantization_config is 4, it must be an object"),
+        ({"text_config": [4]}, r"text_config is \[4\], it must be an object"),
         ({"quantization_config": {"quant_method": 4}}, "quant_method is 4, it must be a name"),
     ],
 )
