@@ -26,7 +26,7 @@ _LAYER = "transformer.h.{i}"
 
 
 def _by_kind(place: Place) -> NDArray[np.int64]:
-    """Rows of all queries, all keys, all values; in checkpoints each group's queries, key and value follow."""
+    """Rows of all queries, all keys, all values; in checkpoints those of a group are together."""
     heads, kv_heads = place.count("attention.head_count"), place.count("attention.head_count_kv")
     group, size = heads // kv_heads + 2, place.count("embedding_length") // heads
     order = np.arange(kv_heads * group * size).reshape(kv_heads, group, size)
