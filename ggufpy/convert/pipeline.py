@@ -204,7 +204,7 @@ def _architecture_name(checkpoint: Checkpoint) -> str:
     if not isinstance(classes, list) or not classes or not isinstance(classes[0], str):
         raise FormatError(f"{path}: names no model class in 'architectures'")
     try:
-        return architectures.name_for_class(classes[0], checkpoint.config)
+        return architectures.name_for_class(classes[0], text_config(checkpoint.config))
     except UnsupportedModelError as exc:
         raise UnsupportedModelError(f"{path}: {exc}") from None
 

@@ -1,5 +1,6 @@
 """Each architecture, from a checkpoint's own names to logits, against what transformers computed from it."""
 
+import json
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -138,3 +139,15 @@ def test_experts_may_be_fused(tmp_path: Path, shipped_checkpoint: Path) -> None:
     tiny.save(folder, weights)
     fused = convert_checkpoint(folder, tmp_path / "fused.gguf", outtype="q4_0")[0].read_bytes()
     assert fused == plain
+
+
+def test_one_class_with_another_network(tmp_path: Path, shipped_checkpoint: Path) -> None:
+    """Mistral Small 4 has the class of Mistral Small 3; only what its text_config says tells them apart."""
+    (model,) = (model for model in MODELS if model.name == "mistral4")
+    folder = write(tmp_path / "model", shipped_checkpoint, model)
+    plain = convert_checkpoint(folder, tmp_path / "plain.gguf", outtype="f32")[0].read_bytes()
+    tiny.save(folder, {f"language_model.{name}": x for name, x in model.weights().items()})
+    seeing = {"architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3"}
+    config = {**seeing, "tie_word_embeddings": False, "text_config": model.config}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert convert_checkpoint(folder, tmp_path / "seeing.gguf", outtype="f32")[0].read_bytes() == plain
