@@ -26,6 +26,7 @@ ACTIVATIONS: Mapping[str, Function] = {
     "gelu_new": "gelu",
     "gelu_pytorch_tanh": "gelu",
     "relu": "relu",
+    "relu2": "relu2",
     "silu": "silu",
     "swish": "silu",
 }

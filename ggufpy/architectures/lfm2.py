@@ -7,6 +7,7 @@ from typing import Any
 from ggufpy.architectures._conversion import (
     Config,
     Metadata,
+    check_supported,
     count,
     kinds_of_layers,
     layer_count,
@@ -69,6 +70,7 @@ def metadata(config: Config) -> Metadata:
 
 def hyperparameters(config: Config, model: str) -> Metadata:
     """Keys of all models of this family."""
+    check_supported(config, model)
     config = with_defaults(config, conv_L_cache=3)
     if config.get("layer_types"):
         attends = kinds_of_layers(config, {"conv": False, "full_attention": True})

@@ -9,7 +9,7 @@ from typing import Any
 from ggufpy.errors import FormatError, UnsupportedModelError
 
 # Ways of quantizing that some architectures read; which do, their files say.
-_READ = ("mxfp4",)
+_READ = ("bitnet", "mxfp4")
 
 _DEQUANTIZE = "load it with transformers, call dequantize() and save_pretrained(), and convert that"
 _ORIGINAL = "convert the checkpoint that it was quantized from"

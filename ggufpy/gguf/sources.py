@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,6 +199,48 @@ def negative_exp(source: TensorSource) -> TensorSource:
 def unit_rows(source: TensorSource) -> TensorSource:
     """Each row divided by its length."""
     return mapped(source, lambda x: x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12))
+
+
+def ternary(source: TensorSource) -> TensorSource:
+    """Each number as -1, 0 or 1 times the mean magnitude of all, whichever is nearest.
+
+    Source: transformers integrations/bitnet.py, WeightQuant.
+    """
+    floats = mapped(source, lambda x: x)
+    step = max(1, _SLAB_BYTES // floats.row_bytes)
+
+    @cache
+    def magnitude() -> np.float32:
+        slabs = (floats.read(start, min(start + step, floats.rows)) for start in range(0, floats.rows, step))
+        total = sum(float(np.abs(slab.view("<f4"), dtype=np.float64).sum()) for slab in slabs)
+        return np.float32(max(total / math.prod(source.shape), 1e-5))
+
+    def read(start: int, stop: int) -> Bytes:
+        values = np.rint(floats.read(start, stop).view("<f4") / magnitude()).clip(-1, 1) * magnitude()
+        return values.view(np.uint8)
+
+    return replace(floats, read=read)
+
+
+def packed_ternary(packed: TensorSource, scale: TensorSource, *, divides: bool) -> TensorSource:
+    """A matrix of -1, 0 and 1, of which a row holds four, times `scale`, or divided by it.
+
+    packed: bytes (n, m); row k n + i is in bits 2 k, 2 k + 1 of row i. scale: (1,). Source: transformers
+    integrations/bitnet.py, unpack_weights. Raises FormatError for tensors of other shapes.
+    """
+    if packed.type.block_bytes != 1 or len(packed.shape) != 2 or scale.shape != (1,):
+        shapes = f"has shape {packed.shape}, '{scale.name}' has {scale.shape}"
+        raise FormatError(f"tensor '{packed.name}' {shapes}; they are no packed matrix and its scale")
+    n, m = packed.shape
+    factor = mapped(scale, np.reciprocal if divides else lambda x: x)
+
+    def read(start: int, stop: int) -> Bytes:
+        parts = [packed.read(first, last) >> 2 * bit & 3 for bit, first, last in _by_matrix(start, stop, n)]
+        values: Floats = np.concatenate(parts).astype(np.float32) - np.float32(1)
+        values *= factor.read(0, 1).view("<f4")
+        return values.view(np.uint8)
+
+    return TensorSource(packed.name, (4 * n, m), GGMLType.F32, read)
 
 
 def mxfp4(blocks: TensorSource, scales: TensorSource) -> TensorSource:

@@ -33,6 +33,11 @@ def halves_to_pairs(x: Array, heads: int) -> Array:
     return x.reshape(heads, 2, len(x) // heads // 2, -1).swapaxes(1, 2).reshape(x.shape)
 
 
+BYTES = np.arange(24, dtype=np.uint8).reshape(4, 6) * 11
+BITS = np.concatenate([BYTES >> shift & 3 for shift in (0, 2, 4, 6)]).astype(np.float32)
+OF_BYTES = TensorSource("x", BYTES.shape, GGMLType.I8, lambda start, stop: BYTES[start:stop])
+MAGNITUDE = np.abs(MATRIX, dtype=np.float64).mean().astype(np.float32)
+
 MADE: dict[str, tuple[TensorSource, Array]] = {
     "pairs": (sources.pairs(source(MATRIX), 3), halves_to_pairs(MATRIX, 3)),
     "pairs of the first values of heads": (
@@ -65,6 +70,14 @@ MADE: dict[str, tuple[TensorSource, Array]] = {
     "scaled": (sources.scaled(source(MATRIX), MATRIX[0, :1]), MATRIX * MATRIX[0, 0]),
     "scaled rows": (sources.scaled(source(MATRIX), VECTOR), MATRIX * VECTOR[:, None]),
     "scaled vector": (sources.scaled(source(VECTOR), VECTOR), VECTOR * VECTOR),
+    "ternary": (
+        sources.ternary(source(MATRIX)),
+        np.rint(MATRIX / MAGNITUDE).clip(-1, 1) * MAGNITUDE,
+    ),
+    "packed ternary": (
+        sources.packed_ternary(OF_BYTES, source(VECTOR[:1]), divides=False),
+        (BITS - 1) * VECTOR[0],
+    ),
     "plus one": (sources.plus_one(source(MATRIX)), MATRIX + 1),
     "negative exp": (
         sources.negative_exp(source(MATRIX)),
@@ -177,6 +190,13 @@ def test_blocks_of_fp4_are_put_in_gguf_order() -> None:
         FormatError, match=r"'x_blocks' has shape \(3, 7, 2, 16\), 'x_scales' has \(3, 7, 1\)"
     ):
         sources.mxfp4(packed("x_blocks", blocks), packed("x_scales", scales[..., :1]))
+
+
+def test_packed_numbers_have_one_scale() -> None:
+    with pytest.raises(
+        FormatError, match=r"'x' has shape \(4, 6\), 'x' has \(24,\); they are no packed matrix"
+    ):
+        sources.packed_ternary(OF_BYTES, source(VECTOR), divides=True)
 
 
 def packed(name: str, x: NDArray[np.uint8]) -> TensorSource:
