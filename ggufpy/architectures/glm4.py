@@ -14,7 +14,7 @@ from ggufpy.architectures._conversion import (
 )
 from ggufpy.architectures._decoder import Shape, attend, gated, head
 from ggufpy.architectures._names import Names
-from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_scaling
+from ggufpy.architectures._rope_keys import partial_rope, rope_base, rope_parameters, rope_scaling
 from ggufpy.graph import Graph, Outputs
 
 HF_CLASSES = ("Glm4ForCausalLM",)
@@ -38,7 +38,7 @@ def hyperparameters(config: Config, model: str) -> Metadata:
     rope = rope_parameters(config)
     return {
         **sizes(config),
-        "rope.dimension_count": int(head_size(config) * rope.get("partial_rotary_factor", 0.5)),
+        **partial_rope(config, rope, head_size(config), 0.5),
         **rope_base(rope),
         **rope_scaling(config, rope, model),
         **rms_epsilon(config, 1e-5),

@@ -60,6 +60,7 @@ def metadata(config: Config) -> Metadata:
         "Llama 4",
         hidden_act=("silu", "swish"),
         no_rope_layers=(turns, []),
+        no_rope_layer_interval=(_EVERY,),
         moe_layers=(list(range(step - 1, layers, step)),),
         use_qk_norm=(experts["expert_count"] != _EXPERTS_WITHOUT_NORM,),
         attn_temperature_tuning=(True, 4),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ggufpy.architectures import llama, qwen2
 from ggufpy.architectures._conversion import (
     Config,
     Metadata,
     check_supported,
+    count,
     expert_keys,
     head_size,
     rms_epsilon,
@@ -14,7 +18,7 @@ from ggufpy.architectures._conversion import (
 )
 from ggufpy.architectures._decoder import Shape, experts, head, qkv, swiglu
 from ggufpy.architectures._names import Names, tensor
-from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_scaling
+from ggufpy.architectures._rope_keys import partial_rope, rope_base, rope_parameters, rope_scaling
 from ggufpy.graph import Graph, Layer, Outputs, Value
 from ggufpy.graph.rope import Rope
 
@@ -44,17 +48,23 @@ def metadata(config: Config) -> Metadata:
         qk_norm_type=("per_layer",),
     )
     rope = rope_parameters(config, 5e6)
-    size, share = head_size(config), rope.get("partial_rotary_factor")
-    dimensions = int(size * share) if share else config.get("rotary_dim") or size
     return {
         **sizes(config),
-        "rope.dimension_count": dimensions,
+        **_turning(config, rope),
         **rope_base(rope),
         **rope_scaling(config, rope, "MiniMax M2"),
         **rms_epsilon(config),
         **expert_keys(config, "intermediate_size"),
         "expert_gating_func": _SIGMOID,
     }
+
+
+def _turning(config: Config, rope: Mapping[str, Any]) -> Metadata:
+    """How many values of a head turn: a part of them, or, as released, so many."""
+    size = head_size(config)
+    if config.get("rotary_dim") is not None and rope.get("partial_rotary_factor") is None:
+        return {"rope.dimension_count": count(config, "rotary_dim", most=size)}
+    return partial_rope(config, rope, size, 1.0)
 
 
 def forward(g: Graph) -> Outputs:
