@@ -40,7 +40,7 @@ class Rope:
         old_factor = keys.number("rope.scale_linear", 1.0)
         factor = keys.number("rope.scaling.factor", old_factor) or 1.0  # 0 stands for none in some files
         kinds = ("none", "linear", "yarn")
-        return cls(
+        rope = cls(
             dimensions=dimensions,
             halves=halves,
             base=keys.number("rope.freq_base", 10000.0, above=1.0),
@@ -54,6 +54,12 @@ class Rope:
             # A key of our own: llama.cpp always rounds the corrections, which does little.
             truncate=keys.flag("rope.scaling.yarn_truncate", True),
         )
+        # What llama.cpp's converter copies and llama.cpp does not read: fine if it says the same.
+        magnitude = rope.frequencies()[1]
+        said = keys.number("rope.scaling.yarn_attn_factor", magnitude)
+        is_same = math.isclose(said, magnitude, rel_tol=1e-4)
+        keys.expect("rope.scaling.yarn_attn_factor", said if is_same else magnitude)
+        return rope
 
     def frequencies(self, factors: list[float] | None = None) -> tuple[list[float], float]:
         """Angles per position, one per pair, and the magnitude of the turned vectors.

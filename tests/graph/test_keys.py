@@ -56,6 +56,16 @@ def test_a_key_that_says_no_is_harmless(tmp_path: Path, key: str, value: Any) ->
     load(random_llama.write(tmp_path / "m.gguf", random_llama.arrays(), **{f"llama.{key}": value}))
 
 
+def test_yarns_magnitude_may_be_said_twice(tmp_path: Path) -> None:
+    keys = {"type": "yarn", "factor": 8.0, "original_context_length": 64}
+    values: dict[str, Any] = {f"llama.rope.scaling.{key}": value for key, value in keys.items()}
+    name = "llama.rope.scaling.yarn_attn_factor"
+    load(random_llama.write(tmp_path / "m.gguf", random_llama.arrays(), **values, **{name: 1.2079442}))
+    path = random_llama.write(tmp_path / "m.gguf", random_llama.arrays(), **values, **{name: 1.0})
+    with pytest.raises(UnsupportedModelError, match=r"yarn_attn_factor' is 1\.0; ggufpy runs .* 1\.2079"):
+        load(path)
+
+
 def test_keys_about_windows_count_where_there_are_windows() -> None:
     asked = keys(rope__freq_base_swa=1e6, attention__head_count=4)
     asked.check_all_read(attends=False, turns=False, has_windows=False, scans=False)
