@@ -27,11 +27,15 @@ def _factors(key: str) -> Callable[[Mapping[str, Any]], NDArray[np.float32] | No
         if rope["rope_type"] == "default":
             return None
         factors = rope.get(key)
-        if not isinstance(factors, list) or any(not isinstance(x, int | float) or x <= 0 for x in factors):
+        if not isinstance(factors, list) or not factors or not all(map(_is_factor, factors)):
             raise FormatError(f"config.json: {key} is {factors!r:.40}, it must be a list of numbers above 0")
         return np.array(factors, np.float32)
 
     return read
+
+
+def _is_factor(x: Any) -> bool:
+    return isinstance(x, int | float) and 0 < x < math.inf
 
 
 FACTORS: Names = {_LONG: constant(_factors("long_factor")), _SHORT: constant(_factors("short_factor"))}

@@ -11,7 +11,7 @@ import tiny
 from conversion import LLAMA3, convert_and_compare
 from tiny import CONFIG
 
-from ggufpy.architectures import llama, mistral3, name_for_class
+from ggufpy.architectures import Place, llama, mistral3, name_for_class, phi3, ways
 from ggufpy.architectures._rope_keys import llama3_factors
 from ggufpy.convert.pipeline import convert_checkpoint, plan_conversion
 from ggufpy.errors import FormatError, UnsupportedModelError
@@ -148,9 +148,9 @@ def test_llama3_factors_that_cannot_be() -> None:
     ("changes", "tensors", "message"),
     [
         (
-            {"architectures": ["GPTNeoXForCausalLM"]},
+            {"architectures": ["NobodysForCausalLM"]},
             {},
-            "'GPTNeoXForCausalLM' is unknown; ggufpy knows: .*LLaMAFor",
+            "'NobodysForCausalLM' is unknown; ggufpy knows: .*LLaMAFor",
         ),
         ({"architectures": []}, {}, "names no model class"),
         ({"architectures": "LlamaForCausalLM"}, {}, "names no model class"),
@@ -173,6 +173,14 @@ def test_checkpoints_that_are_refused(
         convert_checkpoint(tmp_path)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.glob("*gguf*"))
+
+
+@pytest.mark.parametrize("factors", [None, [], [1, 0], [1, math.inf], [1, "x"]], ids=str)
+def test_factors_of_longrope(factors: object) -> None:
+    config = {"rope_parameters": {"rope_type": "longrope", "long_factor": factors}}
+    (way,) = ways(phi3.NAMES["rope_factors_long.weight"])
+    with pytest.raises(FormatError, match=r"long_factor is .* must be a list of numbers above 0"):
+        way.make(Place(config, {}, 0), [])
 
 
 def test_old_buffers_are_left_out(tmp_path: Path, shipped_checkpoint: Path) -> None:
