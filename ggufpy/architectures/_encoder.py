@@ -88,7 +88,8 @@ def classifier_keys(config: Config) -> Metadata:
     """That a classifier ranks texts, by which labels, and of what. Raises FormatError for senseless ones."""
     if not is_classifier(config):
         return {}
-    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.get("num_labels", 2))}
+    labels = count(config, "num_labels", 2, most=1 << 16)
+    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(labels)}
     if not isinstance(names, dict) or sorted(names) != sorted(map(str, range(len(names)))):
         raise FormatError(f"config.json: id2label is {names!r:.60}, it must name labels from 0 on")
     keys: Metadata = {
@@ -97,6 +98,6 @@ def classifier_keys(config: Config) -> Metadata:
     }
     pooling = config.get("classifier_pooling")
     if pooling is not None:
-        check_supported(config, "such", classifier_pooling=("cls", "mean"))
+        check_supported(config, "classifying", classifier_pooling=("cls", "mean"))
         keys["classifier.pooling_type"] = CLS if pooling == "cls" else MEAN
     return keys

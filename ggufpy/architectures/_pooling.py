@@ -36,6 +36,8 @@ def pooled(
     default = of_classifier or (CLS if sees_later else LAST)
     of_classifier = g.keys.integer("classifier.pooling_type", default, least=MEAN, most=LAST)
     labels = g.keys.get("classifier.output_labels", [])
+    if not isinstance(labels, list):
+        raise g.keys.error("classifier.output_labels", f"is {labels!r:.40}, must be a list of names")
     g.ignore(*_HEAD)
     if kind != RANK:
         return _dense(g, _of_text(g, x, kind))

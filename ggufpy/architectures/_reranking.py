@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufpy.architectures._conversion import Config, Metadata, check_supported, class_of
+from ggufpy.architectures._conversion import Config, Metadata, check_supported, class_of, count
 from ggufpy.architectures._names import Place, Way, when
 from ggufpy.architectures._names import rows as rows_of
 from ggufpy.architectures._pooling import RANK
@@ -26,8 +26,9 @@ def ranking_keys(config: Config) -> Metadata:
     if not is_classifier and RERANKER_TOKENS not in config:
         return {}
     if is_classifier:
-        labels = len(config.get("id2label") or range(config.get("num_labels", 2)))
-        check_supported({"labels": labels}, "such ForSequenceClassification", labels=(1,))
+        names = config.get("id2label")
+        labels = len(names) if isinstance(names, dict) else count(config, "num_labels", 2)
+        check_supported({"num_labels": labels}, "Qwen3 classifying", num_labels=(1,))
     return {"pooling_type": RANK, "classifier.output_labels": ["yes", "no"]}
 
 

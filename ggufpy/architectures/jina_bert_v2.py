@@ -6,11 +6,12 @@ The model for code has norms of queries and keys, and one more behind a second s
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ggufpy.architectures._conversion import Config, Metadata, check_supported
 from ggufpy.architectures._decoder import Shape, attend, gated
 from ggufpy.architectures._encoder import embedded, encoder_keys, layer_epsilon
-from ggufpy.architectures._names import Names, Place, Way, rows
+from ggufpy.architectures._names import Names, Place, Way, ordered
 from ggufpy.architectures._pooling import pooled
 from ggufpy.graph import Graph, Outputs
 from ggufpy.graph.nodes import Size
@@ -24,11 +25,11 @@ _LAYER = "bert.encoder.layer.{i}"
 def _gate_first(name: str) -> Way:
     """Rows of a gate, which stand behind the others."""
 
-    def order(place: Place) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        inner = place.count("feed_forward_length")
+    def order(place: Place) -> NDArray[np.int64]:
+        inner = min(place.count("feed_forward_length"), 1 << 20)  # a larger one is refused by its tensors
         return np.roll(np.arange(2 * inner), inner)
 
-    return rows(name, order)
+    return ordered(name, order)
 
 
 NAMES: Names = {

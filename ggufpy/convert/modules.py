@@ -64,7 +64,7 @@ def read_modules(folder: Path, *, dense: bool, weights: bool = True) -> Modules:
 
 def _settings(folder: Path, place: str) -> dict[str, Any]:
     """The configuration of a module, which stands in a folder of the checkpoint."""
-    if not place or Path(place).name != place:
+    if not 0 < len(place.encode()) < 256 or Path(place).name != place:
         raise FormatError(f"{folder / 'modules.json'}: names '{place:.80}', which is not a folder beside it")
     path = folder / place / "config.json"
     if not path.is_file():

@@ -118,6 +118,7 @@ def test_modules_that_cannot_be_said(
         ("{}", "not a list of JSON objects"),
         ('[{"type": "a.Pooling", "path": "../x"}]', r"names '\.\./x', which is not a folder beside it"),
         ('[{"type": "a.Pooling", "path": ""}]', "names '', which is not a folder"),
+        (f'[{{"type": "a.Pooling", "path": "{"x" * 300}"}}]', "names 'x{80}', which is not a folder"),
         ('[{"type": "a.Pooling", "path": "1_Pooling"}]', r"1_Pooling/config\.json: missing"),
         ('[{"type": 7}]', "module '7' is not supported"),
     ],
@@ -224,7 +225,7 @@ def test_qwen3_with_one_label(write: Write) -> None:
 
 def test_more_labels_of_a_language_model_are_refused(write: Write) -> None:
     changes = {"architectures": ["Qwen3ForSequenceClassification"], "num_labels": 3}
-    with pytest.raises(UnsupportedModelError, match="labels 3 is not supported"):
+    with pytest.raises(UnsupportedModelError, match="num_labels 3 is not supported"):
         plan_conversion(write("qwen3", changes))
 
 

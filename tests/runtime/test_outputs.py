@@ -16,7 +16,7 @@ from random_bert import CLS, INNER, LAST, MEAN, NONE, PLACES, RANK, VOCAB, WIDTH
 from random_llama import TOKENS
 from reference import compute, decoded
 
-from ggufpy.errors import ContextError, UnsupportedModelError
+from ggufpy.errors import ContextError, FormatError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.values import Value
 from ggufpy.graph import Graph
@@ -67,6 +67,12 @@ def test_classifiers(tmp_path: Path, head: str, mean: bool, causal: bool) -> Non
             want = np.tanh(tensors["cls.weight"] @ want + tensors["cls.bias"])
         want = tensors["cls.output.weight"] @ want + tensors["cls.output.bias"]
         assert got.shape == (1, 3) and nmse(got[0], want) < 1e-9
+
+
+def test_labels_are_a_list(tmp_path: Path) -> None:
+    path = random_bert.write(tmp_path / "bert.gguf", RANK, "a projection", **{"classifier.output_labels": 3})
+    with pytest.raises(FormatError, match=r"output_labels' is 3, must be a list of names"):
+        load(path, outputs=("embeddings",))
 
 
 def test_a_model_without_a_classifier_cannot_rank(tmp_path: Path) -> None:
