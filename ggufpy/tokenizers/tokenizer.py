@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from ggufpy.errors import TokenizerError
+from ggufpy.tokenizers.cutting import Cutter
 from ggufpy.tokenizers.vocabulary import TokenType, Vocabulary
-
-# White space at the start of a text, as `tokenizers` has it.
-_SPACES = re.compile(r"[^\S\x1c-\x1f]*")
-
-# What C's isspace takes for space.
-_ASCII_SPACES = " \t\n\v\f\r"
 
 
 class Tokenizer(ABC):
@@ -32,13 +26,12 @@ class Tokenizer(ABC):
         self.add_eos = vocabulary.add_eos
         self._tokens = vocabulary.tokens
         self._types = vocabulary.types
-        self._strip_after = strip_after
-        self._lstrip, self._rstrip = vocabulary.lstrip_ids, vocabulary.rstrip_ids
         special = {TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED}
         found = [(self._tokens[id], id) for id, type in enumerate(self._types) if type in special]
-        self._special = sorted(found, key=lambda token: -len(token[0].encode("utf-8", "surrogateescape")))
-        user_defined = TokenType.USER_DEFINED
-        self._user_defined = [token for token in self._special if self._types[token[1]] == user_defined]
+        found.sort(key=lambda token: -len(token[0].encode("utf-8", "surrogateescape")))
+        user_defined = [token for token in found if self._types[token[1]] == TokenType.USER_DEFINED]
+        strips = vocabulary.lstrip_ids, vocabulary.rstrip_ids, strip_after
+        self._special, self._user_defined = Cutter(found, *strips), Cutter(user_defined, *strips)
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Token ids of `text`.
@@ -48,7 +41,8 @@ class Tokenizer(ABC):
         """
         ids = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
         after_special = True
-        for part in self._parts(_valid(text), self._special if parse_special else self._user_defined):
+        cutter = self._special if parse_special else self._user_defined
+        for part in cutter.parts(_valid(text)):
             if isinstance(part, int):
                 ids.append(part)
                 after_special = True
@@ -58,28 +52,6 @@ class Tokenizer(ABC):
         if add_special and self.add_eos and self.eos_id is not None:
             ids.append(self.eos_id)
         return ids
-
-    def _parts(self, text: str, special: list[tuple[str, int]]) -> Iterator[str | int]:
-        """The text with its special tokens cut out; longer tokens are looked for first, in the whole text."""
-        parts: list[str | int] = [text]
-        for token, id in special:
-            if token in text:
-                parts = [piece for part in parts for piece in self._cut(part, token, id)]
-        return (part for part in parts if part != "")
-
-    def _cut(self, part: str | int, token: str, id: int) -> Iterator[str | int]:
-        if isinstance(part, int):
-            yield part
-            return
-        texts = part.split(token)
-        for number, text in enumerate(texts):
-            if number:
-                yield id
-                text = text.lstrip(_ASCII_SPACES) if id in self._strip_after else text
-                text = _SPACES.sub("", text, count=1) if id in self._rstrip else text
-            if id in self._lstrip and number < len(texts) - 1:
-                text = _SPACES.sub("", text[::-1], count=1)[::-1]
-            yield text
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """The bytes a token stands for, which may be part of a character.

@@ -15,6 +15,7 @@ from ggufpy._kernels import ffi
 from ggufpy.convert.model_card import read_model_card
 from ggufpy.gguf.strings import Strings
 from ggufpy.tokenizers.bpe import Merges, pre_tokenizer
+from ggufpy.tokenizers.cutting import Cutter
 from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 from ggufpy.tokenizers.tokens import Tokens
 
@@ -95,6 +96,13 @@ def test_tokens_that_would_collide() -> None:
     halves = np.frombuffer(slots, np.uint64) >> 32  # of the hashes
     assert len(set(halves[halves > 0].tolist())) == len(texts)
     assert tokens.find(texts[-1]) == len(texts) - 1
+
+
+def test_many_special_tokens() -> None:
+    ids = random.Random(1).sample(range(100_000), 30_000)
+    none: frozenset[int] = frozenset()
+    cutter = Cutter([(f"<custom_{id:05}>", id) for id in sorted(ids)], none, none, none)
+    assert list(cutter.parts("".join(f"<custom_{id:05}>" for id in ids))) == ids
 
 
 def test_long_lines_of_a_model_card(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ ENCODE = """if True:
     from ggufpy.quants import encode
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + (80 << 20), resource.RLIM_INFINITY))
     try:
         encode(np.ones((1, 32), np.float32), GGMLType.Q8_0)
     except GgufpyError as error:
@@ -32,7 +32,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and limits of address space")
 def test_compiling(tmp_path: Path) -> None:
     done = run("-c", ENCODE, NUMBA_CACHE_DIR=str(tmp_path))
-    assert done.stdout.startswith("the encoders need 128 MiB of free memory to be compiled; raise `ulimit"), (
+    assert done.stdout.startswith("the encoders need 96 MiB of free memory to be compiled; raise `ulimit"), (
         done
     )
 

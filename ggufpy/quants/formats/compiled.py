@@ -18,7 +18,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 on_compile: list[Callable[[], None]] = []
 
 # Bytes: a function takes up to 80 MB, and LLVM ends the process that gives it none.
-_ROOM = 128 << 20
+_ROOM = 96 << 20
 
 
 def compiled(function: Function) -> Function:
