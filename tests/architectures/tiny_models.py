@@ -135,6 +135,42 @@ SSM: Mapping[str, Value] = {
 OUTPUT: Shapes = {"output.weight": (VOCAB, WIDTH)}
 
 MODELS: Mapping[str, Tiny] = {
+    "deepseek2": Tiny(
+        {
+            **CHOICE,
+            "attention.head_count": HEADS,
+            "attention.head_count_kv": 1,
+            "attention.key_length": 64 + 8,
+            "attention.value_length": 64,
+            "attention.key_length_mla": HEAD + 8,
+            "attention.value_length_mla": HEAD,
+            "attention.kv_lora_rank": 64,
+            "attention.q_lora_rank": 96,
+            "rope.dimension_count": 8,
+            "expert_feed_forward_length": INNER,
+            "expert_gating_func": 2,
+            "expert_group_count": 3,
+            "expert_group_used_count": 2,
+            "expert_weights_norm": True,
+            "expert_weights_scale": 2.5,
+        },
+        {
+            **experts(),
+            "exp_probs_b.bias": (EXPERTS,),
+            "attn_norm.weight": (WIDTH,),
+            "attn_q_a.weight": (96, WIDTH),
+            "attn_q_a_norm.weight": (96,),
+            "attn_q_b.weight": (HEADS * (HEAD + 8), 96),
+            "attn_kv_a_mqa.weight": (64 + 8, WIDTH),
+            "attn_kv_a_norm.weight": (64,),
+            "attn_k_b.weight": (HEADS, 64, HEAD),
+            "attn_v_b.weight": (HEADS, HEAD, 64),
+            "attn_output.weight": (WIDTH, HEADS * HEAD),
+            "ffn_norm.weight": (WIDTH,),
+        },
+        OUTPUT,
+        {"attn_q_b": 2},
+    ),
     "gemma2": Tiny(
         {**ATTENTION, **WINDOWS, "attn_logit_softcapping": 2.0},
         {
@@ -230,6 +266,23 @@ MODELS: Mapping[str, Tiny] = {
         OUTPUT,
     ),
     "llama": Tiny(ATTENTION, {**attention(), **dense()}, {**OUTPUT, "rope_freqs.weight": (HEAD // 2,)}),
+    "llama4": Tiny(
+        {
+            **ATTENTION,
+            **CHOICE,
+            "expert_feed_forward_length": INNER,
+            "interleave_moe_layer_step": 1,
+            "attention.chunk_length": 24,
+        },
+        {
+            **attention(),
+            **experts(),
+            **{f"ffn_{name}_shexp.weight": (INNER, WIDTH) for name in ("gate", "up")},
+            "ffn_down_shexp.weight": (WIDTH, INNER),
+            "ffn_norm.weight": (WIDTH,),
+        },
+        OUTPUT,
+    ),
     "mamba2": Tiny(SSM, mixer(groups=2, states=24, heads=8), OUTPUT),
     "mistral3": Tiny(
         {**ATTENTION, **YARN, "attention.temperature_scale": 0.3},
