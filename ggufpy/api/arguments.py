@@ -36,6 +36,8 @@ OF_THE_MODEL: _Absent = dict.fromkeys(_NOTHING_ON_A_CPU.split()) | {
     "tokenizer": (None,),
     "spm_infill": (None, False),
 }
+_BYTES = (bytes, bytearray, memoryview)
+
 _OF_CALLS: _Absent = {
     "tfs_z": (None, 1),
     "mirostat_mode": (None, 0),
@@ -127,15 +129,23 @@ def causality_of(number: int | None) -> bool | None:
 
 def prompts_of(prompt: Any) -> list[str | Sequence[int]]:
     """One prompt, or each of several. Raises TypeError for what is neither text nor tokens."""
-    several = isinstance(prompt, Sequence) and not isinstance(prompt, (str, bytes)) and len(prompt) > 0
+    several = isinstance(prompt, Sequence) and not isinstance(prompt, (str, *_BYTES)) and len(prompt) > 0
     prompts = list(prompt) if several and not isinstance(prompt[0], Integral) else [prompt]
     for each in prompts:
         if isinstance(each, str):
             continue
-        if isinstance(each, bytes):
+        if isinstance(each, _BYTES):
             raise TypeError("the prompt is bytes: pass text (prompt.decode()), or a list of tokens")
         if not isinstance(each, Sequence) or not all(isinstance(token, Integral) for token in each):
             raise TypeError(
                 f"the prompt is {each!r:.60}: must be text, or a list of tokens, or a list of these"
             )
     return prompts
+
+
+def stops_of(stop: Any) -> list[str]:
+    """The stop texts. Raises TypeError for what is neither a text nor texts."""
+    stops = [stop] if isinstance(stop, str) else list(stop) if isinstance(stop, list | tuple) else stop or []
+    if not isinstance(stops, list) or not all(isinstance(each, str) for each in stops):
+        raise TypeError(f"stop={stop!r:.60}: must be a text, or a list of texts")
+    return stops

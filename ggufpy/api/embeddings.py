@@ -166,7 +166,7 @@ class Embeddings(LowLevel):
 
     def _texts_of(self, input: Any, *, truncate: bool) -> list[Text]:
         reader, most = self._embedder.reader, self._embedder.most
-        prompts = prompts_of(input) if len(input) else []
+        prompts = [] if input == [] else prompts_of(input)
         texts = [reader.text(each) if isinstance(each, str) else Text(list(each)) for each in prompts]
         return [reader.shortened(text, most) for text in texts] if truncate else texts
 

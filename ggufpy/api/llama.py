@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict, Unpack
 
-from ggufpy.api.arguments import by_position, prompts_of
+from ggufpy.api.arguments import by_position, check_integers, prompts_of, stops_of
 from ggufpy.api.embeddings import Embeddings
 from ggufpy.api.request import Request
 from ggufpy.api.responses import ChatResponse, CompletionResponse, Responses
-from ggufpy.errors import ContextError
+from ggufpy.errors import ContextError, TemplateError
 from ggufpy.generate.completion import encode_prompt, token_bytes
 from ggufpy.generate.picking import Criteria, Sampling
 
@@ -118,6 +118,9 @@ class Llama(Embeddings):
         stopping_criteria: Criteria | None = None,
         **sampling: Unpack[Sampling],
     ) -> Responses:
+        check_integers("create_completion", {"max_tokens": max_tokens, "logprobs": logprobs, "seed": seed})
+        if logprobs is not None and logprobs < 0:
+            raise ValueError(f"logprobs={logprobs}: must be 0 or more")
         if suffix is not None:
             raise ValueError("suffix: filling in the middle is not supported; pass a prompt only")
         if logprobs is not None and echo and not self._logits_all:
@@ -142,7 +145,7 @@ class Llama(Embeddings):
                     else self.detokenize(tokens).decode("utf-8", "replace"),
                     prompt=tokens,
                     pick=self._pick(temperature, stopping_criteria, **sampling),
-                    stop=[stop] if isinstance(stop, str) else list(stop or []),
+                    stop=stops_of(stop),
                     max_tokens=min(max_tokens, room) if max_tokens is not None and max_tokens > 0 else room,
                     echo=echo,
                     logprobs=logprobs,
@@ -181,6 +184,8 @@ class Llama(Embeddings):
 
         Raises TemplateError if the template refuses the messages, ContextError if they leave no room.
         """
+        if not messages:
+            raise TemplateError("there are no messages to answer")
         responses = self._responses(
             encode_prompt(self._tokenizer, self._template.render(messages, **(chat_template_kwargs or {}))),
             max_tokens=max_tokens,

@@ -162,8 +162,8 @@ class LowLevel:
 
     def tokenize(self, text: bytes | str, add_bos: bool = True, special: bool = False) -> list[int]:
         """Token ids of text, UTF-8 if it is bytes. special: read the names of special tokens as such."""
-        if isinstance(text, bytes):
-            text = text.decode("utf-8", errors="replace")
+        if not isinstance(text, str):
+            text = bytes(text).decode("utf-8", errors="replace")
         return self._tokenizer.encode(text, add_special=add_bos, parse_special=special)
 
     def detokenize(

@@ -33,7 +33,10 @@ _FACTORS = {
 def _factors(config: Config, name: str) -> list[float]:
     """The numbers of a key, 1 where nothing is said; raises FormatError."""
     value, length = config.get(name), _FACTORS[name]
-    values = value if isinstance(value, list) else [1.0 if value is None else value] * length
+    alone = length == 1 or value is None
+    values = [1.0 if value is None else value] * length if alone else value
+    if not isinstance(values, list):
+        raise FormatError(f"config.json: {name} is {value!r:.40}, it must be a list of {length} numbers")
     if len(values) != length:
         problem = f"is {value!r:.60}, it must be a list of {length} numbers"
         raise FormatError(f"config.json: {name} {problem}")

@@ -78,7 +78,7 @@ class ChatTemplate:
         objects.
         Raises TemplateError if the template refuses the messages or fails, and for what are no messages.
         """
-        _check(messages)
+        messages = _checked(messages)
         texts: list[dict[str, Any]] = []
         for message in messages:
             role = "system" if message.get("role") == "developer" else message.get("role")
@@ -229,17 +229,19 @@ def _now(format: str) -> str:
     return datetime.now().strftime(format)
 
 
-def _check(messages: Any) -> None:
+def _checked(messages: Any) -> list[Message]:
+    """The messages as a list, whatever gives them. Raises TemplateError for what are none."""
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Iterable):
         kind = type(messages).__name__
         raise TemplateError(f'messages are a {kind}: must be a list of {{"role": ..., "content": ...}}')
-    for number, message in enumerate(messages):
+    checked = list(messages)
+    for number, message in enumerate(checked):
         if not isinstance(message, Mapping):
             raise TemplateError(f"message {number} is {message!r:.60}: must be a mapping")
-        if not isinstance(message.get("role"), str):
-            raise TemplateError(
-                f"message {number} has the role {message.get('role')!r:.60}: must be a string"
-            )
+        role = message.get("role")
+        if not isinstance(role, str):
+            raise TemplateError(f"message {number} has the role {role!r:.60}: must be a string")
+    return checked
 
 
 def _text(content: Any) -> Any:

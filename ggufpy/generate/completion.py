@@ -45,7 +45,7 @@ class Completion:
         self.work = Work()
         self._tokenizer = tokenizer
         self._stream = TextStream(stop)
-        self._stops = {text.encode() for text in stop if text}
+        self._stops = {text.encode("utf-8", "surrogatepass") for text in stop if text}
         self._max_tokens = max_tokens
 
     def feed(self, token: int) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, TypedDict
 
 import numpy as np
@@ -48,6 +50,15 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is no finite number."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "seed" and value is None:
+                continue
+            if not isinstance(value, Real) or not math.isfinite(value):
+                raise ValueError(f"{field.name}={value!r:.40}: must be a finite number")
 
 
 # A stage of the chain: its name in C, whether it changes anything, its n and its values (gg_stage).

@@ -18,7 +18,7 @@ class TextStream:
 
     def __init__(self, stop: Sequence[str] = ()) -> None:
         self.stopped = False
-        self._stops = [text.encode("utf-8") for text in stop if text]
+        self._stops = [text.encode("utf-8", "surrogatepass") for text in stop if text]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = b""
 

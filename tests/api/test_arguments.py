@@ -100,6 +100,24 @@ def test_what_ggufpy_cannot_do_is_refused(make: Make, arguments: dict[str, Any],
 
 def test_calls_that_want_more_than_there_is(make: Make) -> None:
     llm: Any = make(alphabet)[0]
+    for data in (bytearray(b"a"), memoryview(b"a")):
+        with pytest.raises(TypeError, match="is bytes"):
+            llm(data)
+    for arguments, message in (
+        ({"stop": 5}, "stop=5: must be"),
+        ({"stop": b"x"}, "stop=b'x'"),
+        ({"stop": [None]}, r"stop=\[None\]"),
+        ({"seed": 1.5}, r"seed=1\.5\): must be an integer"),
+        ({"max_tokens": "3"}, "max_tokens='3'"),
+        ({"logprobs": -1}, "logprobs=-1: must be 0 or more"),
+        ({"temperature": float("nan")}, "temp=nan: must be a finite number"),
+        ({"top_p": None}, "top_p=None"),
+        ({"repeat_penalty": "x"}, "repeat_penalty='x'"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            llm("a", **arguments)
+    with pytest.raises(TemplateError, match="no messages"):
+        llm.create_chat_completion([])
     with pytest.raises(ValueError, match=r"create_chat_completion\(tools=\[1\]\): ggufpy cannot do that"):
         llm.create_chat_completion([], tools=[1])
     with pytest.raises(ValueError, match="mirostat_mode=2"):
@@ -119,6 +137,13 @@ def test_calls_that_want_more_than_there_is(make: Make) -> None:
     ):
         with pytest.raises(TemplateError, match=message):
             llm.create_chat_completion(messages)
+
+
+def test_messages_may_come_from_anywhere(make: Make) -> None:
+    llm: Any = make(says(lambda question: question.upper()))[0]
+    messages = [{"role": "user", "content": "abc"}]
+    for given in (messages, tuple(messages), iter(messages)):
+        assert whole(llm.create_chat_completion(given))["choices"][0]["message"]["content"] == "ABC"
 
 
 def test_several_prompts_have_several_answers(make: Make) -> None:
