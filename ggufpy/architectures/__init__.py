@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
@@ -106,6 +107,7 @@ def name_for_class(hf_class: str, config: Mapping[str, Any] = MappingProxyType({
         by_class = by_class | classes if covers(config) else classes | by_class
     with_head = f"{hf_class.removesuffix('Model')}ForCausalLM" if hf_class.endswith("Model") else hf_class
     if hf_class not in by_class and with_head not in by_class:
-        known = ", ".join(sorted(by_class))
-        raise UnsupportedModelError(f"model class '{hf_class:.80}' is unknown; ggufpy knows: {known}")
+        nearest = ", ".join(get_close_matches(hf_class[:80], sorted(by_class), n=4, cutoff=0.0))
+        known = f"ggufpy knows {len(by_class)} others, the nearest are {nearest}"
+        raise UnsupportedModelError(f"model class '{hf_class:.80}' is unknown; {known}")
     return by_class.get(hf_class) or by_class[with_head]

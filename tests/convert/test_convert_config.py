@@ -150,7 +150,7 @@ def test_llama3_factors_that_cannot_be() -> None:
         (
             {"architectures": ["NobodysForCausalLM"]},
             {},
-            "'NobodysForCausalLM' is unknown; ggufpy knows: .*LLaMAFor",
+            r"'NobodysForCausalLM' is unknown; ggufpy knows \d+ others, the nearest are .*ForCausalLM, ",
         ),
         ({"architectures": []}, {}, "names no model class"),
         ({"architectures": "LlamaForCausalLM"}, {}, "names no model class"),
