@@ -23,7 +23,13 @@ from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_sca
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.graph import Graph, Layer, Outputs, Value
 
-HF_CLASSES = ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "Glm4MoeLiteForCausalLM")
+HF_CLASSES = (
+    "DeepseekV2ForCausalLM",
+    "DeepseekV3ForCausalLM",
+    "Glm4MoeLiteForCausalLM",
+    "KimiVLForConditionalGeneration",
+    "KimiK25ForConditionalGeneration",
+)
 
 NAMES: Names = {
     **{

@@ -27,7 +27,7 @@ _NOT_NEEDED_STARTS = tuple(
     for around in ("", "model.")
     for part in (
         *("vision_tower", "vision_model", "audio_tower", "multi_modal_projector", "visual"),
-        *("embed_vision", "embed_audio"),
+        *("embed_vision", "embed_audio", "mm_projector"),
     )
 )
 

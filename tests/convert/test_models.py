@@ -141,13 +141,22 @@ def test_experts_may_be_fused(tmp_path: Path, shipped_checkpoint: Path) -> None:
     assert fused == plain
 
 
-def test_one_class_with_another_network(tmp_path: Path, shipped_checkpoint: Path) -> None:
-    """Mistral Small 4 has the class of Mistral Small 3; only what its text_config says tells them apart."""
-    (model,) = (model for model in MODELS if model.name == "mistral4")
+@pytest.mark.parametrize(
+    ("name", "seeing"),
+    [
+        ("mistral4", "Mistral3"),  # Mistral Small 3's class; only what text_config says tells them apart
+        ("deepseek2", "KimiK25"),
+    ],
+)
+def test_networks_in_models_that_see(
+    tmp_path: Path, shipped_checkpoint: Path, name: str, seeing: str
+) -> None:
+    (model,) = (model for model in MODELS if model.name == name)
     folder = write(tmp_path / "model", shipped_checkpoint, model)
     plain = convert_checkpoint(folder, tmp_path / "plain.gguf", outtype="f32")[0].read_bytes()
-    tiny.save(folder, {f"language_model.{name}": x for name, x in model.weights().items()})
-    seeing = {"architectures": ["Mistral3ForConditionalGeneration"], "model_type": "mistral3"}
-    config = {**seeing, "tie_word_embeddings": False, "text_config": model.config}
+    eyes = {"mm_projector.proj.weight": np.ones((2, 2), np.float32)} if seeing == "KimiK25" else {}
+    tiny.save(folder, eyes | {f"language_model.{name}": x for name, x in model.weights().items()})
+    outer = {"architectures": [f"{seeing}ForConditionalGeneration"], "model_type": seeing}
+    config = {**outer, "tie_word_embeddings": False, "text_config": model.config}
     (folder / "config.json").write_text(json.dumps(config))
     assert convert_checkpoint(folder, tmp_path / "seeing.gguf", outtype="f32")[0].read_bytes() == plain
