@@ -13,6 +13,7 @@ from ggufpy.convert.vocabulary.special_tokens import check_template, special_tok
 from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.convert.vocabulary.tokenizer_json import open_encoder, read_tokenizer_json
+from ggufpy.convert.vocabulary.word_pieces import word_piece_tokens
 from ggufpy.errors import FormatError, TokenizerError
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS
@@ -39,6 +40,8 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> dict[str, Value 
         table = read_tokenizer_json(files, encoder)
     else:
         raise FormatError(f"{folder}: neither tokenizer.model nor tokenizer.json there; {_remedy(folder)}")
+    if table.kind == "bert":
+        return {**_table(table, None), **word_piece_tokens(files, table.tokens), **_strips(files, table)}
     adds_bos = table.kind == "llama" or PRE_TOKENIZERS[table.pre].add_bos
     special = special_tokens(files, encoder, table.tokens, adds_bos)
     if special.get(_ADD_BOS) and "tokenizer.ggml.bos_token_id" not in special and table.kind == "gpt2":

@@ -12,6 +12,7 @@ import tokenizers
 from ggufpy.convert.vocabulary.pre_tokenizer import pre_tokenizer_name
 from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
+from ggufpy.convert.vocabulary.word_pieces import read_word_pieces
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.tokenizers.bpe import is_panic
 from ggufpy.tokenizers.vocabulary import TokenType
@@ -24,9 +25,12 @@ def read_tokenizer_json(files: TokenizerFiles, encoder: tokenizers.Tokenizer) ->
 
     Raises UnsupportedModelError if GGUF cannot express what it does.
     """
+    if isinstance(encoder.model, tokenizers.models.WordPiece):
+        return read_word_pieces(files)
     if not isinstance(encoder.model, tokenizers.models.BPE):
         kind = type(encoder.model).__name__
-        raise UnsupportedModelError(f"{files.path}: a tokenizer of kind {kind}; ggufpy converts BPE")
+        known = "ggufpy converts BPE and WordPiece"
+        raise UnsupportedModelError(f"{files.path}: a tokenizer of kind {kind}; {known}")
     model = files.tokenizer["model"]
     for option in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(option):
