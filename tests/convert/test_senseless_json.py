@@ -16,7 +16,7 @@ from ggufpy.gguf.reader import GGUFFile
 from ggufpy.tokenizers import load_tokenizer
 
 MODELS = [model for model in models() if not model.case]
-TRIES = 24  # of each model
+TRIES = 8  # of each model
 
 
 def opened(path: Path) -> None:
