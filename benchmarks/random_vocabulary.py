@@ -11,7 +11,7 @@ from itertools import chain, islice
 import numpy as np
 
 from ggufpy.gguf.values import Typed, Value
-from ggufpy.tokenizers.vocabulary import TokenType
+from ggufpy.tokenizers.types import TokenType
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MERGES = 280147 / 128000  # for each token, in Llama 3's vocabulary

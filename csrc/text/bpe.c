@@ -3,89 +3,7 @@
 #include <string.h>
 
 #include "gg.h"
-
-enum { NONE = -1 };
-
-/* ---- Strings of a GGUF file ---- */
-
-static uint64_t length_at(const uint8_t *p, int big_endian) {
-    uint64_t length = 0;
-    for (int i = 0; i < 8; i++) length |= (uint64_t)p[i] << 8 * (big_endian ? 7 - i : i);
-    return length;
-}
-
-uint64_t gg_scan_strings(const uint8_t *bytes, uint64_t size, uint64_t *at, uint64_t count, int big_endian,
-                         uint64_t longest, uint64_t *start) {
-    uint64_t done = 0, p = *at;
-    for (; done < count && size >= 8 && p <= size - 8; done++) {
-        const uint64_t length = length_at(bytes + p, big_endian);
-        if (length > longest || length > size - 8 - p) break;
-        if (start) start[done] = p;
-        p += 8 + length;
-    }
-    if (start) start[done] = p;
-    *at = p;
-    return done;
-}
-
-/* ---- Tokens by text: open addressing; a slot has the upper half of the hash, and the id + 1 ---- */
-
-static const uint64_t PRIME = ((uint64_t)1 << 61) - 1, HASH_START = 1;
-
-/* A polynomial in the key, modulo a prime: without the key nobody finds two texts that have one hash. Modulo 2^64 there
- * are such texts for every key. */
-static uint64_t hash_one(const gg_tokens *t, uint64_t hash, uint32_t value) {
-    const unsigned __int128 x = (unsigned __int128)hash * t->key + value;
-    const uint64_t sum = ((uint64_t)x & PRIME) + (uint64_t)(x >> 61);
-    return sum < PRIME ? sum : sum - PRIME;
-}
-
-/* A text's hash goes on where its first part's ended. */
-static uint64_t hash_on(const gg_tokens *t, uint64_t hash, const uint8_t *p, size_t n) {
-    for (size_t i = 0; i < n; i++) hash = hash_one(t, hash, p[i]);
-    return hash;
-}
-
-static uint64_t spread(uint64_t hash) {
-    hash = (hash ^ hash >> 32) * 0x9e3779b97f4a7c15u;
-    return hash ^ hash >> 29;
-}
-
-static int is_text(const gg_strings *s, uint32_t i, const uint8_t *p, size_t n) {
-    return s->start[i + 1] - s->start[i] - 8 == n && memcmp(s->bytes + s->start[i] + 8, p, n) == 0;
-}
-
-/* The slot of the token with this text, or the empty one where it would go. */
-static uint64_t *token_slot(const gg_tokens *t, uint64_t hash, const uint8_t *p, size_t n) {
-    const uint64_t mask = ((uint64_t)1 << t->slot_bits) - 1, mixed = spread(hash);
-    for (uint64_t i = mixed & mask;; i = (i + 1) & mask) {
-        uint64_t *slot = &t->slots[i];
-        if (*slot == 0) return slot;
-        if (*slot >> 32 == mixed >> 32 && is_text(&t->texts, (uint32_t)*slot - 1, p, n)) return slot;
-    }
-}
-
-uint32_t gg_index_tokens(const gg_tokens *t) {
-    const gg_strings *s = &t->texts;
-    for (uint32_t i = 0; i < s->count; i++) {
-        const uint8_t *p = s->bytes + s->start[i] + 8;
-        const size_t n = s->start[i + 1] - s->start[i] - 8;
-        if (n == 0) continue;
-        const uint64_t hash = hash_on(t, HASH_START, p, n);
-        uint64_t *slot = token_slot(t, hash, p, n);
-        if (*slot) return i;
-        *slot = spread(hash) >> 32 << 32 | (i + 1);
-    }
-    return s->count;
-}
-
-static int32_t find(const gg_tokens *t, uint64_t hash, const uint8_t *p, size_t n) {
-    return (int32_t)(uint32_t)*token_slot(t, hash, p, n) - 1;
-}
-
-int32_t gg_find_token(const gg_tokens *t, const uint8_t *p, size_t n) {
-    return find(t, hash_on(t, HASH_START, p, n), p, n);
-}
+#include "tokens.h"
 
 /* ---- Merges by the ids of their parts; a slot has the rank + 1 ---- */
 
@@ -125,8 +43,8 @@ uint32_t gg_index_merges(const gg_merges *m, const gg_strings *texts, uint8_t *j
     return texts->count;
 }
 
-/* ---- Encoding: a word is a chain of symbols, and a heap has the merges of neighbours, the lowest rank first and of
- * equal ones the leftmost. Merges whose symbols have changed since stay in the heap until they come up ---- */
+/* ---- A heap of merges that may come next, the lowest rank first and of equal ones the leftmost. Those whose symbols have
+ * changed since stay in it until they come up ---- */
 
 static void push(uint64_t *heap, size_t *n, uint64_t item) {
     size_t i = (*n)++;
@@ -146,67 +64,163 @@ static uint64_t pop(uint64_t *heap, size_t *n) {
     return top;
 }
 
-static int is_aborted(const int32_t *abort) { return __atomic_load_n(abort, __ATOMIC_RELAXED); }
+/* ---- Encoding: a word is a chain of symbols ---- */
 
-/* Put the merge of symbol i and the one behind it on the heap, if there is one. */
-static void offer(const gg_merges *m, const gg_symbol *s, int32_t i, uint64_t *heap, size_t *n_heap) {
-    if (i == NONE || s[i].next == NONE) return;
-    const uint32_t rank = *merge_slot(m, s[i].id, s[s[i].next].id);
-    if (rank) push(heap, n_heap, (uint64_t)(rank - 1) << 32 | (uint32_t)i);
+/* A word and the memory that it is encoded in. */
+typedef struct {
+    const gg_merges *m;
+    const uint8_t *p;
+    size_t n;
+    gg_symbol *symbols;
+    uint64_t *heap;
+} work;
+
+/* The rank that the merge of symbol i and the one behind it has, and the token that it makes; -1 if there is none. */
+static int32_t rank_of(const work *w, int32_t i, int32_t *whole) {
+    const gg_merges *m = w->m;
+    const gg_symbol *s = w->symbols;
+    const int32_t next = s[i].next;
+    if (m->rank == NULL) {
+        if (s[i].id < 0 || s[next].id < 0) return NONE;
+        const int32_t rank = (int32_t)*merge_slot(m, s[i].id, s[next].id) - 1;
+        if (rank >= 0) *whole = m->merge[rank].whole;
+        return rank;
+    }
+    const size_t start = (size_t)s[i].start, end = s[next].next == NONE ? w->n : (size_t)s[s[next].next].start;
+    if (end - start > m->tokens->longest) return NONE;
+    *whole = gg_find_token(m->tokens, w->p + start, end - start);
+    return *whole < 0 ? NONE : m->rank[*whole];
 }
 
-/* The characters of a word as a chain of symbols; those that are no tokens are left out. Returns their number. */
-static int32_t read_symbols(const gg_tokens *t, const uint8_t *p, size_t n, gg_symbol *s) {
-    int32_t count = 0;
-    for (size_t i = 0, width; i < n; i += width) {
-        for (width = 1; i + width < n && (p[i + width] & 0xc0) == 0x80;) width++;
-        const int32_t id = gg_find_token(t, p + i, width);
-        if (id >= 0) s[count] = (gg_symbol){id, count - 1, count + 1}, count++;
+/* Put the merge of symbol i and the one behind it on the heap, if there is one. */
+static void offer(const work *w, int32_t i, size_t *n_heap) {
+    int32_t whole;
+    if (i == NONE || w->symbols[i].next == NONE) return;
+    const int32_t rank = rank_of(w, i, &whole);
+    if (rank >= 0) push(w->heap, n_heap, (uint64_t)rank << 32 | (uint32_t)i);
+}
+
+/* Whether the symbol i and the one behind it still make the merge of that rank, and which token. */
+static int is_merge(const work *w, int32_t i, int32_t rank, int32_t *whole) {
+    const gg_symbol *s = w->symbols;
+    if (s[i].start < 0 || s[i].next == NONE) return 0; /* it has become part of another, or is the last */
+    if (w->m->rank) return rank_of(w, i, whole) == rank;
+    const gg_merge *merge = &w->m->merge[rank];
+    *whole = merge->whole;
+    return s[i].id == merge->left && s[s[i].next].id == merge->right;
+}
+
+static void merge_symbols(const work *w, int32_t count, const int32_t *abort) {
+    gg_symbol *s = w->symbols;
+    size_t n_heap = 0;
+    for (int32_t i = 0; i < count; i++) offer(w, i, &n_heap);
+    for (size_t n = 1; n_heap && (n % PATIENCE || !is_aborted(abort)); n++) {
+        const uint64_t top = pop(w->heap, &n_heap);
+        const int32_t i = (int32_t)(uint32_t)top, next = s[i].next;
+        int32_t whole;
+        if (!is_merge(w, i, (int32_t)(top >> 32), &whole)) continue;
+        s[i].id = whole;
+        s[i].next = s[next].next;
+        s[next].start = NONE;
+        if (s[i].next != NONE) s[s[i].next].previous = i;
+        offer(w, s[i].previous, &n_heap);
+        offer(w, i, &n_heap);
     }
-    if (count) s[count - 1].next = NONE;
+}
+
+/* The bytes of the word, or its characters, as symbols; of those that are no tokens, a symbol stays where something is
+ * written in their place. Returns their number. */
+static int32_t read_symbols(const work *w) {
+    const gg_merges *m = w->m;
+    const int is_kept = m->rank || m->unknown >= 0 || (m->byte && !m->is_byte_level);
+    int32_t count = 0;
+    for (size_t i = 0, width; i < w->n; i += width) {
+        width = m->is_byte_level ? 1 : width_of(w->p + i, w->n - i);
+        int32_t id = m->is_byte_level ? m->byte[w->p[i]] : gg_find_token(m->tokens, w->p + i, width);
+        if (m->rank && id >= 0 && m->rank[id] < 0) id = NONE;
+        if (id < 0 && !is_kept) continue;
+        w->symbols[count] = (gg_symbol){id, count - 1, count + 1, (int32_t)i};
+        count++;
+    }
+    if (count) w->symbols[count - 1].next = NONE;
     return count;
 }
 
-enum { PATIENCE = 1 << 16 }; /* merges between looks at *abort */
-
-static void merge_symbols(const gg_merges *m, gg_symbol *s, int32_t count, uint64_t *heap, const int32_t *abort) {
-    size_t n_heap = 0;
-    for (int32_t i = 0; i < count; i++) offer(m, s, i, heap, &n_heap);
-    for (size_t n = 1; n_heap && (n % PATIENCE || !is_aborted(abort)); n++) {
-        const uint64_t top = pop(heap, &n_heap);
-        const int32_t i = (int32_t)(uint32_t)top, next = s[i].next;
-        const gg_merge *merge = &m->merge[top >> 32];
-        if (s[i].id != merge->left || next == NONE || s[next].id != merge->right) continue;
-        s[i] = (gg_symbol){merge->whole, s[i].previous, s[next].next};
-        s[next].id = NONE;
-        if (s[i].next != NONE) s[s[i].next].previous = i;
-        offer(m, s, s[i].previous, heap, &n_heap);
-        offer(m, s, i, heap, &n_heap);
+/* What stands for text that is no token: its bytes, or an unknown token. */
+static size_t write_unknown(const gg_merges *m, const uint8_t *p, size_t n, int32_t *out, int was_unknown) {
+    size_t i = 0;
+    while (m->byte && i < n && m->byte[p[i]] >= 0) i++;
+    if (m->byte && i == n) {
+        for (i = 0; i < n; i++) out[i] = m->byte[p[i]];
+        return n;
     }
+    if (m->unknown < 0 || (was_unknown && m->is_fused)) return 0;
+    out[0] = m->unknown;
+    return 1;
 }
 
-static size_t encode_word(const gg_merges *m, const uint8_t *p, size_t n, int whole_first, int32_t *out,
-                          gg_symbol *symbols, uint64_t *heap, const int32_t *abort) {
-    const int32_t whole = whole_first ? gg_find_token(m->tokens, p, n) : NONE;
+static size_t write_ids(const work *w, int32_t count, int32_t *out) {
+    const gg_symbol *s = w->symbols;
+    size_t n_out = 0;
+    int was_unknown = 0;
+    for (int32_t i = count ? 0 : NONE; i != NONE; i = s[i].next) {
+        if (s[i].id >= 0) {
+            out[n_out++] = s[i].id;
+            was_unknown = 0;
+            continue;
+        }
+        const size_t start = (size_t)s[i].start, end = s[i].next == NONE ? w->n : (size_t)s[s[i].next].start;
+        n_out += write_unknown(w->m, w->p + start, end - start, out + n_out, was_unknown);
+        was_unknown = n_out && out[n_out - 1] == w->m->unknown;
+    }
+    return n_out;
+}
+
+/* The character that stands for a byte in GPT-2's alphabet: printable ones for themselves, others from U+0100 on. */
+static uint32_t letter_of(uint8_t byte) {
+    if (byte <= 0x20) return 0x100 + byte;
+    if (byte < 0x7f || (byte >= 0xa1 && byte != 0xad)) return byte;
+    return byte == 0xad ? 0x143 : 0x121u + byte - 0x7f;
+}
+
+/* The token that the whole word is, or NONE. In GPT-2's alphabet it is written into the heap's memory. */
+static int32_t whole_word(const work *w) {
+    const uint8_t *p = w->p;
+    size_t n = w->n;
+    if (n > w->m->tokens->longest) return NONE;
+    if (w->m->is_byte_level) {
+        uint8_t *letters = (uint8_t *)w->heap;
+        n = 0;
+        for (size_t i = 0; i < w->n; i++) {
+            const uint32_t letter = letter_of(p[i]);
+            if (letter >= 0x80) letters[n++] = (uint8_t)(0xc0 | letter >> 6);
+            letters[n++] = (uint8_t)(letter < 0x80 ? letter : 0x80 | (letter & 0x3f));
+        }
+        p = letters;
+    }
+    return gg_find_token(w->m->tokens, p, n);
+}
+
+static size_t encode_word(const work *w, int32_t *out, const int32_t *abort) {
+    const int32_t whole = w->m->whole_first ? whole_word(w) : NONE;
     if (whole >= 0) {
         out[0] = whole;
         return 1;
     }
-    const int32_t count = read_symbols(m->tokens, p, n, symbols);
-    merge_symbols(m, symbols, count, heap, abort);
-    size_t n_out = 0;
-    for (int32_t i = count ? 0 : NONE; i != NONE; i = symbols[i].next) out[n_out++] = symbols[i].id;
-    return n_out;
+    const int32_t count = read_symbols(w);
+    merge_symbols(w, count, abort);
+    return write_ids(w, count, out);
 }
 
-size_t gg_encode_words(const gg_merges *m, const uint8_t *words, size_t bytes, int whole_first, int32_t *out,
+size_t gg_encode_words(const gg_merges *m, const uint8_t *words, size_t bytes, uint8_t separator, int32_t *out,
                        gg_symbol *symbols, uint64_t *heap, const int32_t *abort) {
     size_t n_out = 0;
-    for (size_t start = 0, end; start < bytes; start = end + 1) {
+    for (size_t start = 0; start < bytes;) {
         if (is_aborted(abort)) return SIZE_MAX;
-        for (end = start; end < bytes && words[end] != ' ';) end++;
-        if (end > start)
-            n_out += encode_word(m, words + start, end - start, whole_first, out + n_out, symbols, heap, abort);
+        const uint8_t *end = memchr(words + start, separator, bytes - start);
+        const work w = {m, words + start, end ? (size_t)(end - words) - start : bytes - start, symbols, heap};
+        if (w.n) n_out += encode_word(&w, out + n_out, abort);
+        start += w.n + 1;
     }
     return is_aborted(abort) ? SIZE_MAX : n_out;
 }

@@ -1,93 +1,104 @@
-"""Special tokens cut out of a text: longer ones first, in the whole text, as llama.cpp does it."""
+"""Texts are cut into words: by a program of pretokenizers.py, or as a checkpoint's tokenizer.json says."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, Protocol
 
-# What C's isspace takes for space.
-_ASCII_SPACES = frozenset(" \t\n\v\f\r")
+import tokenizers
+from tokenizers import normalizers, pre_tokenizers
+
+from ggufpy.tokenizers.libraries import errors_of_rust, parsed, parts
+from ggufpy.tokenizers.pretokenizers import PreTokenizer
+from ggufpy.tokenizers.special import PRE_TOKENIZER_KEY
+from ggufpy.tokenizers.words import Words
+
+# Stands between words while a program runs: in no class of its expressions, and hardly ever in a text.
+_MARK = "\x1e"
+
+_CLASS = re.compile(r"\[(?:\\.|[^\]\\])*\]")
+_LOOKS_BACK = re.compile(r"\\[AzGb]|\$|\(\?<")
 
 
-def _is_space(character: str) -> bool:
-    """Whether it is white space, as `tokenizers` has it."""
-    return character.isspace() and not "\x1c" <= character <= "\x1f"
+class Cutter(Protocol):
+    """What cuts a text, or the part of one between added tokens; is_first: it starts the whole text."""
+
+    def cut(self, text: str, is_first: bool) -> Words:
+        """The words; raises TokenizerError where a library gives up."""
 
 
-class Cutter:
-    """Cuts tokens out of texts, in time that grows with the text, whatever the number of tokens in it.
+class Uncut:
+    """Cutter: the text is one word."""
 
-    tokens: texts and ids, in the order in which they are looked for: none is part of a later one. lstrip,
-    rstrip: ids of tokens that swallow the white space in front of them, or behind; strip_after: as rstrip,
-    but ASCII only.
+    def cut(self, text: str, is_first: bool) -> Words:
+        """The text."""
+        return Words.of([text])
+
+
+class Program:
+    """Cutter: by the expressions of a program.
+
+    `tokenizers` cuts slowly, as it remembers where each character came from. Replacing is many times faster:
+    where every step allows it, the place behind each match is replaced by a mark.
     """
 
-    def __init__(
-        self,
-        tokens: Sequence[tuple[str, int]],
-        lstrip: frozenset[int],
-        rstrip: frozenset[int],
-        strip_after: frozenset[int],
-    ) -> None:
-        self._tokens, self._lstrip, self._rstrip, self._strip_after = tokens, lstrip, rstrip, strip_after
-        self._ranks: dict[str, int] = {}
-        lengths: dict[str, set[int]] = {}
-        for rank, (text, _) in enumerate(tokens):
-            self._ranks.setdefault(text, rank)
-            lengths.setdefault(text[0], set()).add(len(text))
-        self._lengths = {first: sorted(them) for first, them in lengths.items()}
-        self._first = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
+    def __init__(self, program: PreTokenizer) -> None:
+        self._steps = program.steps
+        marks = [_marking(step, number) for number, step in enumerate(self._steps)]
+        regexes = [tokenizers.Regex(mark) for mark in marks if mark]
+        replace = [normalizers.Replace(regex, _MARK) for regex in regexes]
+        self._marks = normalizers.Sequence(replace) if len(replace) == len(marks) else None
 
-    def parts(self, text: str) -> Iterator[str | int]:
-        """The ids of the tokens in a text, and the stretches between them that are not empty."""
-        found = self._occurrences(text)
-        is_taken = bytearray(len(text))
-        taken = [each for rank in sorted(found) for each in self._take(text, rank, found[rank], is_taken)]
-        done = 0
-        for begin, end, id in sorted(taken):
-            if done < begin:
-                yield text[done:begin]
-            yield id
-            done = end
-        if done < len(text):
-            yield text[done:]
+    def cut(self, text: str, is_first: bool) -> Words:
+        """The words of a text."""
+        with errors_of_rust(f"a text of {len(text)} characters cannot be cut into words", "divide it"):
+            if self._marks is None or _MARK in text:
+                return Words.of([word for word, _ in self.split.pre_tokenize_str(text)])
+            return Words(self._marks.normalize_str(text).encode(), ord(_MARK))
 
-    def _occurrences(self, text: str) -> dict[int, list[int]]:
-        """Where tokens begin, by their rank; they may overlap."""
-        found: dict[int, list[int]] = {}
-        for match in self._first.finditer(text) if self._first else ():
-            start = match.start()
-            for length in self._lengths[match.group()]:
-                rank = self._ranks.get(text[start : start + length])
-                if rank is not None and start + length <= len(text):
-                    found.setdefault(rank, []).append(start)
-        return found
+    @cached_property
+    def split(self) -> pre_tokenizers.PreTokenizer:
+        """The program as `tokenizers` cuts by it."""
+        steps = [pre_tokenizers.Split(tokenizers.Regex(step), "isolated") for step in self._steps]
+        return pre_tokenizers.Sequence(steps)
 
-    def _take(
-        self, text: str, rank: int, starts: list[int], is_taken: bytearray
-    ) -> Iterator[tuple[int, int, int]]:
-        """Take one token where nothing has been taken, then the white space that it swallows.
 
-        Gives begin, end and id of each.
-        """
-        token, id = self._tokens[rank]
-        mine = []
-        for start in starts:
-            # What has been taken is no part of this token, so it overlaps one of its ends.
-            if not (is_taken[start] or is_taken[start + len(token) - 1]):
-                is_taken[start : start + len(token)] = b"\1" * len(token)
-                mine.append(start)
-        for start in mine:
-            begin, end = start, start + len(token)
-            while end < len(text) and not is_taken[end] and self._swallows_after(id, text[end]):
-                is_taken[end] = 1
-                end += 1
-            while id in self._lstrip and begin and not is_taken[begin - 1] and _is_space(text[begin - 1]):
-                begin -= 1
-                is_taken[begin] = 1
-            yield begin, end, id
+def _marking(regex: str, number: int) -> str | None:
+    """An expression for the places behind the matches of a step, and behind what lies between them.
 
-    def _swallows_after(self, id: int, character: str) -> bool:
-        return (id in self._rstrip and _is_space(character)) or (
-            id in self._strip_after and character in _ASCII_SPACES
-        )
+    number: of the step; the first one meets no marks. None where a step looks at what lies before it, or at
+    the ends of pieces, as these would have to be the marks.
+    """
+    if _LOOKS_BACK.search(_CLASS.sub("", regex)):
+        return None
+    if number:
+        regex = regex.replace("[^", f"[^{_MARK}").replace(r"\S", rf"[^\s{_MARK}]")
+    return rf"(?:{regex}|(?>(?:(?!{regex})[^{_MARK}])++))\K"
+
+
+class Described:
+    """Cutter: by a pre_tokenizer of a tokenizer.json."""
+
+    def __init__(self, description: str) -> None:
+        """Raises TokenizerError for what `tokenizers` cannot read."""
+        block = parsed(description, PRE_TOKENIZER_KEY)
+        self._first = parts(pre_tokenizer=block).pre_tokenizer
+        # Metaspace may put a space in front of what starts a text, as pre_tokenize_str thinks all texts do.
+        self._later = parts(pre_tokenizer=_never_first(block)).pre_tokenizer
+
+    def cut(self, text: str, is_first: bool) -> Words:
+        """The words of a text."""
+        with errors_of_rust(f"a text of {len(text)} characters cannot be cut into words", "divide it"):
+            cutter = self._first if is_first else self._later
+            return Words.of([word for word, _ in cutter.pre_tokenize_str(text)])
+
+
+def _never_first(block: Any) -> Any:
+    """The same block, for texts that are not the first."""
+    if isinstance(block, list):
+        return [_never_first(each) for each in block]
+    if not isinstance(block, dict):
+        return block
+    changes = {"prepend_scheme": "never"} if block.get("prepend_scheme") == "first" else {}
+    return {key: _never_first(value) for key, value in block.items()} | changes

@@ -9,8 +9,18 @@ from __future__ import annotations
 # ggufpy's own key: ids at which generation ends, besides those for which GGUF has keys.
 END_KEY = "ggufpy.end_token_ids"
 
-# ggufpy's own keys: ids of tokens that swallow the white space in front of them, or behind.
+# ggufpy's own keys: ids of added tokens that swallow the white space in front of them, or behind; that are
+# found only where no letter or digit touches them; that are looked for in text which is normalized already.
 LSTRIP_KEY, RSTRIP_KEY = "ggufpy.lstrip_token_ids", "ggufpy.rstrip_token_ids"
+SINGLE_WORD_KEY, NORMALIZED_KEY = "ggufpy.single_word_token_ids", "ggufpy.normalized_token_ids"
+
+# ggufpy's own key: ids of tokens that are ordinary in spite of their texts, which are those of special ones.
+ORDINARY_KEY = "ggufpy.ordinary_token_ids"
+
+# ggufpy's own keys: parts of a tokenizer.json that GGUF has no name for, and whether words that are tokens
+# stay whole.
+NORMALIZER_KEY, PRE_TOKENIZER_KEY = "ggufpy.tokenizer.normalizer", "ggufpy.tokenizer.pre_tokenizer"
+IGNORE_MERGES_KEY = "ggufpy.tokenizer.ignore_merges"
 
 # Generation stops at each of these, wherever it is in a vocabulary.
 END_OF_GENERATION = (
@@ -99,3 +109,7 @@ ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")
 CALL_ENDS = {"<|call|>", "<|calls|>"}
 ANSWER_ENDS = {"<|return|>", "<|flush|>"}
 PART_END = "<|end|>"
+
+# In the formats that have one of these, </s> is text.
+S_IS_TEXT = {"<|tool_response>", "<|plamo:eos|>"}
+S_END = "</s>"

@@ -1,23 +1,24 @@
-"""What all kinds of tokenizers share: special tokens in text, BOS and EOS, bytes of tokens."""
+"""What all kinds of tokenizers share: special tokens in text, what is added to it, bytes of tokens."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ggufpy.errors import TokenizerError
-from ggufpy.tokenizers.cutting import Cutter
-from ggufpy.tokenizers.vocabulary import TokenType, Vocabulary
+from ggufpy.tokenizers.added import AddedToken, Splitter
+from ggufpy.tokenizers.types import TokenType
+from ggufpy.tokenizers.vocabulary import Vocabulary
 
 
 class Tokenizer(ABC):
-    """Text to token ids and back, as llama.cpp does it.
+    """Text to token ids and back, as the checkpoint does it where the file says how, else as llama.cpp does.
 
     eog_ids are the tokens at which generation ends. add_bos and add_eos say what encode() adds.
     """
 
-    def __init__(self, vocabulary: Vocabulary, strip_after: frozenset[int] = frozenset()) -> None:
-        """Take a checked vocabulary; `strip_after` are the tokens that swallow the spaces behind them."""
+    def __init__(self, vocabulary: Vocabulary, normalize: Callable[[str], str]) -> None:
+        """Take a checked vocabulary; normalize: text without added tokens, before it is cut into words."""
         self.n_vocab = len(vocabulary.tokens)
         self.bos_id = vocabulary.bos_id
         self.eos_id = vocabulary.eos_id
@@ -25,33 +26,60 @@ class Tokenizer(ABC):
         self.add_bos = vocabulary.add_bos
         self.add_eos = vocabulary.add_eos
         self._tokens = vocabulary.tokens
-        self._types = vocabulary.types
-        special = {TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED}
-        found = [(self._tokens[id], id) for id, type in enumerate(self._types) if type in special]
-        found.sort(key=lambda token: -len(token[0].encode("utf-8", "surrogateescape")))
-        user_defined = [token for token in found if self._types[token[1]] == TokenType.USER_DEFINED]
-        strips = vocabulary.lstrip_ids, vocabulary.rstrip_ids, strip_after
-        self._special, self._user_defined = Cutter(found, *strips), Cutter(user_defined, *strips)
+        self._types: list[int] = vocabulary.types.tolist()
+        self._vocabulary = vocabulary
+        self._normalize = normalize
+        self._made: dict[bool, tuple[Splitter, Splitter]] = {}
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """Token ids of `text`.
 
-        add_special: with BOS and EOS where the model wants them. parse_special: the text of a control token
-        becomes that token; user-defined tokens always do. Lone surrogates are read as U+FFFD.
+        add_special: with the tokens that the model wants around it. parse_special: the text of a control
+        token becomes that token; user-defined tokens always do. Lone surrogates are read as U+FFFD.
         """
         ids = [self.bos_id] if add_special and self.add_bos and self.bos_id is not None else []
-        after_special = True
-        cutter = self._special if parse_special else self._user_defined
-        for part in cutter.parts(_valid(text)):
-            if isinstance(part, int):
-                ids.append(part)
-                after_special = True
-            else:
-                ids += self._encode_text(part, after_special)
-                after_special = False
-        if add_special and self.add_eos and self.eos_id is not None:
-            ids.append(self.eos_id)
+        raw, normalized = self._splitters(parse_special)
+        is_first = True
+        for part in raw.split(_valid(text)):
+            ids += [part] if isinstance(part, int) else self._encode_part(part, is_first, normalized)
+            is_first = False
+        if add_special and self.add_eos and self._vocabulary.last_id is not None:
+            ids.append(self._vocabulary.last_id)
         return ids
+
+    def _encode_part(self, text: str, is_first: bool, normalized: Splitter) -> list[int]:
+        """Ids of text between added tokens; is_first: it starts the whole."""
+        ids = []
+        for part in normalized.split(self._normalize(text)):
+            ids += [part] if isinstance(part, int) else self._encode_text(part, is_first)
+            is_first = False
+        return ids
+
+    def _splitters(self, parse_special: bool) -> tuple[Splitter, Splitter]:
+        """What finds added tokens in a text as it is, and in what is left of it when it is normalized."""
+        if parse_special not in self._made:
+            types = {TokenType.USER_DEFINED}
+            types |= {TokenType.CONTROL, TokenType.UNKNOWN} if parse_special else set()
+            self._made[parse_special] = (
+                Splitter(self._added(types, normalized=False)),
+                Splitter(self._added(types, normalized=True)),
+            )
+        return self._made[parse_special]
+
+    def _added(self, types: set[TokenType], *, normalized: bool) -> list[AddedToken]:
+        """Tokens of these types that are looked for in text before it is normalized, or after."""
+        v = self._vocabulary
+        return [
+            AddedToken(
+                self._pattern(v.tokens[id]) if normalized else v.tokens[id],
+                id,
+                id in v.lstrip_ids,
+                id in v.rstrip_ids,
+                id in v.single_word_ids,
+            )
+            for id in v.ids_of_types(types)
+            if (id in v.normalized_ids) == normalized
+        ]
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """The bytes a token stands for, which may be part of a character.
@@ -74,9 +102,13 @@ class Tokenizer(ABC):
         """The bytes of a whole text: encode()'s inverse, but for control tokens, which need `special`."""
         return b"".join([self.token_bytes(token, special=special) for token in tokens])
 
+    def _pattern(self, text: str) -> str:
+        """The text of an added token as it stands in normalized text."""
+        return self._normalize(text)
+
     @abstractmethod
-    def _encode_text(self, text: str, after_special: bool) -> list[int]:
-        """Ids of text without special tokens; `after_special`: it starts the whole or follows one."""
+    def _encode_text(self, text: str, is_first: bool) -> list[int]:
+        """Ids of normalized text without added tokens; `is_first`: it starts the whole."""
 
     @abstractmethod
     def _text_bytes(self, text: str) -> bytes:

@@ -24,12 +24,18 @@ class Tokens(Sequence[str]):
         self._slots, bits = hash_table(len(texts), np.uint64)
         slots = ffi.from_buffer("uint64_t[]", self._slots)
         key = 1 + secrets.randbelow((1 << 61) - 2)
-        self.record = ffi.new("gg_tokens *", (texts.record(), slots, bits, key))
+        longest = int(np.diff(texts.start).max(initial=8)) - 8
+        self.record = ffi.new("gg_tokens *", (texts.record(), longest, slots, bits, key))
         second = lib.gg_index_tokens(self.record)
         if second < len(texts):
             text = texts[second]
             problem = f"{text!r:.60} is both {self.find(text)} and {second}"
             raise TokenizerError(f"tokenizer.ggml.tokens: {problem}; convert again")
+
+    @property
+    def bytes(self) -> int:
+        """Of all texts together."""
+        return int(self._texts.start[-1] - self._texts.start[0]) - 8 * len(self)
 
     def __len__(self) -> int:
         return len(self._texts)

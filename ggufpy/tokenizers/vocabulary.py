@@ -2,69 +2,65 @@
 
 from __future__ import annotations
 
-import math
 import re
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ggufpy.errors import TokenizerError
 from ggufpy.gguf.metadata import strings_of
+from ggufpy.tokenizers.known import mark_known
 from ggufpy.tokenizers.special import (
-    ALWAYS_SHOWN,
-    ANSWER_ENDS,
-    BY_TEXT,
-    CALL_ENDS,
     END_KEY,
-    END_OF_GENERATION,
-    ENDING_PARTS,
     LSTRIP_KEY,
-    PART_END,
+    NORMALIZED_KEY,
+    ORDINARY_KEY,
     RSTRIP_KEY,
+    SINGLE_WORD_KEY,
 )
 from ggufpy.tokenizers.tokens import Tokens
+from ggufpy.tokenizers.types import TokenType
+from ggufpy.tokenizers.values import KEY, flag_of, id_of, ids_of, numbers_of
 
-_KEY = "tokenizer.ggml."
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
-
-
-class TokenType(IntEnum):
-    """What a token is; the value is the one in the file (llama.cpp llama.h, enum llama_token_type)."""
-
-    UNDEFINED = 0
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
+_SPECIAL = (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
 
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What llama.cpp assumes for a kind of tokenizer where the file says nothing."""
+    """What llama.cpp assumes for a kind of tokenizer where the file says nothing.
 
-    bos: int | None
-    eos: int | None
-    unknown: int | None
-    add_bos: bool
-    add_space_prefix: bool
+    ends_with_sep: it is the separator that ends a text.
+    """
+
+    bos: int | None = None
+    eos: int | None = None
+    unknown: int | None = None
+    sep: int | None = None
+    add_bos: bool = False
+    add_eos: bool = False
+    add_space_prefix: bool = False
+    ends_with_sep: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vocabulary:
     """Tokens with their types and scores, and the ids that have a meaning.
 
-    types may differ from the file's where llama.cpp corrects them.
+    types, i32[tokens], may differ from the file's where llama.cpp corrects them. scores: f64[tokens].
+    last_id: what ends a text if add_eos says so.
+    lstrip_ids, rstrip_ids, single_word_ids, normalized_ids: of added tokens with these flags of `tokenizers`.
     """
 
     tokens: Tokens
-    types: list[int]
-    scores: list[float]
+    types: NDArray[np.int32]
+    scores: NDArray[np.float64]
     bos_id: int | None
     eos_id: int | None
+    last_id: int | None
     unknown_id: int | None
     eog_ids: frozenset[int]
     add_bos: bool
@@ -72,141 +68,104 @@ class Vocabulary:
     add_space_prefix: bool
     lstrip_ids: frozenset[int]
     rstrip_ids: frozenset[int]
+    single_word_ids: frozenset[int]
+    normalized_ids: frozenset[int]
+
+    def ids_of_types(self, types: Collection[TokenType]) -> list[int]:
+        """The tokens of these types."""
+        ids: list[int] = np.flatnonzero(np.isin(self.types, list(types))).tolist()
+        return ids
+
+    def byte_ids(self) -> NDArray[np.int32]:
+        """The token that is a byte, i32[256]; -1 for none."""
+        result = np.full(256, -1, np.int32)
+        for id in self.ids_of_types({TokenType.BYTE}):
+            result[int(self.tokens[id][3:5], 16)] = id
+        return result
 
 
 def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabulary:
     """Read and check the vocabulary in a file's metadata; raises TokenizerError for what cannot be used."""
     tokens = _tokens(metadata)
-    types = _types(metadata, tokens)
-    add_bos = _flag(metadata, "add_bos_token", defaults.add_bos)
-    eos = _id(metadata, "eos", len(tokens), defaults.eos, needed=True)
-    eog = _mark_special(metadata, tokens, types)
+    types, count = _types(metadata, tokens), len(tokens)
+    add_bos = flag_of(metadata, KEY + "add_bos_token", defaults.add_bos)
+    add_eos = flag_of(metadata, KEY + "add_eos_token", defaults.add_eos)
+    eos = id_of(metadata, "eos", count, defaults.eos, needed=True)
+    eog = mark_known(metadata, tokens, types, ids_of(metadata, ORDINARY_KEY, count))
+    sep = id_of(metadata, "seperator", count, defaults.sep, needed=add_eos and defaults.ends_with_sep)
     vocabulary = Vocabulary(
         tokens=tokens,
         types=types,
-        scores=_scores(metadata, len(tokens)),
-        bos_id=_id(metadata, "bos", len(tokens), defaults.bos, needed=add_bos),
+        scores=_scores(metadata, count),
+        bos_id=id_of(metadata, "bos", count, defaults.bos, needed=add_bos),
         eos_id=eos,
-        unknown_id=_id(metadata, "unknown", len(tokens), defaults.unknown),
-        eog_ids=frozenset(eog.union(() if eos is None else (eos,), ids_of(metadata, END_KEY, len(tokens)))),
+        last_id=sep if defaults.ends_with_sep else eos,
+        unknown_id=id_of(metadata, "unknown", count, defaults.unknown),
+        eog_ids=frozenset(eog.union(() if eos is None else (eos,), ids_of(metadata, END_KEY, count))),
         add_bos=add_bos,
-        add_eos=_flag(metadata, "add_eos_token", False),
-        add_space_prefix=_flag(metadata, "add_space_prefix", defaults.add_space_prefix),
-        lstrip_ids=ids_of(metadata, LSTRIP_KEY, len(tokens)),
-        rstrip_ids=ids_of(metadata, RSTRIP_KEY, len(tokens)),
+        add_eos=add_eos,
+        add_space_prefix=flag_of(metadata, KEY + "add_space_prefix", defaults.add_space_prefix),
+        lstrip_ids=ids_of(metadata, LSTRIP_KEY, count) | _known_lstrip(metadata, tokens),
+        rstrip_ids=ids_of(metadata, RSTRIP_KEY, count) | _known_rstrip(metadata, tokens, types),
+        single_word_ids=ids_of(metadata, SINGLE_WORD_KEY, count),
+        normalized_ids=ids_of(metadata, NORMALIZED_KEY, count),
     )
-    for name in ("padding", "seperator", "mask"):
-        _id(metadata, name, len(tokens), None)  # chat templates have them; here only to say what is wrong
-    if vocabulary.add_bos and vocabulary.bos_id is None:
-        raise TokenizerError(f"{_KEY}add_bos_token is true, but there is no {_KEY}bos_token_id")
-    if vocabulary.add_eos and vocabulary.eos_id is None:
-        raise TokenizerError(f"{_KEY}add_eos_token is true, but there is no {_KEY}eos_token_id")
+    for name in ("padding", "mask"):
+        id_of(metadata, name, count, None)  # chat templates have them; here only to say what is wrong
+    last = "seperator" if defaults.ends_with_sep else "eos"
+    for flag, name, id in (("bos", "bos", vocabulary.bos_id), ("eos", last, vocabulary.last_id)):
+        if getattr(vocabulary, f"add_{flag}") and id is None:
+            raise TokenizerError(f"{KEY}add_{flag}_token is true, but there is no {KEY}{name}_token_id")
     return vocabulary
 
 
 def _tokens(metadata: Mapping[str, Any]) -> Tokens:
-    texts = strings_of(metadata, _KEY + "tokens")
+    texts = strings_of(metadata, KEY + "tokens")
     if not texts:
-        raise TokenizerError(f"{_KEY}tokens: not a list of strings; this file has no vocabulary")
+        raise TokenizerError(f"{KEY}tokens: not a list of strings; this file has no vocabulary")
     return Tokens(texts)
 
 
-def _types(metadata: Mapping[str, Any], tokens: Tokens) -> list[int]:
-    types = _numbers(metadata, "token_type", len(tokens)) or [TokenType.NORMAL] * len(tokens)
-    if TokenType.BYTE in types:
-        for id, type in enumerate(types):
-            if type == TokenType.BYTE and not _BYTE.fullmatch(tokens[id]):
-                raise TokenizerError(
-                    f"{_KEY}tokens: byte token {id} is {tokens[id]!r:.60}, not like '<0x0A>'"
-                )
+def _types(metadata: Mapping[str, Any], tokens: Tokens) -> NDArray[np.int32]:
+    given = numbers_of(metadata, "token_type", len(tokens))
+    if given is None:
+        return np.full(len(tokens), TokenType.NORMAL, np.int32)
+    types = given.astype(np.int32)
+    for id in np.flatnonzero(types == TokenType.BYTE).tolist():
+        if not _BYTE.fullmatch(tokens[id]):
+            raise TokenizerError(f"{KEY}tokens: byte token {id} is {tokens[id]!r:.60}, not like '<0x0A>'")
     return types
 
 
-def _scores(metadata: Mapping[str, Any], count: int) -> list[float]:
-    scores = _numbers(metadata, "scores", count)
-    if scores is None:
-        return [0.0] * count
-    if any(map(math.isnan, scores)):
-        raise TokenizerError(f"{_KEY}scores: some are not numbers; convert the model again")
+def _scores(metadata: Mapping[str, Any], count: int) -> NDArray[np.float64]:
+    given = numbers_of(metadata, "scores", count)
+    scores = np.zeros(count) if given is None else given.astype(np.float64)
+    if np.isnan(scores).any():
+        raise TokenizerError(f"{KEY}scores: some are not numbers; convert the model again")
     return scores
 
 
-def _numbers(metadata: Mapping[str, Any], name: str, count: int) -> list[Any] | None:
-    values = metadata.get(_KEY + name)
-    if values is None:
-        return None
-    if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values[:1]):
-        raise TokenizerError(f"{_KEY}{name}: not a list of numbers; convert the model again")
-    if len(values) < count:
-        raise TokenizerError(
-            f"{_KEY}{name}: {len(values)} values for {count} tokens; convert the model again"
-        )
-    return values[:count]
+def _known_lstrip(metadata: Mapping[str, Any], tokens: Tokens) -> frozenset[int]:
+    """Mask tokens that swallow the spaces in front of them; files say so only by names."""
+    pre, architecture = str(metadata.get(KEY + "pre", "")), str(metadata.get("general.architecture", ""))
+    name = str(metadata.get("general.name", "")).lower()
+    if pre in ("jina-v2-de", "jina-v2-es", "jina-v2-code") or architecture in (
+        "nomic-bert-moe",
+        "jina-bert-v3",
+    ):
+        text = "<mask>"
+    elif "modern-bert" in name:
+        text = "[MASK]"
+    else:
+        return frozenset()
+    id = tokens.find(text)
+    return frozenset() if id is None else frozenset((id,))
 
 
-def _id(
-    metadata: Mapping[str, Any], name: str, count: int, default: int | None, *, needed: bool = False
-) -> int | None:
-    """A special token's id; a default that the vocabulary is too small for counts as none.
-
-    An id outside the vocabulary is that default too, with a warning, as in llama.cpp; if it is needed, it
-    raises TokenizerError.
-    """
-    key = f"{_KEY}{name}_token_id"
-    default = default if default is not None and default < count else None
-    if key not in metadata:
-        return default
-    id = metadata[key]
-    if type(id) is not int:
-        raise TokenizerError(f"{key} is {id!r:.60}, not a token's id; convert the model again")
-    if 0 <= id < count:
-        return id
-    problem = f"{key} is {id}, not one of the {count} tokens"
-    if needed:
-        raise TokenizerError(
-            f"{problem}; set it with: ggufpy quantize --override-kv {key}=int:ID IN OUT copy"
-        )
-    warnings.warn(f"{problem}; {'none' if default is None else default} is taken", stacklevel=5)
-    return default
-
-
-def ids_of(metadata: Mapping[str, Any], key: str, count: int) -> frozenset[int]:
-    """A list of ids, none where the file has no such key; raises TokenizerError."""
-    ids = metadata.get(key, [])
-    if not isinstance(ids, list) or any(type(id) is not int or not 0 <= id < count for id in ids):
-        raise TokenizerError(f"{key} is {ids!r:.60}, not a list of ids of {count} tokens; convert again")
-    return frozenset(ids)
-
-
-def _flag(metadata: Mapping[str, Any], name: str, default: bool) -> bool:
-    value = metadata.get(_KEY + name, default)
-    if not isinstance(value, bool):
-        raise TokenizerError(f"{_KEY}{name} is {value!r:.60}, not true or false; convert the model again")
-    return value
-
-
-def _mark_special(metadata: Mapping[str, Any], tokens: Tokens, types: list[int]) -> set[int]:
-    """Give tokens known by their text the types they should have; returns those at which generation ends."""
-    ending = set()
-    for part, texts in BY_TEXT.items():
-        known = next(iter(_find(tokens, texts).values()), None)
-        id = _id(metadata, part, len(types), known, needed=part in ENDING_PARTS and known is None)
-        if id is not None and id != metadata.get(f"{_KEY}{part}_token_id"):
-            types[id] = TokenType.CONTROL
-        if id is not None and part in ENDING_PARTS:
-            ending.add(id)
-    found = _find(tokens, END_OF_GENERATION)
-    for id in found.values():
-        types[id] = TokenType.CONTROL
-    for id in _find(tokens, ALWAYS_SHOWN).values():
-        types[id] = TokenType.USER_DEFINED
-    ending |= set(found.values())
-    if PART_END in found and CALL_ENDS & found.keys() and ANSWER_ENDS & found.keys():
-        ending.discard(found[PART_END])
-        types[found[PART_END]] = TokenType.USER_DEFINED
-    return ending
-
-
-def _find(tokens: Tokens, texts: Iterable[str]) -> dict[str, int]:
-    """Those of `texts` that are tokens, with their ids."""
-    return {text: id for text in texts if (id := tokens.find(text)) is not None}
+def _known_rstrip(metadata: Mapping[str, Any], tokens: Tokens, types: NDArray[np.int32]) -> frozenset[int]:
+    """Phi-3's added tokens swallow the spaces behind them; its files say so only by the model's name."""
+    name = str(metadata.get("general.name", "")).lower()
+    if "phi-3" not in name and "phi3" not in name:
+        return frozenset()
+    kept = {tokens.find(text) for text in ("<unk>", "<s>", "<|endoftext|>")}
+    return frozenset(np.flatnonzero(np.isin(types, _SPECIAL)).tolist()) - frozenset(kept)

@@ -6,58 +6,66 @@ the others with "##". Source: BERT (arXiv 1810.04805), llama.cpp llama-vocab.cpp
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import tokenizers
-from tokenizers import models, normalizers, pre_tokenizers
+import numpy as np
 
 from ggufpy.errors import TokenizerError
+from ggufpy.tokenizers.cutting import Cutter, Described
+from ggufpy.tokenizers.libraries import normalizer
+from ggufpy.tokenizers.pieces import Pieces
+from ggufpy.tokenizers.special import NORMALIZER_KEY, PRE_TOKENIZER_KEY
 from ggufpy.tokenizers.tokenizer import Tokenizer
-from ggufpy.tokenizers.vocabulary import Defaults, TokenType, Vocabulary, read_vocabulary
+from ggufpy.tokenizers.types import TokenType
+from ggufpy.tokenizers.values import KEY, flag_of, id_of, text_of
+from ggufpy.tokenizers.vocabulary import Defaults, read_vocabulary
+from ggufpy.tokenizers.words import Words
 
-DEFAULTS = Defaults(bos=101, eos=102, unknown=100, add_bos=True, add_space_prefix=False)
-_BEGIN = "\u2581"
-_LONGEST_WORD = 100  # characters; a longer one is unknown, as in BERT's own tokenizer
+DEFAULTS = Defaults(bos=101, unknown=100, sep=102, add_bos=True, add_eos=True, ends_with_sep=True)
+BEGIN = "\u2581"
+_BEGIN = BEGIN.encode()
+LONGEST_WORD = 100  # characters; a longer one is unknown, as in BERT's own tokenizer
+
+LOWERCASE_KEY, STRIP_ACCENTS_KEY = KEY + "normalizer.lowercase", KEY + "normalizer.strip_accents"
+BERT_NORMALIZER = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True}
+BERT_CUTTING = {"type": "BertPreTokenizer"}
 
 
 class WordPieceTokenizer(Tokenizer):
-    """Words in small letters without accents, each cut into the longest pieces that are known."""
+    """Words, usually in small letters without accents, each cut into the longest pieces that are known."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         """Build from a file's metadata; raises TokenizerError."""
-        ends = {"bos": ("cls", "bos"), "eos": ("seperator", "eos")}
-        known = {
-            f"tokenizer.ggml.{ours}_token_id": metadata[key]
-            for ours, names in ends.items()
-            for name in reversed(names)
-            if (key := f"tokenizer.ggml.{name}_token_id") in metadata
-        }
-        vocabulary = read_vocabulary({**metadata, **known}, DEFAULTS)
-        super().__init__(vocabulary)
-        self.add_eos = True
-        self._model = _model(vocabulary)
-        self._words = normalizers.BertNormalizer(lowercase=True, strip_accents=True)
-        self._cutter = pre_tokenizers.BertPreTokenizer()
+        cls = id_of(metadata, "cls", 1 << 31, DEFAULTS.bos)
+        vocabulary = read_vocabulary(metadata, replace(DEFAULTS, bos=cls))
+        super().__init__(vocabulary, normalizer(_normalizing(metadata), NORMALIZER_KEY))
+        described = text_of(metadata, PRE_TOKENIZER_KEY) or json.dumps(BERT_CUTTING)
+        self._cutter: Cutter = Described(described)
+        if vocabulary.unknown_id is None:
+            raise TokenizerError(f"{KEY}unknown_token_id: names no token; convert the model again")
+        score = np.where(vocabulary.types == TokenType.NORMAL, 0.0, -np.inf)
+        unknown = vocabulary.unknown_id
+        self._pieces = Pieces(vocabulary.tokens, score, unknown=unknown, most=len(BEGIN) + LONGEST_WORD)
 
-    def _encode_text(self, text: str, after_special: bool) -> list[int]:
-        words = self._cutter.pre_tokenize_str(self._words.normalize_str(text))
-        return [token.id for word, _ in words for token in self._model.tokenize(word)]
+    def _encode_text(self, text: str, is_first: bool) -> list[int]:
+        words = self._cutter.cut(text, is_first)
+        if not words.data:
+            return []
+        end = bytes([words.separator])
+        return self._pieces.longest(Words(_BEGIN + words.data.replace(end, end + _BEGIN), words.separator))
 
     def _text_bytes(self, text: str) -> bytes:
-        return text.replace(_BEGIN, " ", 1).encode("utf-8", "surrogateescape")
+        return text.replace(BEGIN, " ", 1).encode("utf-8", "surrogateescape")
 
 
-def _model(vocabulary: Vocabulary) -> tokenizers.models.WordPiece:
-    """The pieces as BERT writes them."""
-    unknown = vocabulary.unknown_id
-    if unknown is None:
-        raise TokenizerError("tokenizer.ggml.unknown_token_id: names no token; convert the model again")
-    pieces: dict[str, int] = {}
-    for id, (text, type) in enumerate(zip(vocabulary.tokens, vocabulary.types, strict=True)):
-        if type == TokenType.NORMAL:
-            text = text[1:] if text.startswith(_BEGIN) else f"##{text}"
-        pieces.setdefault(text, id)
-    return models.WordPiece(
-        pieces, unk_token=vocabulary.tokens[unknown], max_input_chars_per_word=_LONGEST_WORD
-    )
+def _normalizing(metadata: Mapping[str, Any]) -> str:
+    """The normalizer of the file, or BERT's with what the file says of it."""
+    described = text_of(metadata, NORMALIZER_KEY)
+    if described is not None:
+        return described
+    lowercase = flag_of(metadata, LOWERCASE_KEY, True)
+    accents = flag_of(metadata, STRIP_ACCENTS_KEY, lowercase)
+    return json.dumps({**BERT_NORMALIZER, "lowercase": lowercase, "strip_accents": accents})

@@ -22,7 +22,7 @@ from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.checkpoint.safetensors import read_safetensors
 from ggufpy.convert.pipeline import convert_checkpoint
 from ggufpy.errors import FormatError, GgufpyError
-from ggufpy.tokenizers.spm import SCHEMA
+from ggufpy.tokenizers.charsmap import SCHEMA
 
 Draw = Any
 Part = tuple[str, list[int], bytes]  # dtype, shape, data

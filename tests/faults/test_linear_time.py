@@ -14,10 +14,12 @@ from tokenizers import pre_tokenizers
 from ggufpy._kernels import ffi
 from ggufpy.convert.model_card import read_model_card
 from ggufpy.gguf.strings import Strings
-from ggufpy.tokenizers.bpe import Merges, pre_tokenizer
-from ggufpy.tokenizers.cutting import Cutter
+from ggufpy.tokenizers.added import AddedToken, Splitter
+from ggufpy.tokenizers.cutting import Program
+from ggufpy.tokenizers.merges import Merges
 from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 from ggufpy.tokenizers.tokens import Tokens
+from ggufpy.tokenizers.words import Words
 
 PROGRAMS = {program.regexes: (name, program) for name, program in PRE_TOKENIZERS.items()}
 KINDS = [
@@ -34,44 +36,50 @@ CUT = [
     *"1234  \n\r\taAbB_.,/'",
     *"\u00a0\u00bd\u0663\u2167\u4e2d\u3005\u02b0\u01c5\u0301\u0627",
     "'s",
+    "'LL",
     "345",
     "6789",
+    "<sentinel:1>",
+    "IMGIMGABZ",
 ]
 LONG = 100_000  # characters: a second, or hours where it grows with the square
 
 
-@pytest.mark.parametrize(("name", "program"), PROGRAMS.values(), ids=[name for name, _ in PROGRAMS.values()])
+EACH = pytest.mark.parametrize(
+    ("name", "program"), PROGRAMS.values(), ids=[name for name, _ in PROGRAMS.values()]
+)
+
+
+def words(cutter: Program, text: str) -> list[str]:
+    cut = cutter.cut(text, True)
+    return [word.decode() for word in cut.data.split(bytes([cut.separator])) if word]
+
+
+@EACH
 def test_one_kind_of_character(name: str, program: PreTokenizer) -> None:
-    cutter = pre_tokenizer(program)
+    cutter = Program(program)
     for kind in KINDS:
         n = LONG if kind in ("1", " ") else 8_000
         text = kind * (n // len(kind))
-        assert cutter.pre_tokenize_str(text)
-        assert cutter.pre_tokenize_str(f"\u00bd{text}\u00bd")
+        assert words(cutter, text)
+        assert words(cutter, f"\u00bd{text}\u00bd")
 
 
-def as_written(program: PreTokenizer) -> pre_tokenizers.PreTokenizer:
+@EACH
+def test_programs_cut_as_what_is_written(name: str, program: PreTokenizer) -> None:
     splits = [pre_tokenizers.Split(tokenizers.Regex(regex), "isolated") for regex in program.regexes]
-    return pre_tokenizers.Sequence(
-        [*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "program"), [item for item in PROGRAMS.values() if item[1].steps != item[1].regexes]
-)
-def test_steps_cut_as_what_is_written(name: str, program: PreTokenizer) -> None:
-    written, run = as_written(program), pre_tokenizer(program)
+    written, run = pre_tokenizers.Sequence(splits), Program(program)
     some = random.Random(name)
-    for _ in range(3000):
+    for number in range(1000):
         kinds = some.sample(CUT, some.randint(2, 8))
-        text = "".join(some.choices(kinds, k=some.randint(2, 25)))
-        assert run.pre_tokenize_str(text) == written.pre_tokenize_str(text)
+        text = "".join(some.choices(kinds, k=some.randint(2, 25))) + "\x1e" * (number % 10 == 0)
+        assert words(run, text) == [word for word, _ in written.pre_tokenize_str(text)]
 
 
 @pytest.mark.parametrize(("name", "kind"), [("qwen2", " "), ("gpt-4o", "A")])
 def test_more_of_one_kind_than_oniguruma_gives_back(name: str, kind: str) -> None:
-    assert len(pre_tokenizer(PRE_TOKENIZERS[name]).pre_tokenize_str(kind * 11_000_000)) == 1
+    for last in ("", "\x1e"):
+        assert len(words(Program(PRE_TOKENIZERS[name]), kind * 11_000_000 + last)) == 1 + len(last)
 
 
 def alike_modulo_2_64() -> list[str]:
@@ -100,9 +108,9 @@ def test_tokens_that_would_collide() -> None:
 
 def test_many_special_tokens() -> None:
     ids = random.Random(1).sample(range(100_000), 30_000)
-    none: frozenset[int] = frozenset()
-    cutter = Cutter([(f"<custom_{id:05}>", id) for id in sorted(ids)], none, none, none)
-    assert list(cutter.parts("".join(f"<custom_{id:05}>" for id in ids))) == ids
+    splitter = Splitter([AddedToken(f"<custom_{id:05}>", id) for id in sorted(ids)])
+    assert list(splitter.split("".join(f"<custom_{id:05}>" for id in ids))) == ids
+    assert list(splitter.split("<c" * 500_000)) == ["<c" * 500_000]
 
 
 def test_long_lines_of_a_model_card(tmp_path: Path) -> None:
@@ -124,10 +132,10 @@ def test_an_interrupt_ends_encoding() -> None:
     pairs = [a + b for a in "abcdefgh" for b in "abcdefgh"]
     texts = [*"abcdefgh", *pairs, *(a + b for a in pairs for b in pairs)]
     metadata = {
-        "tokenizer.ggml.tokens": texts,
         "tokenizer.ggml.merges": [f"{t[: len(t) // 2]} {t[len(t) // 2 :]}" for t in texts if len(t) > 1],
     }
-    merges = Merges(metadata, Tokens(Strings.of(texts)), False)
+    merges = Merges(Tokens(Strings.of(texts)))
+    merges.read(metadata)
     word = "".join(random.Random(1).choices("abcdefgh", k=1 << 23))
 
     def ring(number: int, frame: FrameType | None) -> None:
@@ -137,8 +145,8 @@ def test_an_interrupt_ends_encoding() -> None:
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(KeyboardInterrupt):
-            merges.encode([word])
+            merges.encode(Words.of([word]))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert merges.encode(["abcd" * 3]) == [texts.index("abcd")] * 3
+    assert merges.encode(Words.of(["abcd" * 3])) == [texts.index("abcd")] * 3

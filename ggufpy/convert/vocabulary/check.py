@@ -16,7 +16,7 @@ from ggufpy.convert.vocabulary.tokenizer_json import errors_of_tokenizers, is_nf
 from ggufpy.errors import TokenizerError
 from ggufpy.gguf.values import Typed
 from ggufpy.tokenizers import Tokenizer, load_tokenizer
-from ggufpy.tokenizers.vocabulary import TokenType
+from ggufpy.tokenizers.types import TokenType
 
 _SAMPLES = (
     "Hello, world!",

@@ -7,8 +7,8 @@ from sentencepiece import SentencePieceProcessor
 from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.errors import FormatError, UnsupportedModelError
-from ggufpy.tokenizers.spm import SCHEMA
-from ggufpy.tokenizers.vocabulary import TokenType
+from ggufpy.tokenizers.charsmap import SCHEMA
+from ggufpy.tokenizers.types import TokenType
 
 _SPACE = "\u2581"
 

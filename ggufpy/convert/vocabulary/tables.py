@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ggufpy.convert.vocabulary.tokenizer_files import AddedToken
 from ggufpy.errors import TokenizerError
-from ggufpy.tokenizers.vocabulary import TokenType
+from ggufpy.tokenizers.types import TokenType
 
 # Scores of tokens that were added to a trained vocabulary, and of ids without a token. Source: llama.cpp.
 _ADDED_SCORE = -1000.0

@@ -14,8 +14,8 @@ from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.convert.vocabulary.word_pieces import read_word_pieces
 from ggufpy.errors import FormatError, UnsupportedModelError
-from ggufpy.tokenizers.bpe import is_panic
-from ggufpy.tokenizers.vocabulary import TokenType
+from ggufpy.tokenizers.libraries import is_panic
+from ggufpy.tokenizers.types import TokenType
 
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 

@@ -8,7 +8,7 @@ from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.errors import TokenizerError, UnsupportedModelError
 from ggufpy.gguf.values import Value
-from ggufpy.tokenizers.vocabulary import TokenType
+from ggufpy.tokenizers.types import TokenType
 
 _BEGIN = "\u2581"
 _CONTINUES = "##"
