@@ -135,9 +135,9 @@ def test_labels_are_named(tmp_path: Path, capsys: Capture) -> None:
     [
         (("-p", "a", "--pooling", "rank"), "has no classifier"),
         (("-p", ""), "no text to embed: give one with -p, -f or on stdin"),
-        (("-p", "x" * 99), f"text 1 has 104 tokens, at most {PLACES} fit; shorten it, or raise -c"),
-        (("-p", "a\\n" + "x" * 99, "-c", "200"), f"text 2 has 104 tokens, at most {PLACES} fit"),
-        (("-p", "a bc", "-c", "4"), "text 1 has 11 tokens, at most 4 fit"),
+        (("-p", "x" * 99), f"text 1 has 102 tokens, at most {PLACES} fit; shorten it, or raise -c"),
+        (("-p", "a\\n" + "x" * 99, "-c", "200"), f"text 2 has 102 tokens, at most {PLACES} fit"),
+        (("-p", "a bc", "-c", "4"), "text 1 has 7 tokens, at most 4 fit"),
         (("-p", "a", "-f", "-"), "not allowed with argument"),
         (("-p", "a", "--embd-normalize", "-2"), "--embd-normalize -2: at least -1"),
         (("-p", "a", "--pooling", "max"), "invalid choice: 'max'"),
