@@ -17,6 +17,10 @@ from ggufpy.tokenizers.words import Words
 # Stands between words while a program runs: in no class of its expressions, and hardly ever in a text.
 _MARK = "\x1e"
 
+# Characters: between matches a step is tried at each, and Oniguruma panics after ten million tries. More than
+# five of one character no step needs. A single step matches nearly everywhere.
+_LONG = 1 << 20
+
 _CLASS = re.compile(r"\[(?:\\.|[^\]\\])*\]")
 _LOOKS_BACK = re.compile(r"\\[AzGb]|\$|\(\?<")
 
@@ -53,7 +57,8 @@ class Program:
     def cut(self, text: str, is_first: bool) -> Words:
         """The words of a text."""
         with errors_of_rust(f"a text of {len(text)} characters cannot be cut into words", "divide it"):
-            if self._marks is None or _MARK in text:
+            is_long = len(text) > _LONG and len(self._steps) > 1
+            if self._marks is None or is_long or _MARK in text:
                 return Words.of([word for word, _ in self.split.pre_tokenize_str(text)])
             return Words(self._marks.normalize_str(text).encode(), ord(_MARK))
 

@@ -82,6 +82,10 @@ def test_more_of_one_kind_than_oniguruma_gives_back(name: str, kind: str) -> Non
         assert len(words(Program(PRE_TOKENIZERS[name]), kind * 11_000_000 + last)) == 1 + len(last)
 
 
+def test_long_texts_in_which_a_step_finds_nothing() -> None:
+    assert words(Program(PRE_TOKENIZERS["youtu"]), "a" * 3_000_000) == ["a" * 3_000_000]
+
+
 def alike_modulo_2_64() -> list[str]:
     """Texts that have one hash whatever k is, if hash = (hash ^ byte) * k modulo 2^64, k odd.
 

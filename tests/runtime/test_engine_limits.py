@@ -163,7 +163,7 @@ def test_forgotten_sequences_give_their_pages_back(model: Path) -> None:
         ("rope__dimension_count", 63, "must be even"),
         ("rope__scaling__original_context_length", 2**31, "whole number"),
         ("rope__scaling__yarn_beta_fast", 0.0, "more than 0"),
-        ("attention__head_count", True, "positive number"),
+        ("attention__head_count", True, "one number"),
         ("attention__layer_norm_rms_epsilon", float("nan"), "finite"),
     ],
 )
