@@ -10,8 +10,8 @@ from typing import Literal
 from ggufpy.architectures._pooling import pooled
 from ggufpy.graph import Graph, Layer, Outputs, Value
 from ggufpy.graph.nodes import Size
+from ggufpy.graph.ops import Experts
 from ggufpy.graph.rope import Rope
-from ggufpy.graph.trace import Experts
 from ggufpy.graph.values import Function
 
 MOST_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS

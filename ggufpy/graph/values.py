@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from ggufpy.graph.trace import Graph
+    from ggufpy.graph.ops import Ops
 
 Function = Literal["silu", "gelu", "gelu_erf", "gelu_quick", "relu", "relu2", "sigmoid", "softplus", "tanh"]
 Rows = Literal["all", "wanted", "texts"]
@@ -22,7 +22,7 @@ class Value:
     """`shape` floats for each row that its node works on. Sums and products of values are values."""
 
     shape: tuple[int, ...]
-    graph: Graph = field(repr=False)
+    graph: Ops = field(repr=False)
 
     @property
     def width(self) -> int:
