@@ -127,7 +127,14 @@ def causality_of(number: int | None) -> bool | None:
     return number == 0
 
 
-def prompts_of(prompt: Any) -> list[str | Sequence[int]]:
+def mapping_of(title: str, value: Any) -> Mapping[Any, Any]:
+    """A mapping; an empty one for None. Raises TypeError for what is none."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{title}={value!r:.60}: must be a dict")
+    return value or {}
+
+
+def prompts_of(prompt: Any, title: str = "prompt") -> list[str | Sequence[int]]:
     """One prompt, or each of several. Raises TypeError for what is neither text nor tokens."""
     several = isinstance(prompt, Sequence) and not isinstance(prompt, (str, *_BYTES)) and len(prompt) > 0
     prompts = list(prompt) if several and not isinstance(prompt[0], Integral) else [prompt]
@@ -135,10 +142,10 @@ def prompts_of(prompt: Any) -> list[str | Sequence[int]]:
         if isinstance(each, str):
             continue
         if isinstance(each, _BYTES):
-            raise TypeError("the prompt is bytes: pass text (prompt.decode()), or a list of tokens")
+            raise TypeError(f"the {title} is bytes: pass text ({title}.decode()), or a list of tokens")
         if not isinstance(each, Sequence) or not all(isinstance(token, Integral) for token in each):
             raise TypeError(
-                f"the prompt is {each!r:.60}: must be text, or a list of tokens, or a list of these"
+                f"the {title} is {each!r:.60}: must be text, or a list of tokens, or a list of these"
             )
     return prompts
 

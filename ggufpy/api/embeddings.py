@@ -9,7 +9,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufpy.api.arguments import prompts_of
+from ggufpy.api.arguments import check_integers, prompts_of
 from ggufpy.api.low_level import LowLevel
 from ggufpy.embedding.embedder import POOLINGS, Embedder
 from ggufpy.embedding.norms import normalized
@@ -104,7 +104,8 @@ class Embeddings(LowLevel):
         """
         if encoding_format not in ("float", "base64"):
             raise ValueError(f"encoding_format={encoding_format!r}: must be 'float' or 'base64'")
-        inputs = prompts_of(input)
+        check_integers("create_embedding", {"dimensions": dimensions})
+        inputs = prompts_of(input, "input")
         if not all(inputs):
             raise ValueError("input: a text is empty, or there is none")
         texts = self._texts_of(inputs, truncate=True)
@@ -142,8 +143,10 @@ class Embeddings(LowLevel):
         if embedder.pooling != "rank":
             remedy = "open a reranker, or with pooling_type=4 a model that has a classifier"
             raise ValueError(f"rank: this model pools by {embedder.pooling}, it does not rank; {remedy}")
-        if not documents or isinstance(documents, str):
-            raise ValueError("rank: documents must be a list of texts, one at least")
+        check_integers("rank", {"top_n": top_n})
+        texts_only = all(isinstance(text, str) for text in [query, *documents])
+        if not documents or isinstance(documents, str) or not texts_only:
+            raise ValueError("rank: query must be a text, documents must be a list of texts, one at least")
         reader, most = embedder.reader, embedder.most
         texts = [reader.shortened(reader.pair(query, document), most) for document in documents]
         rows = [_shares(each[0]) if normalize else each[0] for each in embedder.embed(texts)]
@@ -166,7 +169,7 @@ class Embeddings(LowLevel):
 
     def _texts_of(self, input: Any, *, truncate: bool) -> list[Text]:
         reader, most = self._embedder.reader, self._embedder.most
-        prompts = [] if input == [] else prompts_of(input)
+        prompts = [] if input == [] else prompts_of(input, "input")
         texts = [reader.text(each) if isinstance(each, str) else Text(list(each)) for each in prompts]
         return [reader.shortened(text, most) for text in texts] if truncate else texts
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypedDict, Unpack
 
-from ggufpy.api.arguments import by_position, check_integers, prompts_of, stops_of
+from ggufpy.api.arguments import by_position, check_integers, mapping_of, prompts_of, stops_of
 from ggufpy.api.embeddings import Embeddings
 from ggufpy.api.request import Request
 from ggufpy.api.responses import ChatResponse, CompletionResponse, Responses
@@ -186,8 +186,11 @@ class Llama(Embeddings):
         """
         if not messages:
             raise TemplateError("there are no messages to answer")
+        variables = mapping_of("chat_template_kwargs", chat_template_kwargs)
+        if "messages" in variables:
+            raise ValueError("chat_template_kwargs: messages are an argument of their own")
         responses = self._responses(
-            encode_prompt(self._tokenizer, self._template.render(messages, **(chat_template_kwargs or {}))),
+            encode_prompt(self._tokenizer, self._template.render(messages, **variables)),
             max_tokens=max_tokens,
             temperature=temperature,
             logprobs=(top_logprobs or 0) if logprobs else None,
@@ -206,4 +209,4 @@ class Llama(Embeddings):
 
 
 def _include_usage(options: StreamOptions | None) -> bool:
-    return bool(options and options.get("include_usage"))
+    return bool(mapping_of("stream_options", options).get("include_usage"))

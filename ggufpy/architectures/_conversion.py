@@ -36,6 +36,15 @@ def number(config: Config, key: str, default: float | None = None) -> float:
     return float(value)
 
 
+def flag(config: Config, key: str, default: bool = False) -> bool:
+    """True or false, as `count`."""
+    value = config.get(key)
+    value = default if value is None else value
+    if not isinstance(value, bool):
+        raise FormatError(f"config.json: {key} is {value!r:.40}, it must be true or false")
+    return value
+
+
 def with_defaults(config: Config, **defaults: Any) -> Config:
     """The configuration, with what is meant where a key is absent or null."""
     return {**defaults, **{key: value for key, value in config.items() if value is not None}}

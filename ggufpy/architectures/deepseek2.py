@@ -9,6 +9,7 @@ from ggufpy.architectures._conversion import (
     check_supported,
     class_of,
     count,
+    flag,
     kinds_of_layers,
     layer_count,
     number,
@@ -79,7 +80,7 @@ def hyperparameters(config: Config, model: str, gating: int) -> Metadata:
         "expert_feed_forward_length": count(config, "moe_intermediate_size"),
         "expert_gating_func": gating,
         "expert_weights_scale": number(config, "routed_scaling_factor", 1.0),
-        "expert_weights_norm": bool(config.get("norm_topk_prob", True)),
+        "expert_weights_norm": flag(config, "norm_topk_prob", True),
     }
     if config.get("n_group") is not None:
         keys["expert_group_count"] = count(config, "n_group")

@@ -10,6 +10,7 @@ from ggufpy.architectures._conversion import (
     Metadata,
     check_supported,
     count,
+    flag,
     number,
     sizes,
     with_defaults,
@@ -65,10 +66,10 @@ def metadata(config: Config) -> Metadata:
     }
     check_supported(config, "Falcon", alibi=(False,), parallel_attn=(True,))
     width, heads = count(config, "hidden_size"), count(config, "num_attention_heads")
-    if config.get("new_decoder_architecture") or config.get("n_head_kv"):
+    if flag(config, "new_decoder_architecture") or config.get("n_head_kv"):
         kv_heads = count(config, "num_kv_heads", config.get("n_head_kv") or heads)
     else:
-        kv_heads = 1 if config["multi_query"] else heads
+        kv_heads = 1 if flag(config, "multi_query") else heads
     inner = count(config, "ffn_hidden_size", 4 * width)
     rope = rope_parameters(config)
     return {

@@ -8,6 +8,7 @@ from ggufpy.architectures._conversion import (
     Metadata,
     check_supported,
     count,
+    flag,
     number,
     rms_epsilon,
     sizes,
@@ -92,7 +93,7 @@ NAMES: Names = {
 def metadata(config: Config) -> Metadata:
     """`config.json` as GGUF keys."""
     check_supported(config, "Falcon-H1", hidden_act=("silu", "swish"))
-    if config.get("mamba_rms_norm"):
+    if flag(config, "mamba_rms_norm"):
         check_supported(
             {"mamba_norm_before_gate": True, **config}, "Falcon-H1", mamba_norm_before_gate=(False,)
         )

@@ -15,6 +15,7 @@ from ggufpy.architectures._conversion import (
     Metadata,
     check_supported,
     count,
+    flag,
     kinds_of_layers,
     layer_count,
     number,
@@ -128,7 +129,7 @@ def _heads(config: Config) -> list[dict[str, int]]:
     given = config.get("per_layer_config")
     if given is None:
         more = {"head_dim": count(config, "global_head_dim")}
-        if config.get("attention_k_eq_v") and "num_global_key_value_heads" in config:
+        if flag(config, "attention_k_eq_v") and "num_global_key_value_heads" in config:
             more["num_key_value_heads"] = count(config, "num_global_key_value_heads")
         given = {str(layer): more for layer, is_local in enumerate(local) if not is_local}
     if not isinstance(given, dict) or not all(key.isdecimal() and int(key) < len(heads) for key in given):
@@ -151,10 +152,10 @@ def _heads(config: Config) -> list[dict[str, int]]:
 def _feed_forward(config: Config) -> Metadata:
     """Keys of the feed-forward network, wider in layers that share, and of experts."""
     inner, layers, keys = count(config, "intermediate_size"), layer_count(config), Metadata()
-    if config.get("use_double_wide_mlp"):
+    if flag(config, "use_double_wide_mlp"):
         keeping = layers - count({"n": config["num_kv_shared_layers"] or None}, "n", layers)
         keys["feed_forward_length"] = [inner] * keeping + [2 * inner] * (layers - keeping)
-    if config.get("enable_moe_block"):
+    if flag(config, "enable_moe_block"):
         keys["expert_count"] = count(config, "num_experts", most=1024)
         keys["expert_used_count"] = count(config, "top_k_experts")
         first_name = config.get("expert_intermediate_size")

@@ -8,6 +8,7 @@ from ggufpy.architectures._conversion import (
     Metadata,
     check_supported,
     count,
+    flag,
     number,
     with_predicting_layers,
 )
@@ -52,7 +53,7 @@ def metadata(config: Config) -> Metadata:
         "expert_feed_forward_length": count(config, "moe_intermediate_size"),
         "expert_gating_func": _SIGMOID,
         "expert_weights_scale": number(config, "routed_scaling_factor", 1.0),
-        "expert_weights_norm": bool(config.get("norm_topk_prob", True)),
+        "expert_weights_norm": flag(config, "norm_topk_prob", True),
         "leading_dense_block_count": count(config, "first_k_dense_replace", 1),
     }
     return with_predicting_layers(config, keys)

@@ -9,6 +9,7 @@ from ggufpy.architectures._conversion import (
     Metadata,
     check_supported,
     count,
+    flag,
     kinds_of_layers,
     layer_count,
     listed_layers,
@@ -61,7 +62,7 @@ def metadata(config: Config) -> Metadata:
     config = with_defaults(config, **_DEFAULTS)
     # Sizes under their names of the first checkpoints count.
     inner = count(config, "block_ff_dim", config.get("intermediate_size"))
-    if config["block_auto_adjust_ff_dim"]:
+    if flag(config, "block_auto_adjust_ff_dim"):
         step = count(config, "block_multiple_of")
         inner = int(number(config, "block_ffn_dim_multiplier") * (2 * inner // 3))
         inner = -(-inner // step) * step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ggufpy.architectures import nemotron_h
-from ggufpy.architectures._conversion import PREDICTING, Config, Metadata, count, number
+from ggufpy.architectures._conversion import PREDICTING, Config, Metadata, count, flag, number
 from ggufpy.architectures._decoder import choose, plain
 from ggufpy.architectures._names import Names, Place, Way, stack, tensor, ways, when
 from ggufpy.architectures.nemotron_h import MIXER
@@ -75,7 +75,7 @@ def metadata(config: Config) -> Metadata:
         "expert_feed_forward_length": count(config, "moe_intermediate_size"),
         "expert_shared_count": count(config, "n_shared_experts", 1),
         "expert_shared_feed_forward_length": count(config, "moe_shared_expert_intermediate_size"),
-        "expert_weights_norm": bool(config.get("norm_topk_prob", True)),
+        "expert_weights_norm": flag(config, "norm_topk_prob", True),
         "expert_weights_scale": number(config, "routed_scaling_factor", 1.0),
         "expert_group_count": count(config, "n_group", 1),
         "expert_group_used_count": count(config, "topk_group", 1),

@@ -9,6 +9,7 @@ from ggufpy.architectures._conversion import (
     check_supported,
     count,
     expert_keys,
+    flag,
     head_size,
     rms_epsilon,
     sizes,
@@ -41,7 +42,7 @@ def metadata(config: Config) -> Metadata:
         **expert_keys(config, "intermediate_size"),
         "vocab_size": count(config, "vocab_size"),
     }
-    return {**keys, "expert_weights_norm": True} if config.get("norm_topk_prob") else keys
+    return {**keys, "expert_weights_norm": True} if flag(config, "norm_topk_prob") else keys
 
 
 def forward(g: Graph) -> Outputs:

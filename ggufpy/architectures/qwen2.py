@@ -8,6 +8,7 @@ from ggufpy.architectures._conversion import (
     Config,
     Metadata,
     check_supported,
+    flag,
     layer_count,
     rms_epsilon,
     sizes,
@@ -58,7 +59,7 @@ def hyperparameters(config: Config, model: str, has_window: Callable[[int, int],
         **rope_scaling(config, rope, model),
     }
     config = {"sliding_window": 4096, "max_window_layers": 28, **config}
-    if config.get("use_sliding_window") and config["sliding_window"] is not None:
+    if flag(config, "use_sliding_window") and config["sliding_window"] is not None:
         most = config["max_window_layers"]
         if type(most) is not int:
             raise FormatError(f"config.json: max_window_layers is {most!r:.40}, it must be a whole number")

@@ -8,6 +8,7 @@ from ggufpy.architectures._conversion import (
     Metadata,
     check_supported,
     count,
+    flag,
     head_size,
     kinds_of_layers,
     layer_count,
@@ -41,7 +42,7 @@ def metadata(config: Config) -> Metadata:
     }
     if turns != [bool((layer + 1) % EVERY) for layer in range(len(turns))]:
         keys["attention.rope_pattern"] = turns
-    if config.get("use_sliding_window") and config.get("sliding_window") is not None:
+    if flag(config, "use_sliding_window") and config.get("sliding_window") is not None:
         kinds = ["full_attention" if each else "sliding_attention" for each in turns]
         keys |= windows_of_layers({**config, "layer_types": config.get("layer_types") or kinds}, every=0)
     return keys

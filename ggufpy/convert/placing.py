@@ -52,7 +52,11 @@ def with_predicting_layers(config: Mapping[str, Any], tensors: Collection[str]) 
     What it says itself is no evidence: transformers saves the number, and not the layers.
     """
     there, said = _counted(_PREDICTING, tensors), config.get("num_hidden_layers")
-    if not there and config.get("num_nextn_predict_layers") and isinstance(said, int):
+    promised = config.get("num_nextn_predict_layers") or 0
+    if not isinstance(promised, int):
+        problem = f"num_nextn_predict_layers is {promised!r:.40}, it must be a whole number"
+        raise FormatError(f"config.json: {problem}")
+    if not there and promised and isinstance(said, int):
         there = max(_counted(_NUMBERED[0][2], tensors) - said, 0)
     return {**config, "num_nextn_predict_layers": there}
 

@@ -85,9 +85,9 @@ class Embedder:
 
         Raises ContextError for a text that is too long, GgufpyError for one without tokens.
         """
-        for text in texts:
+        for number, text in enumerate(texts, 1):
             if not text.tokens:
-                raise GgufpyError("a text without tokens has no embedding")
+                raise GgufpyError(f"text {number} of {len(texts)} has no tokens, and so no embedding")
             if len(text.tokens) > self.most:
                 remedy = "shorten the text, or open the model with a larger n_batch and n_ctx"
                 problem = f"Requested tokens ({len(text.tokens)}) exceed batch size of {self.most}"

@@ -144,8 +144,11 @@ class Sampler:
 def bias_row(n_vocab: int, bias: Mapping[int, float]) -> NDArray[np.float32]:
     """A bias for each token of a vocabulary: (n_vocab,).
 
-    Raises ValueError for a token that the vocabulary does not have, and for what is no number.
+    Raises ValueError for a token that the vocabulary does not have, and for what is no number, TypeError for
+    what is no mapping.
     """
+    if not isinstance(bias, Mapping):
+        raise TypeError(f"logit_bias={bias!r:.60}: must be a dict of tokens and numbers")
     row = np.zeros(n_vocab, np.float32)
     for key, value in bias.items():
         token = int(key)

@@ -113,8 +113,14 @@ def test_bad_arguments(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             call()
-    with pytest.raises(TypeError, match="the prompt is bytes"):
-        llm.embed([b"a"])
+    for call, message in (
+        (lambda: llm.embed([b"a"]), "the input is bytes"),
+        (lambda: llm.embed(None), "the input is None: must be text, or a list of tokens"),
+        (lambda: llm.embed(iter(["a"])), "the input is <list_iterator .*: must be text"),
+        (lambda: llm.create_embedding("a", dimensions=1.5), "dimensions=1.5"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            call()
     with pytest.raises(UnsupportedModelError, match="has no classifier"):
         open_bert(tmp_path, pooling_type=RANK)
 

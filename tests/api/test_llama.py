@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -220,6 +220,12 @@ def test_a_stream_may_count_its_tokens(make: Make) -> None:
         assert len(list(method(prompt, stream=True, stream_options={}))) == len(plain)
         if method == llm.create_chat_completion:
             assert last["usage"] == usage
+        with pytest.raises(TypeError, match="stream_options=5: must be a dict"):
+            method(prompt, stream=True, stream_options=5)
+    answer: Any = llm.create_chat_completion
+    for variables, problem in ((5, "must be a dict"), ({"messages": []}, "an argument of their own")):
+        with pytest.raises((TypeError, ValueError), match=problem):
+            answer(message, chat_template_kwargs=variables)
 
 
 def test_logit_bias_and_processors(make: Make) -> None:
@@ -236,6 +242,8 @@ def test_logit_bias_and_processors(make: Make) -> None:
     assert seen == [[97, 98, 99], [97, 98, 99, ord("Z")]]
     with pytest.raises(ValueError, match="logit_bias: no token 999"):
         llm("abc", logit_bias={999: 1.0})
+    with pytest.raises(TypeError, match=r"logit_bias=\[1\]: must be a dict"):
+        cast(Any, llm)("abc", logit_bias=[1])
 
 
 def test_stopping_criteria(make: Make) -> None:

@@ -247,3 +247,8 @@ def test_predicting_layers_are_counted_by_their_tensors(names: list[str], count:
     """transformers saves the number of a configuration, and not the layers."""
     config = {"num_hidden_layers": 2, "num_nextn_predict_layers": 1}
     assert with_predicting_layers(config, names)["num_nextn_predict_layers"] == count
+
+
+def test_a_number_of_predicting_layers_that_is_none() -> None:
+    with pytest.raises(FormatError, match=r"num_nextn_predict_layers is \[1\], it must be a whole number"):
+        with_predicting_layers({"num_nextn_predict_layers": [1]}, [])

@@ -49,8 +49,8 @@ def test_a_text_that_does_not_fit(tmp_path: Path) -> None:
     embedder = open_bert(tmp_path, n_batch=30)
     with pytest.raises(ContextError, match=r"Requested tokens \(31\) exceed batch size of 30; shorten"):
         embedder.embed([Text([5] * 31)])
-    with pytest.raises(GgufpyError, match="a text without tokens has no embedding"):
-        embedder.embed([Text([])])
+    with pytest.raises(GgufpyError, match="text 2 of 2 has no tokens"):
+        embedder.embed([Text([5]), Text([])])
     long = Text([START, *range(5, 50), END])
     assert embedder.reader.shortened(long, 30).tokens == [START, *range(5, 33), END]
     assert embedder.reader.shortened(Text(list(range(5, 50))), 30).tokens == list(range(5, 35))
