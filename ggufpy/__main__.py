@@ -13,6 +13,7 @@ COMMANDS = {
     "perplexity": "measure how well a model predicts a text",
     "quantize": "write a GGUF file anew with its tensors in other types",
     "run": "chat with a model, or complete a text",
+    "tokenize": "cut a text into a model's tokens, or hold these against a checkpoint's tokenizer",
 }
 
 

@@ -30,10 +30,12 @@ class Texts:
 def read_texts(arguments: argparse.Namespace, *, piped: bool) -> Texts:
     """The texts that the command line names, and what stdin holds where it is piped.
 
-    Raises GgufpyError for what is not UTF-8, OSError for a file that cannot be read.
+    Raises GgufpyError for what is not UTF-8 and for an empty file, OSError for a file that cannot be read.
     """
     escape = arguments.escape
     prompt = text_of("-p", arguments.prompt, arguments.file, escape=escape)
+    if arguments.file and not prompt:
+        raise GgufpyError(f"{arguments.file} is empty; give a prompt with -p, or another file")
     return Texts(
         prompt=_joined(decoded("stdin", sys.stdin.buffer.read()), prompt) if piped else prompt,
         system=text_of("-sys", arguments.system_prompt, arguments.system_prompt_file),
@@ -61,7 +63,7 @@ def unescaped(option: str, text: str, *, escape: bool) -> str:
 
     Source: llama.cpp common/common.cpp, string_process_escapes.
     """
-    return _decode(option, _ESCAPE.sub(_meant, text.encode())) if escape else text
+    return utf8_text(option, _ESCAPE.sub(_meant, text.encode())) if escape else text
 
 
 def _meant(found: re.Match[bytes]) -> bytes:
@@ -70,10 +72,11 @@ def _meant(found: re.Match[bytes]) -> bytes:
 
 def decoded(name: str, data: bytes) -> str:
     """Text without its last line end; other white space may matter, as in code."""
-    return re.sub(r"\r?\n\Z", "", _decode(name, data))
+    return re.sub(r"\r?\n\Z", "", utf8_text(name, data))
 
 
-def _decode(name: str, data: bytes) -> str:
+def utf8_text(name: str, data: bytes) -> str:
+    """All of it; raises GgufpyError that says where it is not UTF-8."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sentencepiece import SentencePieceProcessor
 from ggufpy.convert.vocabulary.sentencepiece_model import open_sentencepiece, with_prefix
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.convert.vocabulary.tokenizer_json import errors_of_tokenizers, is_nfc, open_encoder
-from ggufpy.errors import TokenizerError
+from ggufpy.errors import FormatError, TokenizerError
 from ggufpy.gguf.values import Typed
 from ggufpy.tokenizers import Tokenizer, load_tokenizer
 from ggufpy.tokenizers.types import TokenType
@@ -54,45 +55,81 @@ _MIXES = 200
 _MIX_TOKENS = 8
 
 
-def check_vocabulary(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Encode texts with the checkpoint's tokenizer and with the one that a file of this metadata has.
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """The ids of a text, and how their vocabulary writes each of them."""
 
-    The texts are prose, code, numbers, many scripts and white spaces, mixtures of the vocabulary's tokens,
-    and the added tokens. GGUF does not say that a tokenizer composes characters first (NFC): one that does
-    is given composed ones. Raises TokenizerError that shows the first text on which the two differ.
+    ids: list[int]
+    pieces: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A text as the checkpoint's tokenizer encodes it, and as the converted one does."""
+
+    text: str
+    wanted: Encoding
+    found: Encoding
+
+
+def check_vocabulary(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Hold the tokenizer that a file of this metadata has against that of the checkpoint in `folder`.
+
+    Raises TokenizerError that shows the first text on which the two differ.
     """
     plain = {key: value.value if isinstance(value, Typed) else value for key, value in metadata.items()}
-    tokenizer = load_tokenizer(plain)
-    files = TokenizerFiles.open(folder, {})
-    for text, expected in _expectations(files, plain, [*_SAMPLES, *_mixes(tokenizer, plain)]):
-        ids = tokenizer.encode(text, add_special=False, parse_special=True)
-        if ids != expected:
+    for each in comparisons(folder, plain):
+        if each.found.ids != each.wanted.ids:
             raise TokenizerError(
-                f"{folder}: its tokenizer turns {text!r:.300} into {expected}, the converted one into {ids}; "
-                "open an issue with this line"
+                f"{folder}: its tokenizer turns {each.text!r:.300} into {each.wanted.ids}, the converted one "
+                f"into {each.found.ids}; open an issue with this line"
             )
+
+
+def comparisons(folder: Path, metadata: Mapping[str, Any], more: Sequence[str] = ()) -> Iterator[Comparison]:
+    """Encode texts with the checkpoint's tokenizer and with the one that a file of this metadata has.
+
+    metadata: plain values. The texts are prose, code, numbers, many scripts and white spaces, mixtures of the
+    vocabulary's tokens, `more`, and the added tokens. GGUF does not say that a tokenizer composes characters
+    first (NFC): one that does is given composed ones.
+    """
+    tokenizer = load_tokenizer(metadata)
+    tokens: list[str] = metadata["tokenizer.ggml.tokens"]
+    files = TokenizerFiles.open(folder, {})
+    for text, wanted in _expectations(files, metadata, [*_SAMPLES, *_mixes(tokenizer, metadata), *more]):
+        ids = tokenizer.encode(text, add_special=False, parse_special=True)
+        yield Comparison(text, wanted, Encoding(ids, [tokens[id] for id in ids]))
 
 
 def _mixes(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> Iterator[str]:
     """Random sequences of ordinary tokens, always the same for a vocabulary."""
-    types = metadata["tokenizer.ggml.token_type"]
-    ordinary = [id for id, type in enumerate(types) if type == TokenType.NORMAL]
+    ordinary = [id for id, type in enumerate(_types(metadata)) if type == TokenType.NORMAL]
     choose = random.Random(0)
     for _ in range(_MIXES if ordinary else 0):
         yield tokenizer.decode(choose.choices(ordinary, k=_MIX_TOKENS)).decode("utf-8", "replace")
 
 
+def _types(metadata: Mapping[str, Any]) -> list[int]:
+    """Of all tokens, which a file need not say."""
+    types: list[int] = metadata.get("tokenizer.ggml.token_type", [])
+    return types or [TokenType.NORMAL] * len(metadata["tokenizer.ggml.tokens"])
+
+
 def _expectations(
     files: TokenizerFiles, metadata: Mapping[str, Any], texts: list[str]
-) -> Iterator[tuple[str, list[int]]]:
-    """Texts with the ids that the checkpoint's tokenizer gives them; added tokens stand among the texts."""
+) -> Iterator[tuple[str, Encoding]]:
+    """Texts as the checkpoint's tokenizer encodes them; added tokens stand among the texts."""
     n_vocab = len(metadata["tokenizer.ggml.tokens"])
     added = {id: token for id, token in files.added_tokens().items() if id < n_vocab}
     processor = open_sentencepiece(files)
     if processor:
         yield from _sentencepiece_expectations(processor, metadata, texts)
-        yield from ((token.text, [id]) for id, token in added.items() if token.special)
+        yield from (
+            (token.text, Encoding([id], [token.text])) for id, token in added.items() if token.special
+        )
         return
+    if not files.tokenizer:
+        raise FormatError(f"{files.folder}: no tokenizer there; name the folder of a checkpoint that has one")
     encoder = open_encoder(files)
     composed = is_nfc(files.tokenizer.get("normalizer"))
     if metadata["tokenizer.ggml.model"] == "llama":
@@ -104,22 +141,23 @@ def _expectations(
         if composed:
             text = unicodedata.normalize("NFC", text)
         with errors_of_tokenizers(files):
-            ids = encoder.encode(text, add_special_tokens=False).ids
-        yield text, ids
+            found = encoder.encode(text, add_special_tokens=False)
+        yield text, Encoding(found.ids, found.tokens)
 
 
 def _sentencepiece_expectations(
     processor: SentencePieceProcessor, metadata: Mapping[str, Any], texts: list[str]
-) -> Iterator[tuple[str, list[int]]]:
+) -> Iterator[tuple[str, Encoding]]:
     """What tokenizer.model says, which knows neither added tokens nor those that text cannot have."""
     prefix = metadata.get("tokenizer.ggml.add_space_prefix", True)
     processor = with_prefix(processor, prefix)
     special = (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
-    tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
+    tokens, types = metadata["tokenizer.ggml.tokens"], _types(metadata)
     names = [text for text, type in zip(tokens, types, strict=True) if type in special]
     texts = [text for text in texts if not any(name in text for name in names)]
     if not prefix:
         defined = zip(tokens, types, range(processor.vocab_size()), strict=False)
         texts += [f"a{text}b 1" for text, type, _ in defined if type == TokenType.USER_DEFINED]
     for text in texts:
-        yield text, processor.EncodeAsIds(text)
+        ids = processor.EncodeAsIds(text)
+        yield text, Encoding(ids, [processor.IdToPiece(id) for id in ids])
