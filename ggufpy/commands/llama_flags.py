@@ -20,7 +20,7 @@ _WITH_VALUE = """
     -ngl --gpu-layers --n-gpu-layers -sm --split-mode -ts --tensor-split -mg --main-gpu -dev --device
     -ot --override-tensor -ncmoe --n-cpu-moe -ncffn --n-cpu-ffn -fit --fit -fitt --fit-target
     -fitc --fit-ctx --numa -lzm --lazy-mode -tb --threads-batch -b --batch-size -ub --ubatch-size
-    --poll --poll-batch -cram --cache-ram -ctxcp --ctx-checkpoints --swa-checkpoints
+    --poll --poll-batch -np --parallel -cram --cache-ram -ctxcp --ctx-checkpoints --swa-checkpoints
     -cms --checkpoint-min-step -dt --defrag-thold -lv --verbosity --log-verbosity --log-colors
 """
 _WITH_OR_WITHOUT = "-fa --flash-attn -co --color"
@@ -79,7 +79,8 @@ def add_flags_without_effect(parser: argparse.ArgumentParser) -> None:
         (_WITH_OR_WITHOUT, {"nargs": "?"}),
     ):
         options: dict[str, Any] = {"action": _NoEffect, "help": argparse.SUPPRESS, **how}
-        parser.add_argument(*names.split(), **options)
+        for name in names.split():  # each alone, as errors name all names of an option
+            parser.add_argument(name, **options)
 
 
 def remedies() -> dict[str, str]:

@@ -51,6 +51,7 @@ def test_no_flag_is_a_short_one_with_a_value(capsys: pytest.CaptureFixture[str])
         -hf -hft -hfd -dr -devd -otd -lr -tts -c4 -n=4x"""
     for name in lacking.split():
         assert refused(["run", name, "x"], capsys)
+    assert refused(["run", "-ngl"], capsys).startswith("error: argument -ngl: expected one argument")
     plain = run_parser().parse_args([])
     for taken in (
         "-ngl 9",

@@ -36,6 +36,13 @@ def test_escapes_are_llama_clis(given: str, meant: str) -> None:
     assert texts("-sys", given, "--chat-template", given) == Texts(None, given, [], given)
 
 
+def test_an_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_text("\n")
+    with pytest.raises(GgufpyError, match=r"prompt.txt is empty; give a prompt with -p"):
+        texts("-f", str(path))
+
+
 def test_escapes_that_are_no_utf8() -> None:
     with pytest.raises(GgufpyError, match="-p: byte 0xff at 1 is not UTF-8"):
         texts("-p", r"a\xff")
