@@ -23,7 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from modes import MODES
-from random_model import SHAPES, TYPES, count, random_model
+from random_model import TYPES, count, random_model
+from shapes import SHAPES
 from turns import Row, print_table
 
 from ggufpy.commands.console import run_command

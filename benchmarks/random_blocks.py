@@ -55,6 +55,12 @@ def set_norm(rows: NDArray[np.uint8]) -> None:
     bits |= 126 << 23
 
 
+def set_decay(rows: NDArray[np.uint8]) -> None:
+    """Between -1 and -0.5: how fast a state forgets."""
+    set_norm(rows)
+    rows.view("<u4")[...] |= 1 << 31
+
+
 def fill_of(kind: GGMLType) -> Fill:
     """What makes weights of `kind` of random bytes."""
     if kind in FLOATS:

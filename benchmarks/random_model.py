@@ -10,15 +10,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from random_blocks import FILE_TYPES, Fill, fill_of, set_norm
+from random_blocks import FILE_TYPES, Fill, fill_of, set_decay, set_norm
 from random_vocabulary import random_vocabulary
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from shapes import SHAPES, Shape
 
 from ggufpy.commands.console import run_command
 from ggufpy.gguf.tensors import TensorSource
@@ -26,35 +27,11 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.gguf.writer import write_gguf
 
-
-@dataclass(frozen=True)
-class Shape:
-    """What a Llama's tensors are sized by."""
-
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ffn: int
-    vocab: int
-    tied: bool
-    rope_base: float
-    context: int
-
-
-SHAPES = {
-    "1B": Shape(16, 2048, 32, 8, 64, 8192, 128256, True, 500000.0, 131072),  # Llama-3.2-1B
-    "3B": Shape(28, 3072, 24, 8, 128, 8192, 128256, True, 500000.0, 131072),  # Llama-3.2-3B
-    "7B": Shape(32, 4096, 32, 32, 128, 11008, 32000, False, 10000.0, 4096),  # Llama-2-7B
-}
-
-
 TYPES = {kind.name.lower(): kind for kind in FILE_TYPES}
 
 
 def random_model(path: Path, shape: Shape, kind: GGMLType, seed: int = 0) -> None:
-    """Write the file; matrices are of type `kind`, norms f32."""
+    """Write the file; matrices are of type `kind`, what is no matrix is f32."""
     tensors = random_tensors(shape, kind, seed)
     metadata = _metadata(shape, kind)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
@@ -64,31 +41,15 @@ def random_model(path: Path, shape: Shape, kind: GGMLType, seed: int = 0) -> Non
 
 
 def random_tensors(shape: Shape, kind: GGMLType, seed: int) -> list[TensorSource]:
-    """All tensors of a Llama, under their names in a file."""
-    heads, kv_heads = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    sizes: dict[str, tuple[int, ...]] = {"token_embd": (shape.vocab, shape.width)}
-    for layer in range(shape.layers):
-        sizes |= {
-            f"blk.{layer}.attn_norm": (shape.width,),
-            f"blk.{layer}.attn_q": (heads, shape.width),
-            f"blk.{layer}.attn_k": (kv_heads, shape.width),
-            f"blk.{layer}.attn_v": (kv_heads, shape.width),
-            f"blk.{layer}.attn_output": (shape.width, heads),
-            f"blk.{layer}.ffn_norm": (shape.width,),
-            f"blk.{layer}.ffn_gate": (shape.ffn, shape.width),
-            f"blk.{layer}.ffn_up": (shape.ffn, shape.width),
-            f"blk.{layer}.ffn_down": (shape.width, shape.ffn),
-        }
-    sizes["output_norm"] = (shape.width,)
-    if not shape.tied:
-        sizes["output"] = (shape.vocab, shape.width)
-    return [_tensor(f"{name}.weight", size, kind, (seed, i)) for i, (name, size) in enumerate(sizes.items())]
+    """All tensors of a model, under their names in a file."""
+    sizes = shape.tensors()
+    return [_tensor(name, size, kind, (seed, i)) for i, (name, size) in enumerate(sizes.items())]
 
 
 def _tensor(name: str, size: tuple[int, ...], kind: GGMLType, seed: tuple[int, int]) -> TensorSource:
     fill = fill_of(kind)
-    if len(size) == 1:
-        kind, fill = GGMLType.F32, set_norm
+    if "norm" in name or len(size) == 1 or size[-1] % 32:
+        kind, fill = GGMLType.F32, set_decay if name.endswith("ssm_a") else set_norm
     return TensorSource(name, size, kind, _reader(kind.row_bytes(size[-1]), seed, fill))
 
 
@@ -108,22 +69,11 @@ def _reader(row_bytes: int, seed: tuple[int, int], fill: Fill) -> Callable[[int,
 
 def _metadata(shape: Shape, kind: GGMLType) -> dict[str, Value | Typed]:
     return {
-        "general.architecture": "llama",
+        "general.architecture": shape.architecture,
         "general.name": "random weights",
         "general.file_type": FILE_TYPES[kind],
         "general.quantization_version": 2,
-        "llama.block_count": shape.layers,
-        "llama.context_length": shape.context,
-        "llama.embedding_length": shape.width,
-        "llama.feed_forward_length": shape.ffn,
-        "llama.attention.head_count": shape.heads,
-        "llama.attention.head_count_kv": shape.kv_heads,
-        "llama.attention.key_length": shape.head_dim,
-        "llama.attention.value_length": shape.head_dim,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
-        "llama.rope.dimension_count": shape.head_dim,
-        "llama.rope.freq_base": shape.rope_base,
-        "llama.vocab_size": shape.vocab,
+        **shape.metadata(),
         **random_vocabulary(shape.vocab),
     }
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from compare import main
 from contestants import Memory, Ours
-from random_model import TYPES, Shape, random_model
+from random_model import TYPES, random_model
+from shapes import llama
 from turns import ratio, take_turns
 
 from ggufpy.gguf.reader import GGUFFile
@@ -29,7 +30,7 @@ def _short_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "random.gguf"
-    random_model(path, Shape(1, 256, 4, 2, 64, 512, 4500, False, 10000.0, 64), TYPES["q8_0"])
+    random_model(path, llama(1, 256, (4, 2, 64), 512, 4500, context=64, is_tied=False), TYPES["q8_0"])
     return path
 
 

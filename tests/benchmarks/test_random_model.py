@@ -6,22 +6,14 @@ import numpy as np
 import pytest
 from oracle import Oracle, dequantize, needs_oracle
 from random_blocks import DEVIATION
-from random_model import TYPES, Shape, random_model, random_tensors
+from random_model import TYPES, random_model, random_tensors
+from shapes import SHAPES, llama
 
+from ggufpy.architectures import architecture
 from ggufpy.gguf.reader import GGUFFile
+from ggufpy.graph import Graph
 
-TINY = Shape(
-    layers=2,
-    width=256,
-    heads=4,
-    kv_heads=2,
-    head_dim=64,
-    ffn=512,
-    vocab=5000,
-    tied=True,
-    rope_base=10000.0,
-    context=64,
-)
+TINY = llama(2, 256, (4, 2, 64), 512, 5000, context=64)
 
 
 @needs_oracle
@@ -54,3 +46,12 @@ def test_rows_do_not_depend_on_how_they_are_read() -> None:
     for tensor in random_tensors(TINY, TYPES["q6_k"], seed=1):
         parts = [tensor.read(0, tensor.rows // 3), tensor.read(tensor.rows // 3, tensor.rows)]
         assert np.array_equal(np.concatenate(parts), tensor.read(0, tensor.rows))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_each_shape_is_its_architectures(name: str) -> None:
+    tensors = {tensor.name: tensor for tensor in random_tensors(SHAPES[name], TYPES["q4_k"], seed=0)}
+    metadata = SHAPES[name].metadata() | {"general.architecture": SHAPES[name].architecture}
+    graph = Graph.trace(metadata, tensors, name)
+    assert architecture(SHAPES[name].architecture).forward(graph)["logits"].width == SHAPES[name].vocab
+    graph.check_all_used()

@@ -11,7 +11,8 @@ import pytest
 from fakes import FakeFile
 from numpy.typing import NDArray
 from oracle import Oracle, needs_oracle
-from random_model import TYPES, Shape, random_model
+from random_model import TYPES, random_model
+from shapes import llama
 
 from ggufpy.commands import perplexity as command
 from ggufpy.errors import GgufpyError
@@ -195,7 +196,7 @@ def test_the_command_prints_a_line_or_json(
 @pytest.fixture(scope="module")
 def random_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("random") / "random.gguf"
-    random_model(path, Shape(2, 256, 4, 2, 64, 512, 4500, True, 10000.0, 64), TYPES["f32"])
+    random_model(path, llama(2, 256, (4, 2, 64), 512, 4500, context=64), TYPES["f32"])
     return path
 
 
