@@ -13,6 +13,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
+from ggufpy.gguf.values import Typed
 from ggufpy.tokenizers.pretokenizers import LLAMA3
 
 SENTENCES = (
@@ -111,10 +112,10 @@ def _json(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
 
 
 def converted(folder: Path, config: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The metadata, which must pass the check that conversions make."""
+    """The metadata, plain values; it must pass the check that conversions make."""
     metadata = read_vocabulary(folder, config or {})
     check_vocabulary(folder, metadata)
-    return dict(metadata)
+    return {key: value.value if isinstance(value, Typed) else value for key, value in metadata.items()}
 
 
 def spm_metadata(folder: Path) -> dict[str, Any]:

@@ -1,57 +1,86 @@
-"""Vocabularies from tokenizer.model: SentencePiece BPE."""
+"""Vocabularies from SentencePiece's models: BPE, and unigram."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from sentencepiece import SentencePieceProcessor
 
+from ggufpy.convert.vocabulary.classes import FAIRSEQ_FILE
 from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
+from ggufpy.convert.vocabulary.unigram import read_unigram
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.tokenizers.charsmap import SCHEMA
 from ggufpy.tokenizers.types import TokenType
 
+_FILES = ("tokenizer.model", "spiece.model", FAIRSEQ_FILE)
 _SPACE = "\u2581"
 
 
-def open_sentencepiece(files: TokenizerFiles) -> SentencePieceProcessor | None:
-    """The checkpoint's SentencePiece model, if it has one.
+def sentencepiece_path(files: TokenizerFiles) -> Path | None:
+    """The checkpoint's SentencePiece model, by name."""
+    return next((files.folder / name for name in _FILES if (files.folder / name).is_file()), None)
 
-    Some checkpoints keep a tiktoken file under that name, next to a tokenizer.json that counts then; without
-    one it is a FormatError.
+
+def open_sentencepiece(files: TokenizerFiles) -> SentencePieceProcessor | None:
+    """The checkpoint's SentencePiece model, if it has one that counts.
+
+    A unigram model counts where there is no tokenizer.json, as in transformers. Some checkpoints keep a
+    tiktoken file as tokenizer.model, next to a tokenizer.json that counts then; without one it is a
+    FormatError.
     """
-    path = files.folder / "tokenizer.model"
-    if not path.is_file():
+    path = sentencepiece_path(files)
+    if path is None:
         return None
     try:
-        return SentencePieceProcessor(model_proto=path.read_bytes())
+        processor = SentencePieceProcessor(model_proto=path.read_bytes())
     except (RuntimeError, UnicodeDecodeError) as exc:  # the second: what is wrong has a text that is none
         if files.tokenizer:
             return None
         raise FormatError(
             f"{path}: not a SentencePiece model, and no tokenizer.json; download it again"
         ) from exc
+    is_bpe = _proto(processor).trainer_spec.model_type == SCHEMA.TrainerSpec.BPE
+    return None if files.tokenizer and not is_bpe else processor
+
+
+def _proto(processor: SentencePieceProcessor) -> Any:
+    """The model as protobuf has it."""
+    return SCHEMA.ModelProto.FromString(processor.serialized_model_proto())
 
 
 def with_prefix(processor: SentencePieceProcessor, add_space_prefix: bool) -> SentencePieceProcessor:
     """The same model, but for the space in front of a text."""
-    model = SCHEMA.ModelProto.FromString(processor.serialized_model_proto())
+    model = _proto(processor)
     model.normalizer_spec.add_dummy_prefix = add_space_prefix
     return SentencePieceProcessor(model_proto=model.SerializeToString())
 
 
 def read_sentencepiece(files: TokenizerFiles, processor: SentencePieceProcessor) -> VocabularyTable:
-    """The vocabulary in tokenizer.model; raises UnsupportedModelError if it is not BPE, FormatError."""
-    path = files.folder / "tokenizer.model"
-    model = SCHEMA.ModelProto.FromString(processor.serialized_model_proto())
+    """The vocabulary in a model; raises FormatError, UnsupportedModelError if it is of words or letters."""
+    path, model = sentencepiece_path(files), _proto(processor)
+    for id, piece in enumerate(model.pieces):
+        if not isinstance(piece.piece, str):  # what protobuf gives for bytes that are not UTF-8
+            problem = f"piece {id} is not UTF-8: {piece.piece!r:.60}"
+            raise FormatError(f"{path}: {problem}; download it again")
     kinds = SCHEMA.TrainerSpec
-    if model.trainer_spec.model_type != kinds.BPE:
-        kind = kinds.ModelType.Name(model.trainer_spec.model_type)
-        raise UnsupportedModelError(f"{path}: a SentencePiece model of kind {kind}; ggufpy converts BPE")
+    match model.trainer_spec.model_type:
+        case kinds.BPE:
+            return _bpe(files, model)
+        case kinds.UNIGRAM:
+            return read_unigram(files, model)
+        case other:
+            kind = kinds.ModelType.Name(other)
+            problem = f"a SentencePiece model of kind {kind}; ggufpy converts BPE and UNIGRAM"
+            raise UnsupportedModelError(f"{path}: {problem}")
+
+
+def _bpe(files: TokenizerFiles, model: Any) -> VocabularyTable:
     table = VocabularyTable("llama", "default", files.vocab_size(range(len(model.pieces))))
     for id, piece in enumerate(model.pieces):
         text, type = piece.piece, TokenType(piece.type)
-        if not isinstance(text, str):  # what protobuf gives for bytes that are not UTF-8
-            raise FormatError(f"{path}: piece {id} is not UTF-8: {text!r:.60}; download it again")
         if type == TokenType.USER_DEFINED:
             # Readers cut these out of the raw text, except white space, which merging makes anyway.
             type = TokenType.USER_DEFINED if text.strip(_SPACE) else TokenType.NORMAL

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ggufpy.convert.vocabulary.tokenizer_files import AddedToken
 from ggufpy.errors import TokenizerError
+from ggufpy.gguf.values import Value
 from ggufpy.tokenizers.types import TokenType
 
 # Scores of tokens that were added to a trained vocabulary, and of ids without a token. Source: llama.cpp.
@@ -20,7 +21,9 @@ _SPACE = "\u2581"
 class VocabularyTable:
     """Columns of a vocabulary, as long as the model's embedding has rows; ids without a token are padding.
 
-    kind and pre are the values of tokenizer.ggml.model and tokenizer.ggml.pre.
+    kind and pre are the values of tokenizer.ggml.model and tokenizer.ggml.pre. charsmap, merge_spaces: of
+    SentencePiece's normalizer, for unigram models. own_keys: what only ggufpy reads, for what GGUF cannot
+    say.
     """
 
     kind: str
@@ -31,6 +34,9 @@ class VocabularyTable:
     scores: list[float] = field(init=False)
     merges: list[str] = field(default_factory=list)
     add_space_prefix: bool = False
+    merge_spaces: bool = False
+    charsmap: bytes = b""
+    own_keys: dict[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Fill all rows with padding."""

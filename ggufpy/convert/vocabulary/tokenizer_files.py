@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufpy.checkpoint.json_files import read_json
+from ggufpy.convert.vocabulary.classes import class_of, with_defaults
 from ggufpy.errors import FormatError
 
 # Tokens that some checkpoints forgot to mark as special. Source: llama.cpp conversion/base.py.
@@ -22,20 +23,24 @@ _MOST_WITHOUT_TOKEN = 1 << 20
 class AddedToken:
     """A token that was added to a trained vocabulary; special ones are never part of text.
 
-    lstrip, rstrip: it swallows the white space in front of it, or behind.
+    lstrip, rstrip: it swallows the white space in front of it, or behind. single_word: no letter or digit may
+    touch it. normalized: it is looked for in normalized text.
     """
 
     text: str
     special: bool
     lstrip: bool = False
     rstrip: bool = False
+    single_word: bool = False
+    normalized: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizerFiles:
-    """Everything but tokenizer.model, parsed; files that are not there are empty.
+    """Everything but SentencePiece's models, parsed; files that are not there are empty.
 
-    config is the model's own, with the text model's part of it (`text_config`) laid over.
+    config is the model's own, with the text model's part of it (`text_config`) laid over. tokenizer is
+    tokenizer.json; without it tokenizer_config has what the class named there adds to it.
     """
 
     folder: Path
@@ -48,21 +53,30 @@ class TokenizerFiles:
 
     @classmethod
     def open(cls, folder: Path, config: Mapping[str, Any]) -> TokenizerFiles:
-        """Read the JSON files in `folder`; raises FormatError for those that are none."""
+        """Read the JSON files in `folder`, of which config is config.json; raises FormatError."""
 
         def read(name: str) -> dict[str, Any]:
             path = folder / name
             return read_json(path) if path.is_file() else {}
 
+        config = {**config, **(config.get("text_config") or {})}
+        tokenizer, tokenizer_config = read("tokenizer.json"), read("tokenizer_config.json")
+        if not tokenizer:
+            tokenizer_config = with_defaults(class_of(folder, config, tokenizer_config), tokenizer_config)
         return cls(
             folder,
-            {**config, **(config.get("text_config") or {})},
+            config,
             read("generation_config.json"),
-            read("tokenizer.json"),
-            read("tokenizer_config.json"),
+            tokenizer,
+            tokenizer_config,
             read("special_tokens_map.json"),
             read("added_tokens.json"),
         )
+
+    @property
+    def tokenizer_class(self) -> str:
+        """The class of transformers that reads these files, without "Fast"; "" if unknown."""
+        return class_of(self.folder, self.config, self.tokenizer_config)
 
     @property
     def path(self) -> Path:
@@ -129,7 +143,8 @@ def _added(token: Mapping[str, Any]) -> AddedToken:
     if not isinstance(text, str):
         raise TypeError(f"content {text!r:.60}")
     special = bool(token.get("special", False)) or _looks_special(text)
-    return AddedToken(text, special, token.get("lstrip") is True, token.get("rstrip") is True)
+    flags = {name: token.get(name) is True for name in ("lstrip", "rstrip", "single_word", "normalized")}
+    return AddedToken(text, special, **flags)
 
 
 def _looks_special(text: str) -> bool:
