@@ -12,7 +12,7 @@ from typing import Any
 
 from ggufpy.errors import GgufpyError
 from ggufpy.evaluate.probes import PeakProbe, ReadProbe
-from ggufpy.evaluate.speed import multiply_adds, prompt_arithmetic
+from ggufpy.evaluate.speed import multiply_adds, prompt_arithmetic, read_bytes
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine, Span
 
@@ -106,18 +106,22 @@ class Peer:
 
 
 class Memory:
-    """A probe that reads the weights that a token needs, from the same mapping, with as many threads."""
+    """A probe that reads the bytes that a token needs, from the same mapping, with as many threads.
+
+    n_bytes: of the weights that a token needs, of experts those of the used ones.
+    """
 
     def __init__(self, engine: Engine, file: GGUFFile) -> None:
         self._probe = ReadProbe((file.tensors[name] for name, *_ in engine.linears), engine.n_threads)
-        self.n_bytes = self._probe.read()
+        self._probe.read()
+        self.n_bytes = read_bytes(engine, file)
 
     def generate(self, n_tokens: int) -> float:
-        """Seconds for as many passes."""
-        start = perf_counter()
-        for _ in range(n_tokens):
-            self._probe.read()
-        return perf_counter() - start
+        """Seconds for the bytes of as many tokens."""
+        done, wanted, start = 0, n_tokens * self.n_bytes, perf_counter()
+        while done < wanted:
+            done += self._probe.read()
+        return (perf_counter() - start) * wanted / done
 
 
 class Peak:
