@@ -15,6 +15,7 @@ from ggufpy.convert.modules import MODULE_FOLDERS, read_modules
 from ggufpy.convert.placing import Converted, with_predicting_layers
 from ggufpy.convert.rerankers import answers, template_keys
 from ggufpy.convert.vocabulary.chat_templates import MORE_TEMPLATES
+from ggufpy.convert.vocabulary.differences import differences
 from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.inputs import Inputs
@@ -157,7 +158,7 @@ def plan_conversion(
             metadata = with_entries(metadata, matrix.metadata())
         planned = _in_blocks(sources, Facts.from_metadata(metadata), Request(preset, matrix=matrix))
     path = _output_path(opened, out, "vocab" if vocab_only else preset.label)
-    notes = [*model.notes, *modules.notes, *_notes(opened)]
+    notes = [*model.notes, *modules.notes, *differences(vocabulary), *_notes(opened)]
     return Plan(opened.folder, path, metadata, planned, inputs, notes)
 
 

@@ -46,10 +46,15 @@ class ByteLevelTokenizer(Tokenizer):
         return self._merges.encode(self._cutter.cut(text, is_first))
 
     def _text_bytes(self, text: str) -> bytes:
-        try:
-            return bytes([BYTES[character] for character in text])
-        except KeyError:  # a name that is not in the byte alphabet stands for itself
-            return text.encode("utf-8", "surrogateescape")
+        return text_bytes(text)
+
+
+def text_bytes(text: str) -> bytes:
+    """What a text in the alphabet of bytes stands for; one that is not in it stands for itself."""
+    try:
+        return bytes([BYTES[character] for character in text])
+    except KeyError:
+        return text.encode("utf-8", "surrogateescape")
 
 
 def _program(metadata: Mapping[str, Any]) -> PreTokenizer:

@@ -93,44 +93,6 @@ def test_spellings_of_a_program_are_recognised(
     assert converted(write_checkpoint(tmp_path, tokenizer))[KEY + "pre"] == name
 
 
-@pytest.mark.parametrize(
-    ("steps", "message"),
-    [
-        ([split(r"\w+|\W+"), bytes_step()], r"cuts text by ['\\w+|\\W+']"),
-        ([split(LLAMA3, "MergedWithNext"), bytes_step()], "cannot express"),
-        ([split(LLAMA3), bytes_step(prefix=True)], "cannot express"),
-        ([{"type": "WhitespaceSplit"}, bytes_step()], "cannot express"),
-        ([bytes_step()], "cuts text by []"),
-    ],
-)
-def test_an_unknown_pre_tokenizer_is_shown(
-    tmp_path: Path, byte_level: dict[str, Any], steps: list[dict[str, Any]], message: str
-) -> None:
-    tokenizer = {**byte_level, "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}}
-    with pytest.raises(UnsupportedModelError) as caught:
-        read_vocabulary(write_checkpoint(tmp_path, tokenizer), {})
-    assert message in str(caught.value)
-    assert "open an issue" in str(caught.value)
-
-
-def test_ignore_merges_matters_only_where_merges_do_not_make_a_token(tmp_path: Path) -> None:
-    tokenizer = byte_level_json((QWEN2,))
-    tokenizer["model"]["ignore_merges"] = True
-    assert converted(write_checkpoint(tmp_path / "harmless", tokenizer))[KEY + "pre"] == "qwen2"
-    tokenizer["model"]["vocab"]["unreachable"] = 404
-    with pytest.raises(UnsupportedModelError, match="ignore_merges is True, unlike in"):
-        read_vocabulary(write_checkpoint(tmp_path / "needed", tokenizer), {})
-
-
-def test_normalizers(tmp_path: Path, byte_level: dict[str, Any]) -> None:
-    for number, accepted in enumerate(
-        [{"type": "NFC"}, {"type": "Sequence", "normalizers": [{"type": "NFC"}]}]
-    ):
-        converted(write_checkpoint(tmp_path / str(number), {**byte_level, "normalizer": accepted}))
-    with pytest.raises(UnsupportedModelError, match=r"normalizer.*Lowercase"):
-        read_vocabulary(write_checkpoint(tmp_path, {**byte_level, "normalizer": {"type": "Lowercase"}}), {})
-
-
 def test_word_pieces_are_refused(tmp_path: Path, byte_level: dict[str, Any]) -> None:
     words = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
     with pytest.raises(UnsupportedModelError, match="of kind WordLevel"):
@@ -185,12 +147,6 @@ def test_pieces_that_the_user_defined(tmp_path: Path, prefix: bool) -> None:
     metadata = converted(write_checkpoint(tmp_path, tokenizer))
     assert metadata[KEY + "tokens"][3:6] == ["<x>", "\u2581\u2581", " fox"]
     assert metadata[KEY + "token_type"][3:6] == [USER_DEFINED, 1, USER_DEFINED]
-
-
-def test_other_sentencepiece_models_are_refused(tmp_path: Path) -> None:
-    tokenizer = sentencepiece_model("unigram", vocab_size=370)
-    with pytest.raises(UnsupportedModelError, match="of kind UNIGRAM"):
-        read_vocabulary(write_checkpoint(tmp_path, tokenizer), {})
 
 
 def test_a_sentencepiece_model_counts_before_tokenizer_json(tmp_path: Path, model: bytes) -> None:

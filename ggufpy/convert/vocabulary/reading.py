@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ggufpy.convert.vocabulary.added import token_keys
 from ggufpy.convert.vocabulary.chat_templates import chat_templates
 from ggufpy.convert.vocabulary.check import check_vocabulary
 from ggufpy.convert.vocabulary.sentencepiece_model import open_sentencepiece, read_sentencepiece
@@ -15,9 +16,9 @@ from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.convert.vocabulary.tokenizer_json import open_encoder, read_tokenizer_json
 from ggufpy.convert.vocabulary.word_pieces import word_piece_tokens
 from ggufpy.errors import FormatError, TokenizerError
-from ggufpy.gguf.values import Typed, Value
+from ggufpy.gguf.values import Typed, Value, ValueType
 from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS
-from ggufpy.tokenizers.special import LSTRIP_KEY, RSTRIP_KEY
+from ggufpy.tokenizers.unigram import CHARSMAP_KEY, MERGE_SPACES_KEY
 
 _ADD_BOS = "tokenizer.ggml.add_bos_token"
 
@@ -41,8 +42,9 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> dict[str, Value 
     else:
         raise FormatError(f"{folder}: neither tokenizer.model nor tokenizer.json there; {_remedy(folder)}")
     if table.kind == "bert":
-        return {**_table(table, None), **word_piece_tokens(files, table.tokens), **_strips(files, table)}
-    adds_bos = table.kind == "llama" or PRE_TOKENIZERS[table.pre].add_bos
+        special = word_piece_tokens(files, table.tokens)
+        return {**_table(table, None), **special, **token_keys(files, table, special), **table.own_keys}
+    adds_bos = table.kind == "llama" or (table.kind == "gpt2" and PRE_TOKENIZERS[table.pre].add_bos)
     special = special_tokens(files, encoder, table.tokens, adds_bos)
     if special.get(_ADD_BOS) and "tokenizer.ggml.bos_token_id" not in special and table.kind == "gpt2":
         problem = "add_bos_token is true, but no bos_token is named; name it in tokenizer_config.json"
@@ -50,7 +52,7 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> dict[str, Value 
     templates = chat_templates(files)
     check_template(files, table.tokens, templates)
     columns = _table(table, files.tokenizer_config.get("add_prefix_space"))
-    return {**columns, **special, **_strips(files, table), **templates}
+    return {**columns, **special, **token_keys(files, table, special), **table.own_keys, **templates}
 
 
 def _remedy(folder: Path) -> str:
@@ -63,16 +65,6 @@ def _remedy(folder: Path) -> str:
     return f"{found} alone does not say how text is cut: {how}"
 
 
-def _strips(files: TokenizerFiles, table: VocabularyTable) -> dict[str, list[int]]:
-    """Our own keys for added tokens that swallow white space, which GGUF cannot say."""
-    added = {id: token for id, token in files.added_tokens().items() if id < table.size}
-    keys = {
-        LSTRIP_KEY: [id for id, token in added.items() if token.lstrip],
-        RSTRIP_KEY: [id for id, token in added.items() if token.rstrip],
-    }
-    return {key: sorted(ids) for key, ids in keys.items() if ids}
-
-
 def _table(table: VocabularyTable, add_space_prefix: Any) -> dict[str, Value | Typed]:
     result: dict[str, Value | Typed] = {}
     if table.kind == "llama":
@@ -83,9 +75,21 @@ def _table(table: VocabularyTable, add_space_prefix: Any) -> dict[str, Value | T
     result["tokenizer.ggml.model"] = table.kind
     result["tokenizer.ggml.pre"] = table.pre
     result["tokenizer.ggml.tokens"] = table.tokens
-    if table.kind == "llama":
+    if table.kind in ("llama", "t5"):
         result["tokenizer.ggml.scores"] = table.scores
     result["tokenizer.ggml.token_type"] = table.types
+    if table.kind == "t5":
+        result |= _unigram(table)
     if table.merges:
         result["tokenizer.ggml.merges"] = table.merges
     return result
+
+
+def _unigram(table: VocabularyTable) -> dict[str, Value | Typed]:
+    """What becomes of a text before it is cut, as SentencePiece says it."""
+    charsmap = {CHARSMAP_KEY: Typed(list(table.charsmap), ValueType.U8)} if table.charsmap else {}
+    return {
+        "tokenizer.ggml.add_space_prefix": table.add_space_prefix,
+        MERGE_SPACES_KEY: table.merge_spaces,
+        **charsmap,
+    }

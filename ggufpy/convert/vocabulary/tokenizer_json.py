@@ -9,7 +9,8 @@ from typing import Any
 
 import tokenizers
 
-from ggufpy.convert.vocabulary.pre_tokenizer import pre_tokenizer_name
+from ggufpy.convert.vocabulary.normalizing import normalizer_key
+from ggufpy.convert.vocabulary.pre_tokenizer import pre_tokenizer_keys, writes_bytes
 from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.convert.vocabulary.word_pieces import read_word_pieces
@@ -63,14 +64,6 @@ def errors_of_tokenizers(files: TokenizerFiles) -> Iterator[None]:
         raise FormatError(f"{files.path}: not a tokenizer ({problem:.200}); download it again") from exc
 
 
-def is_nfc(normalizer: Any) -> bool:
-    """Whether a tokenizer.json normalizer only composes characters, which GGUF leaves to the writer."""
-    return isinstance(normalizer, dict) and (
-        normalizer.get("type") == "NFC"
-        or (normalizer.get("type") == "Sequence" and all(map(is_nfc, normalizer.get("normalizers", []))))
-    )
-
-
 def _merge(item: str | Sequence[str]) -> tuple[str, str]:
     """The two parts, which older files write as one string with a space between them."""
     left, right = item.split(" ", 1) if isinstance(item, str) else item
@@ -79,23 +72,18 @@ def _merge(item: str | Sequence[str]) -> tuple[str, str]:
 
 def _is_byte_level(tokenizer: Mapping[str, Any]) -> bool:
     """Whether bytes are written as printable characters, rather than as tokens like <0x0A>."""
-    decoder, steps = tokenizer.get("decoder"), repr(tokenizer.get("pre_tokenizer"))
-    return (isinstance(decoder, dict) and decoder.get("type") == "ByteLevel") or "'ByteLevel'" in steps
+    return any(writes_bytes(tokenizer.get(part)) for part in ("normalizer", "pre_tokenizer", "decoder"))
 
 
 def _byte_level(
     files: TokenizerFiles, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]
 ) -> VocabularyTable:
-    normalizer = files.tokenizer.get("normalizer")
-    if normalizer and not is_nfc(normalizer):
-        raise UnsupportedModelError(
-            f"{files.path}: byte-level BPE with the normalizer {normalizer!r:.200}, which GGUF cannot express"
-        )
-    pre = pre_tokenizer_name(files, vocab, merges)
+    pre, keys = pre_tokenizer_keys(files, vocab, merges)
     table = VocabularyTable("gpt2", pre, files.vocab_size(vocab.values()))
     for text, id in vocab.items():
         table.put(id, text, TokenType.NORMAL)
     table.put_added(files.added_tokens())
+    table.own_keys = keys | normalizer_key(files.tokenizer)
     table.merges = [f"{_no_space(left)} {_no_space(right)}" for left, right in merges]
     return table
 

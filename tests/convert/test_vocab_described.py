@@ -1,0 +1,228 @@
+"""Tokenizers for which GGUF has no name: our own keys make ours exact, and other programs get the nearest."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_tokenizers import SENTENCES, SPECIALS, byte_level_json, converted, write_checkpoint
+from tokenizers import Tokenizer
+
+from ggufpy.convert.vocabulary.differences import differences
+from ggufpy.tokenizers import load_tokenizer
+from ggufpy.tokenizers.pretokenizers import GPT2, LLAMA3, PRE_TOKENIZERS, QWEN2
+
+KEY, OWN = "tokenizer.ggml.", "ggufpy.tokenizer."
+NAMES = {"bos_token": "<s>", "eos_token": "</s>"}
+PARTS = (
+    *(word for sentence in SENTENCES for word in sentence.split(" ")[:6]),
+    *(
+        " ",
+        "  ",
+        "   ",
+        "\n",
+        "\n\n",
+        "\t",
+        "\u00a0",
+        "\u3000",
+        "\u2581",
+        "\u2581\u2581",
+        "1234567",
+        "\u0661\u0662",
+    ),
+    *(
+        "e\u0301",
+        "a\u0323\u030a",
+        "\u00e9",
+        "\u2126",
+        "\ufb01",
+        "\u00bd",
+        "\u1112\u1161\u11ab",
+        "\uff71\uff9e",
+    ),
+    *(
+        "\U0001f999",
+        "\U0001f468\u200d\U0001f469",
+        "\U000e0001",
+        "\u0378",
+        "don't",
+        "IT'S",
+        "a_b",
+        "...",
+        "<",
+        ">",
+    ),
+    *("<|im", "_start|>", "foo", "</s>", *SPECIALS),
+)
+
+
+def assert_exact(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """The ids of random texts, of which added tokens are parts, are those of the checkpoint's tokenizer."""
+    ours, theirs = load_tokenizer(metadata), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    draw = random.Random(0)
+    for _ in range(300):
+        text = "".join(draw.choices(PARTS, k=draw.randrange(1, 9)))
+        for special in (True, False):
+            ids = theirs.encode(text, add_special_tokens=special).ids
+            assert ours.encode(text, add_special=special, parse_special=True) == ids, repr(text)
+
+
+def split(pattern: dict[str, str], behavior: str = "Isolated", invert: bool = False) -> dict[str, Any]:
+    return {"type": "Split", "pattern": pattern, "behavior": behavior, "invert": invert}
+
+
+def as_bytes(use_regex: bool = False, prefix: bool = False) -> dict[str, Any]:
+    return {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": use_regex}
+
+
+STEPS = {
+    "regex": ([split({"Regex": r"\w+|\W+"}), as_bytes()], None),
+    "merged": ([split({"Regex": LLAMA3}, "MergedWithNext"), as_bytes()], None),
+    "string": ([split({"String": " "}, "MergedWithPrevious"), as_bytes()], None),
+    "prefix": ([as_bytes(use_regex=True, prefix=True)], "gpt-2"),
+    "prefix and expression": ([split({"Regex": QWEN2}), as_bytes(prefix=True)], "qwen2"),
+    "digits behind bytes": (
+        [as_bytes(use_regex=True), {"type": "Digits", "individual_digits": False}],
+        "gpt-2",
+    ),
+    "whitespace": ([{"type": "WhitespaceSplit"}, as_bytes()], None),
+    "words": ([{"type": "Whitespace"}, as_bytes()], None),
+    "bert": ([{"type": "BertPreTokenizer"}, as_bytes()], None),
+    "delimiter": ([{"type": "CharDelimiterSplit", "delimiter": "1"}, as_bytes()], None),
+    "scripts": ([{"type": "UnicodeScripts"}, as_bytes()], None),
+    "punctuation": ([{"type": "Punctuation", "behavior": "MergedWithPrevious"}, as_bytes()], None),
+    "metaspace": (
+        [{"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": True}, as_bytes()],
+        None,
+    ),
+    "digits": (
+        [{"type": "Digits", "individual_digits": False}, split({"Regex": r"\p{L}+"}), as_bytes()],
+        None,
+    ),
+    "nothing": ([as_bytes()], None),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_cutting_that_no_name_says(tmp_path: Path, name: str) -> None:
+    steps, nearest = STEPS[name]
+    block = steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
+    folder = write_checkpoint(tmp_path, {**byte_level_json(), "pre_tokenizer": block}, NAMES)
+    metadata = converted(folder)
+    assert json.loads(metadata[OWN + "pre_tokenizer"]) == block
+    pre = metadata[KEY + "pre"]
+    assert pre in PRE_TOKENIZERS
+    assert pre != "default"
+    assert nearest in (None, pre)
+    assert_exact(folder, metadata)
+    assert differences(metadata) == [
+        f"tokenizer: ggufpy's is exact; other programs cut texts as '{pre}' does, "
+        "so some texts get other tokens there"
+    ]
+
+
+@pytest.mark.parametrize(
+    "pre_tokenizer", [{"type": "Sequence", "pretokenizers": [split({"Regex": GPT2})]}, None]
+)
+def test_bytes_that_the_normalizer_writes(tmp_path: Path, pre_tokenizer: dict[str, Any] | None) -> None:
+    tokenizer = {**byte_level_json(), "normalizer": {"type": "ByteLevel"}, "pre_tokenizer": pre_tokenizer}
+    folder = write_checkpoint(tmp_path, tokenizer, NAMES)
+    metadata = converted(folder)
+    assert json.loads(metadata[OWN + "normalizer"]) == {"type": "ByteLevel"}
+    assert OWN + "pre_tokenizer" in metadata
+    assert_exact(folder, metadata)
+
+
+def test_falcon_cuts_digits_behind_bytes(tmp_path: Path) -> None:
+    steps = [
+        {"type": "Punctuation", "behavior": "Contiguous"},
+        as_bytes(True),
+        split({"Regex": "[0-9][0-9][0-9]"}),
+    ]
+    tokenizer = {**byte_level_json(), "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}}
+    folder = write_checkpoint(tmp_path, tokenizer, NAMES)
+    metadata = converted(folder)
+    assert (metadata[KEY + "pre"], metadata.get(OWN + "pre_tokenizer")) == ("falcon", None)
+    assert_exact(folder, metadata)
+
+
+LOWER = {
+    "type": "Sequence",
+    "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}, {"type": "Lowercase"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "written"),
+    [
+        (None, None),
+        ({"type": "Sequence", "normalizers": []}, None),
+        ({"type": "NFC"}, {"type": "NFC"}),
+        ({"type": "Sequence", "normalizers": [{"type": "NFC"}]}, {"type": "NFC"}),
+        ({"type": "NFKC"}, {"type": "NFKC"}),
+        (LOWER, LOWER),
+    ],
+)
+def test_normalizers(tmp_path: Path, normalizer: Any, written: Any) -> None:
+    folder = write_checkpoint(tmp_path, {**byte_level_json(), "normalizer": normalizer}, NAMES)
+    metadata = converted(folder)
+    assert json.loads(metadata.get(OWN + "normalizer", "null")) == written
+    assert_exact(folder, metadata)
+    (note,) = differences(metadata) or [""]
+    assert bool(note) == bool(written)
+    assert ("do not normalize as it does (NFD, StripAccents, Lowercase)" in note) == (written is LOWER)
+
+
+def test_whole_words_where_merges_do_not_make_a_token(tmp_path: Path) -> None:
+    tokenizer = byte_level_json((QWEN2,))
+    tokenizer["model"]["ignore_merges"] = True
+    harmless = converted(write_checkpoint(tmp_path / "harmless", tokenizer, NAMES))
+    assert (harmless[KEY + "pre"], differences(harmless)) == ("qwen2", [])
+    tokenizer["model"]["vocab"]["unreachable"] = 400
+    for token in tokenizer["added_tokens"]:
+        token["id"] += 1
+    folder = write_checkpoint(tmp_path / "needed", tokenizer, NAMES)
+    metadata = converted(folder)
+    assert (metadata[KEY + "pre"], metadata[OWN + "ignore_merges"]) == ("qwen2", True)
+    assert load_tokenizer(metadata).encode("unreachable", add_special=False) == [400]
+    assert "merge words that are tokens" in differences(metadata)[0]
+
+
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
+
+
+@pytest.mark.parametrize("normalizer", [None, {"type": "NFC"}, LOWER])
+def test_flags_of_added_tokens(tmp_path: Path, normalizer: Any) -> None:
+    tokenizer = {**byte_level_json(), "normalizer": normalizer}
+    for token, flag in zip(tokenizer["added_tokens"], FLAGS, strict=True):
+        token |= {"special": False, flag: True}
+    texts = ["foo", "e\u0301", "IT'S", "1234567", "<|im"]
+    template = tokenizer["added_tokens"][0] | dict.fromkeys(FLAGS, False)
+    for id, (text, mask) in enumerate(zip(texts, (4, 8, 13, 9, 0), strict=True), 404):
+        flags = {flag: bool(mask >> i & 1) for i, flag in enumerate(FLAGS)}
+        tokenizer["added_tokens"].append({**template, **flags, "id": id, "content": text})
+    folder = write_checkpoint(tmp_path, tokenizer, NAMES)
+    metadata = converted(folder)
+    assert metadata["ggufpy.lstrip_token_ids"] == [400, 406, 407]
+    assert metadata["ggufpy.rstrip_token_ids"] == [401]
+    assert metadata["ggufpy.single_word_token_ids"] == [402, 404, 406]
+    assert metadata["ggufpy.normalized_token_ids"] == [403, 405, 406, 407]
+    assert_exact(folder, metadata)
+    assert "do without the flags of added tokens (lstrip, rstrip, single_word)" in differences(metadata)[0]
+
+
+def test_texts_of_special_tokens_that_are_ordinary(tmp_path: Path) -> None:
+    tokenizer = byte_level_json(specials=("<s>", "<|im_end|>"))
+    tokenizer["model"]["vocab"]["</s>"] = 400
+    for token in tokenizer["added_tokens"]:
+        token["id"] += 1
+    folder = write_checkpoint(tmp_path, tokenizer, {"bos_token": "<s>", "eos_token": "<|im_end|>"})
+    metadata = converted(folder)
+    assert metadata["ggufpy.ordinary_token_ids"] == [400]
+    assert 400 not in load_tokenizer(metadata).eog_ids
+    assert_exact(folder, metadata)
+    assert "take </s> in a text for special" in differences(metadata)[0]
