@@ -104,9 +104,10 @@ size_t gg_encode_longest(const gg_pieces *v, const uint8_t *words, size_t bytes,
 /* ---- The likeliest tokens: the best sum of scores to each place, from left to right ---- */
 
 static void reach(const gg_pieces *v, gg_node *node, size_t from, size_t to, double score, int32_t id) {
-    const double sum = node[from].score + score;
+    double sum = node[from].score + score;
+    if (v->is_float) sum = (double)(float)sum;
     if (node[to].from >= 0 && !(sum > node[to].score)) return;
-    node[to] = (gg_node){v->is_float ? (double)(float)sum : sum, (int32_t)from, id};
+    node[to] = (gg_node){sum, (int32_t)from, id};
 }
 
 /* From place i on: each token there, and the unknown one where the next character is none. Returns its bytes. */

@@ -15,6 +15,7 @@ __all__ = ["Tokenizer", "load_tokenizer"]
 _KINDS = {
     "llama": ("ggufpy.tokenizers.spm", "SentencePieceTokenizer"),
     "gpt2": ("ggufpy.tokenizers.bpe", "ByteLevelTokenizer"),
+    "t5": ("ggufpy.tokenizers.unigram", "UnigramTokenizer"),
     "bert": ("ggufpy.tokenizers.wpm", "WordPieceTokenizer"),
 }
 

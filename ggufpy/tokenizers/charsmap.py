@@ -12,6 +12,8 @@ from ggufpy.errors import TokenizerError
 # Its classes are made at run time, which mypy does not see.
 SCHEMA: Any = sentencepiece_model_pb2
 
+_LONGEST = 256  # bytes that a character may become; the most in Unicode's NFKC is 33
+
 
 def sentencepiece_normalizer(
     charsmap: bytes, *, add_prefix: bool, merge_spaces: bool, key: str
@@ -20,7 +22,7 @@ def sentencepiece_normalizer(
 
     charsmap: the value of `key`, as SentencePiece compiles it; empty: none. add_prefix: a space is put in
     front. merge_spaces: neighbouring spaces become one, and those at the ends none. Raises TokenizerError for
-    a map that is damaged.
+    a map that is damaged, or makes much of little.
     """
     spec = SCHEMA.NormalizerSpec(
         name="",
@@ -35,9 +37,17 @@ def sentencepiece_normalizer(
     except (RuntimeError, ValueError, TypeError) as exc:
         problem = " ".join(str(exc).split())
         raise TokenizerError(f"{key}: not SentencePiece's ({problem:.100}); convert the model again") from exc
+    if charsmap and max(map(len, _replacements(charsmap))) > _LONGEST:
+        problem = f"replaces a character by more than {_LONGEST} bytes"
+        raise TokenizerError(f"{key}: {problem}, which no model does; convert the model again")
 
     def normalize(text: str) -> str:
         result: str = library.Normalize(text)
         return result
 
     return normalize
+
+
+def _replacements(charsmap: bytes) -> list[bytes]:
+    """The texts in a sound map: a trie of as many bytes as a u32 says, then these, ended by zeros."""
+    return charsmap[4 + int.from_bytes(charsmap[:4], "little") :].split(b"\0")

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ggufpy.errors import TokenizerError
 from ggufpy.tokenizers.cutting import Cutter, Described, Uncut
+from ggufpy.tokenizers.escaped import SPACE, EscapedTokenizer
 from ggufpy.tokenizers.libraries import normalizer
 from ggufpy.tokenizers.merges import Merges
 from ggufpy.tokenizers.special import NORMALIZER_KEY, PRE_TOKENIZER_KEY
-from ggufpy.tokenizers.tokenizer import Tokenizer
 from ggufpy.tokenizers.types import TokenType
 from ggufpy.tokenizers.values import KEY, text_of
 from ggufpy.tokenizers.vocabulary import Defaults, Vocabulary, read_vocabulary
 
 DEFAULTS = Defaults(bos=1, eos=2, unknown=0, add_bos=True, add_space_prefix=True)
-SPACE = "\u2581"
 
 
-class SentencePieceTokenizer(Tokenizer):
+class SentencePieceTokenizer(EscapedTokenizer):
     """SentencePiece's BPE; a space starts a text, and each stretch behind an added token."""
 
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         """Build from a file's metadata; raises TokenizerError."""
         vocabulary = read_vocabulary(metadata, DEFAULTS)
-        self._prefix = " " if vocabulary.add_space_prefix else ""
+        self._first = SPACE if vocabulary.add_space_prefix else ""
         described, words = text_of(metadata, NORMALIZER_KEY), text_of(metadata, PRE_TOKENIZER_KEY)
         is_described = described is not None or words is not None
         normalize = normalizer(described, NORMALIZER_KEY) if is_described else self._escape
@@ -45,17 +44,7 @@ class SentencePieceTokenizer(Tokenizer):
         return self._merges.encode(self._cutter.cut(text, is_first))
 
     def _escape(self, text: str) -> str:
-        return (self._prefix + text).replace(" ", SPACE)
-
-    def _text_bytes(self, text: str) -> bytes:
-        return text.replace(SPACE, " ").encode("utf-8", "surrogateescape")
-
-    def decode(self, tokens: Iterable[int], *, special: bool = False) -> bytes:
-        """The bytes of a whole text, without the space that encode() put in front."""
-        tokens = list(tokens)
-        head = 1 if tokens and tokens[0] == self.bos_id else 0
-        body = super().decode(tokens[head:], special=special)
-        return super().decode(tokens[:head], special=special) + body.removeprefix(self._prefix.encode())
+        return self._first + text.replace(" ", SPACE)
 
 
 def _unknown(vocabulary: Vocabulary) -> int:

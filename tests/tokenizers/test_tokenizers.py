@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from odd_texts import conformance_file, random_texts
 from oracle import Oracle, needs_oracle
 from tiny_tokenizers import (
     bpe_metadata,
@@ -52,81 +52,6 @@ EXACT = (
     *("jais-2", "superbpe", "chameleon", "default"),
 )
 
-FRAGMENTS = (
-    *(
-        "Hello",
-        "world",
-        "I'm",
-        "I'M",
-        "don't",
-        "they've",
-        "'s",
-        "'S",
-        "camelCase",
-        "HTTPServer",
-        "foo_bar",
-        "$x",
-    ),
-    *(
-        "123",
-        "1",
-        "1234",
-        "12345678",
-        "3.14",
-        "def f(x):",
-        "!=",
-        "==",
-        "//",
-        "...",
-        "!?",
-        "\u2026",
-        "\uff0c",
-        ", ",
-    ),
-    *(
-        "\u4f60\u597d",
-        "\u65e5\u672c",
-        "\u30ab\u30bf",
-        "\ud55c\uad6d\uc5b4",
-        "\u0e2a\u0e27\u0e31",
-        "\u0928\u092e\u0938\u094d",
-    ),
-    *("\u041f\u0440", "\u00c0\u00c9\u00ee", "e\u0301", "\ufb01", "\u2460", "\u2167", "\u00bd", "\u200b"),
-    *("\U0001f999", "\U0001f468\u200d\U0001f469", "\u05e9\u05dc\u05d5\u05dd", "\u0661\u0662\u0663"),
-    *(
-        "</s>",
-        "<s>",
-        "<|im_end|>",
-        "`",
-        "^",
-        "~",
-        "|",
-        "+",
-        "<",
-        ">",
-        "\\",
-        '"',
-        "[",
-        "]",
-        "{",
-        "}",
-        "(",
-        ")",
-        "#",
-    ),
-)
-SPACES = ("", "", " ", " ", "  ", "    ", "\n", "\n\n", "\r\n", "\t", " \n ", "\u00a0", "\u3000", "\x00")
-
-
-def random_texts(seed: int, count: int) -> list[str]:
-    choose = random.Random(seed)
-
-    def text() -> str:
-        parts = [choose.choice(FRAGMENTS) + choose.choice(SPACES) for _ in range(choose.randrange(1, 20))]
-        return "".join(parts)
-
-    return [text() for _ in range(count)]
-
 
 @pytest.fixture(scope="module")
 def spm(tmp_path_factory: pytest.TempPathFactory) -> Metadata:
@@ -142,10 +67,6 @@ def bpe(tmp_path_factory: pytest.TempPathFactory) -> Metadata:
 def either(request: pytest.FixtureRequest) -> Metadata:
     metadata: Metadata = request.getfixturevalue(request.param)
     return metadata
-
-
-def conformance_file(shared: Path, name: str) -> Path:
-    return shared / "conformance" / "vocab" / f"ggml-vocab-{name}.gguf"
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)
