@@ -27,8 +27,15 @@ NAMES: Names = {
     "rope_freqs.weight": constant(llama3_factors),
     "blk.{i}.attn_norm": "model.layers.{i}.input_layernorm",
     "blk.{i}.ffn_norm": "model.layers.{i}.post_attention_layernorm",
-    "blk.{i}.attn_q": pairs("model.layers.{i}.self_attn.q_proj", "attention.head_count"),
-    "blk.{i}.attn_k": pairs("model.layers.{i}.self_attn.k_proj", "attention.head_count_kv"),
+    # The second names are Mistral's and Meta's own, of rows that are in order.
+    "blk.{i}.attn_q": (
+        pairs("model.layers.{i}.self_attn.q_proj", "attention.head_count"),
+        "layers.{i}.attention.wq",
+    ),
+    "blk.{i}.attn_k": (
+        pairs("model.layers.{i}.self_attn.k_proj", "attention.head_count_kv"),
+        "layers.{i}.attention.wk",
+    ),
     "blk.{i}.attn_v": "model.layers.{i}.self_attn.v_proj",
     "blk.{i}.attn_output": "model.layers.{i}.self_attn.o_proj",
     "blk.{i}.ffn_gate": "model.layers.{i}.mlp.gate_proj",

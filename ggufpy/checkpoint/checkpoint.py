@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ggufpy.checkpoint.json_files import read_json
+from ggufpy.checkpoint.params import read_params, renamed
 from ggufpy.checkpoint.quantization import check_not_quantized
 from ggufpy.checkpoint.safetensors import read_safetensors
 from ggufpy.checkpoint.torch_file import read_torch_file
@@ -20,11 +21,17 @@ from ggufpy.gguf.tensors import TensorSource
 _MAX_NAME = 256
 
 _Reader = Callable[[Path], dict[str, TensorSource]]
+_Format = tuple[str, str, _Reader]  # the name without its ending, the ending, how it is read
 
-# In the order in which transformers looks for them: the name without its ending, the ending, how it is read.
-_FORMATS: tuple[tuple[str, str, _Reader], ...] = (
+# In the order in which transformers looks for them.
+_FORMATS: tuple[_Format, ...] = (
     ("model", ".safetensors", read_safetensors),
     ("pytorch_model", ".bin", read_torch_file),
+)
+# Beside params.json. Meta has a file for each of so many devices; only one of them is a whole.
+_PARAMS_FORMATS: tuple[_Format, ...] = (
+    ("consolidated", ".safetensors", read_safetensors),
+    ("consolidated.00", ".pth", read_torch_file),
 )
 
 
@@ -50,12 +57,23 @@ class Checkpoint:
                 f"{folder}: {problem}; give the folder of a Hugging Face checkpoint{_hint(folder)}"
             )
         if not (folder / "config.json").is_file():
-            raise _no_config(folder)
+            return cls._open_params(folder)
         config = read_json(folder / "config.json")
         check_not_quantized(folder, config)
         generation = folder / "generation_config.json"
         generation_config = read_json(generation) if generation.is_file() else {}
         return cls(folder, config, generation_config, read_weights(folder) if weights else {})
+
+    @classmethod
+    def _open_params(cls, folder: Path) -> Checkpoint:
+        """What Mistral and Meta publish; sizes are read off the weights, so these are opened in any case."""
+        if not (folder / "params.json").is_file():
+            raise _no_config(folder)
+        if (folder / "consolidated.01.pth").is_file():
+            problem = "each consolidated.*.pth has a part of every matrix"
+            raise FormatError(f"{folder}: {problem}; download the model with its config.json")
+        tensors = read_weights(folder, _PARAMS_FORMATS)
+        return cls(folder, read_params(folder / "params.json", tensors), {}, renamed(tensors))
 
     @property
     def name(self) -> str:
@@ -87,11 +105,6 @@ def _no_config(folder: Path) -> FormatError:
     if base is not None:
         return _is_adapter(folder, base)
     problem = "no config.json there; give the folder of a Hugging Face checkpoint"
-    if (folder / "params.json").is_file():
-        problem = (
-            "the weights are in Mistral's or Meta's own layout (params.json), without config.json; download "
-            "the files of Hugging Face's layout, or convert it to that first"
-        )
     inner = sorted(path.parent.name for path in folder.glob("*/config.json"))
     if inner:
         problem = f"no config.json there, but in its folder {inner[0]}; give that"
@@ -113,17 +126,17 @@ def _is_adapter(folder: Path, base: str) -> FormatError:
     )
 
 
-def read_weights(folder: Path) -> dict[str, TensorSource]:
+def read_weights(folder: Path, formats: Sequence[_Format] = _FORMATS) -> dict[str, TensorSource]:
     """The tensors in a folder, in whatever files; raises FormatError if there are none or not all."""
-    tensors = _read_weights(folder)
+    tensors = _read_weights(folder, formats)
     for name in tensors:
         if not name.isprintable() or len(name) > _MAX_NAME:
             raise FormatError(f"{folder}: no tensor can be called {quoted(name)}; download it again")
     return tensors
 
 
-def _read_weights(folder: Path) -> dict[str, TensorSource]:
-    for stem, ending, read in _FORMATS:
+def _read_weights(folder: Path, formats: Sequence[_Format]) -> dict[str, TensorSource]:
+    for stem, ending, read in formats:
         if (folder / f"{stem}{ending}").is_file():
             return read(folder / f"{stem}{ending}")
         if (folder / f"{stem}{ending}.index.json").is_file():
@@ -141,7 +154,7 @@ def _read_weights(folder: Path) -> dict[str, TensorSource]:
     if variants:
         found = f"{variants[0].name} and {len(variants) - 1} more"
         raise FormatError(f"{folder}: several weights, {found}; keep one, as model.safetensors")
-    names = " or ".join(f"{stem}{ending}" for stem, ending, _ in _FORMATS)
+    names = " nor ".join(f"{stem}{ending}" for stem, ending, _ in formats)
     raise FormatError(f"{folder}: no weights there, neither {names} nor parts of one; download it again")
 
 
