@@ -32,6 +32,7 @@ _DEFAULTS: dict[str, Mapping[str, Any]] = {
     "RobertaTokenizer": _ROBERTA,
     "XLMRobertaTokenizer": _ROBERTA,
     "Qwen2Tokenizer": {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
+    "BertTokenizer": {f"{part}_token": f"[{part.upper()}]" for part in ("unk", "sep", "pad", "cls", "mask")},
     "T5Tokenizer": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufpy.checkpoint.json_files import read_json
-from ggufpy.convert.vocabulary.classes import class_of, with_defaults
+from ggufpy.convert.vocabulary.classes import class_of
 from ggufpy.errors import FormatError
 
 # Tokens that some checkpoints forgot to mark as special. Source: llama.cpp conversion/base.py.
@@ -40,10 +40,11 @@ class TokenizerFiles:
     """Everything but SentencePiece's models, parsed; files that are not there are empty.
 
     config is the model's own, with the text model's part of it (`text_config`) laid over. tokenizer is
-    tokenizer.json; without it tokenizer_config has what the class named there adds to it.
+    tokenizer.json, or what it would say where other files are read; path names it in errors.
     """
 
     folder: Path
+    path: Path
     config: Mapping[str, Any]
     generation_config: Mapping[str, Any]
     tokenizer: Mapping[str, Any]
@@ -59,16 +60,13 @@ class TokenizerFiles:
             path = folder / name
             return read_json(path) if path.is_file() else {}
 
-        config = {**config, **(config.get("text_config") or {})}
-        tokenizer, tokenizer_config = read("tokenizer.json"), read("tokenizer_config.json")
-        if not tokenizer:
-            tokenizer_config = with_defaults(class_of(folder, config, tokenizer_config), tokenizer_config)
         return cls(
             folder,
-            config,
+            folder / "tokenizer.json",
+            {**config, **(config.get("text_config") or {})},
             read("generation_config.json"),
-            tokenizer,
-            tokenizer_config,
+            read("tokenizer.json"),
+            read("tokenizer_config.json"),
             read("special_tokens_map.json"),
             read("added_tokens.json"),
         )
@@ -77,11 +75,6 @@ class TokenizerFiles:
     def tokenizer_class(self) -> str:
         """The class of transformers that reads these files, without "Fast"; "" if unknown."""
         return class_of(self.folder, self.config, self.tokenizer_config)
-
-    @property
-    def path(self) -> Path:
-        """The fast tokenizer's file, whether it is there or not."""
-        return self.folder / "tokenizer.json"
 
     def added_tokens(self) -> dict[int, AddedToken]:
         """The added tokens by id; where the files differ, tokenizer.json is right."""
