@@ -121,7 +121,7 @@ def test_verify_with_a_sentencepiece_model(tmp_path: Path, capsys: Capture) -> N
         (["-m", "{model}", "--stdin"], "stdin: byte 0x80 at 1 is not UTF-8; convert the text with iconv"),
         (["-m", "{model}", "-p", "\\xff"], "-p: byte 0xff at 0 is not UTF-8"),
         (["-m", "{model}", "--verify", "{tmp}/none"], "none: no such folder; name the one of a checkpoint"),
-        (["-m", "{model}", "--verify", "{tmp}"], ": no tokenizer there, as tokenizer.json, tokenizer.model, "),
+        (["-m", "{model}", "--verify", "{tmp}"], ": no tokenizer there, as tokenizer.json, "),
     ],
 )
 def test_bad_input_is_one_line(
