@@ -11,10 +11,11 @@ from ggufpy.tokenizers.tokenizer import Tokenizer
 
 __all__ = ["Tokenizer", "load_tokenizer"]
 
-# tokenizer.ggml.model: (module, class); imported when needed, to start fast.
+# tokenizer.ggml.model: (module, what makes the tokenizer of metadata); imported when needed, to start fast.
 _KINDS = {
     "llama": ("ggufpy.tokenizers.spm", "SentencePieceTokenizer"),
-    "gpt2": ("ggufpy.tokenizers.bpe", "ByteLevelTokenizer"),
+    "gpt2": ("ggufpy.tokenizers.plain_bpe", "byte_pair_tokenizer"),
+    "gemma4": ("ggufpy.tokenizers.plain_bpe", "PlainTokenizer"),
     "t5": ("ggufpy.tokenizers.unigram", "UnigramTokenizer"),
     "bert": ("ggufpy.tokenizers.wpm", "WordPieceTokenizer"),
 }

@@ -60,7 +60,7 @@ def text_bytes(text: str) -> bytes:
 def _program(metadata: Mapping[str, Any]) -> PreTokenizer:
     name = metadata.get(_PRE)
     if not name:
-        warnings.warn(f"{_PRE} is missing, 'default' is a guess; answers may suffer", stacklevel=4)
+        warnings.warn(f"{_PRE} is missing, 'default' is a guess; answers may suffer", stacklevel=5)
         name = "default"
     program = PRE_TOKENIZERS.get(name) if isinstance(name, str) else None
     if program is None:

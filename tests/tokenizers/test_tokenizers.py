@@ -32,6 +32,7 @@ VOCABULARIES = (
     "deepseek-llm",
     "starcoder",
     "falcon",
+    "gemma-4",
 )
 
 # The programs that llama.cpp runs as the checkpoints write them; it only comes near the others' expressions.
