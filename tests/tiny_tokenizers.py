@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,11 @@ def byte_level_json(
     return _json(tokenizer)
 
 
-def spaces_json(*, prefix: bool = True, vocab_size: int = 400) -> dict[str, Any]:
-    """A tokenizer.json of BPE with byte tokens that writes spaces as U+2581, as Llama 2's was converted."""
+def spaces_json(*, prefix: bool = True, vocab_size: int = 400, all_merges: bool = True) -> dict[str, Any]:
+    """A tokenizer.json of BPE with byte tokens that writes spaces as U+2581, as Llama 2's was converted.
+
+    all_merges: each way to make a token is a merge, as where it comes from SentencePiece.
+    """
     tokenizer = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     steps: list[normalizers.Normalizer] = [normalizers.Replace(" ", "\u2581")]
     if prefix:
@@ -64,7 +67,30 @@ def spaces_json(*, prefix: bool = True, vocab_size: int = 400) -> dict[str, Any]
     tokenizer.train_from_iterator(SENTENCES[:3], trainer)
     result = _json(tokenizer)
     result["added_tokens"] = [token for token in result["added_tokens"] if token["id"] < 3]
+    if all_merges:
+        made = ["".join(merge) for merge in result["model"]["merges"]]
+        result["model"]["merges"] = [
+            merge for token in made for merge in _ways(token, result["model"]["vocab"])
+        ]
     return result
+
+
+def json_of_sentencepiece(model: bytes) -> dict[str, Any]:
+    """The tokenizer.json that a SentencePiece model of BPE becomes, as transformers 4 converts Llama's."""
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    vocab = {processor.IdToPiece(id): id for id in range(processor.vocab_size())}
+    made = sorted(
+        (token for token in vocab if len(token) > 1), key=lambda token: -processor.GetScore(vocab[token])
+    )
+    result = spaces_json()
+    result["model"] |= {"vocab": vocab, "merges": [merge for token in made for merge in _ways(token, vocab)]}
+    return result
+
+
+def _ways(token: str, vocab: Container[str]) -> list[list[str]]:
+    """The pairs of tokens that make a token."""
+    pairs = [[token[:i], token[i:]] for i in range(1, len(token))]
+    return [pair for pair in pairs if pair[0] in vocab and pair[1] in vocab]
 
 
 def sentencepiece_model(kind: str = "bpe", **options: Any) -> bytes:

@@ -17,6 +17,9 @@ SINGLE_WORD_KEY, NORMALIZED_KEY = "ggufpy.single_word_token_ids", "ggufpy.normal
 # ggufpy's own key: ids of tokens that are ordinary in spite of their texts, which are those of special ones.
 ORDINARY_KEY = "ggufpy.ordinary_token_ids"
 
+# ggufpy's own key: ids of ordinary tokens that are found in a text by their own texts, as added ones are.
+ADDED_KEY = "ggufpy.added_token_ids"
+
 # ggufpy's own keys: parts of a tokenizer.json that GGUF has no name for, and whether words that are tokens
 # stay whole.
 NORMALIZER_KEY, PRE_TOKENIZER_KEY = "ggufpy.tokenizer.normalizer", "ggufpy.tokenizer.pre_tokenizer"

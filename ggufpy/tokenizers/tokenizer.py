@@ -77,7 +77,7 @@ class Tokenizer(ABC):
                 id in v.rstrip_ids,
                 id in v.single_word_ids,
             )
-            for id in v.ids_of_types(types)
+            for id in (*v.ids_of_types(types), *v.added_ids)
             if (id in v.normalized_ids) == normalized
         ]
 

@@ -14,6 +14,7 @@ from ggufpy.errors import TokenizerError
 from ggufpy.gguf.metadata import strings_of
 from ggufpy.tokenizers.known import mark_known
 from ggufpy.tokenizers.special import (
+    ADDED_KEY,
     END_KEY,
     LSTRIP_KEY,
     NORMALIZED_KEY,
@@ -51,7 +52,7 @@ class Vocabulary:
     """Tokens with their types and scores, and the ids that have a meaning.
 
     types, i32[tokens], may differ from the file's where llama.cpp corrects them. scores: f64[tokens].
-    last_id: what ends a text if add_eos says so.
+    last_id: what ends a text if add_eos says so. added_ids: ordinary tokens that are found as added ones are.
     lstrip_ids, rstrip_ids, single_word_ids, normalized_ids: of added tokens with these flags of `tokenizers`.
     """
 
@@ -66,6 +67,7 @@ class Vocabulary:
     add_bos: bool
     add_eos: bool
     add_space_prefix: bool
+    added_ids: frozenset[int]
     lstrip_ids: frozenset[int]
     rstrip_ids: frozenset[int]
     single_word_ids: frozenset[int]
@@ -105,6 +107,7 @@ def read_vocabulary(metadata: Mapping[str, Any], defaults: Defaults) -> Vocabula
         add_bos=add_bos,
         add_eos=add_eos,
         add_space_prefix=flag_of(metadata, KEY + "add_space_prefix", defaults.add_space_prefix),
+        added_ids=ids_of(metadata, ADDED_KEY, count),
         lstrip_ids=ids_of(metadata, LSTRIP_KEY, count) | _known_lstrip(metadata, tokens),
         rstrip_ids=ids_of(metadata, RSTRIP_KEY, count) | _known_rstrip(metadata, tokens, types),
         single_word_ids=ids_of(metadata, SINGLE_WORD_KEY, count),

@@ -87,7 +87,7 @@ def test_types_of_added_tokens(tmp_path: Path, byte_level: dict[str, Any]) -> No
         )
     metadata = read_vocabulary(write_checkpoint(tmp_path, tokenizer), {})
     assert metadata[KEY + "token_type"][404:] == [USER_DEFINED, CONTROL, USER_DEFINED]  # type: ignore[index]
-    assert metadata[KEY + "tokens"][406] == " two words"  # type: ignore[index]
+    assert metadata[KEY + "tokens"][406] == "\u2581two\u2581words"  # type: ignore[index]
 
 
 def test_special_ids_come_from_the_sources_in_order(tmp_path: Path, byte_level: dict[str, Any]) -> None:

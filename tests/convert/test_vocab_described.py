@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_tokenizers import SENTENCES, SPECIALS, byte_level_json, converted, write_checkpoint
-from tokenizers import Tokenizer
+from tiny_tokenizers import byte_level_json, converted, write_checkpoint
+from vocabularies import assert_exact
 
 from ggufpy.convert.vocabulary.differences import differences
 from ggufpy.tokenizers import load_tokenizer
@@ -18,57 +16,6 @@ from ggufpy.tokenizers.pretokenizers import GPT2, LLAMA3, PRE_TOKENIZERS, QWEN2
 
 KEY, OWN = "tokenizer.ggml.", "ggufpy.tokenizer."
 NAMES = {"bos_token": "<s>", "eos_token": "</s>"}
-PARTS = (
-    *(word for sentence in SENTENCES for word in sentence.split(" ")[:6]),
-    *(
-        " ",
-        "  ",
-        "   ",
-        "\n",
-        "\n\n",
-        "\t",
-        "\u00a0",
-        "\u3000",
-        "\u2581",
-        "\u2581\u2581",
-        "1234567",
-        "\u0661\u0662",
-    ),
-    *(
-        "e\u0301",
-        "a\u0323\u030a",
-        "\u00e9",
-        "\u2126",
-        "\ufb01",
-        "\u00bd",
-        "\u1112\u1161\u11ab",
-        "\uff71\uff9e",
-    ),
-    *(
-        "\U0001f999",
-        "\U0001f468\u200d\U0001f469",
-        "\U000e0001",
-        "\u0378",
-        "don't",
-        "IT'S",
-        "a_b",
-        "...",
-        "<",
-        ">",
-    ),
-    *("<|im", "_start|>", "foo", "</s>", *SPECIALS),
-)
-
-
-def assert_exact(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """The ids of random texts, of which added tokens are parts, are those of the checkpoint's tokenizer."""
-    ours, theirs = load_tokenizer(metadata), Tokenizer.from_file(str(folder / "tokenizer.json"))
-    draw = random.Random(0)
-    for _ in range(300):
-        text = "".join(draw.choices(PARTS, k=draw.randrange(1, 9)))
-        for special in (True, False):
-            ids = theirs.encode(text, add_special_tokens=special).ids
-            assert ours.encode(text, add_special=special, parse_special=True) == ids, repr(text)
 
 
 def split(pattern: dict[str, str], behavior: str = "Isolated", invert: bool = False) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from typing import Any
 from sentencepiece import SentencePieceProcessor
 
 from ggufpy.checkpoint.json_files import read_json
+from ggufpy.convert.vocabulary.other_files import no_tokenizer, open_files
+from ggufpy.convert.vocabulary.rwkv import longest_first, rwkv_path, rwkv_text, rwkv_tokens
 from ggufpy.convert.vocabulary.sample_texts import SAMPLES
 from ggufpy.convert.vocabulary.sentencepiece_model import open_sentencepiece, with_prefix
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.convert.vocabulary.tokenizer_json import errors_of_tokenizers, open_encoder
 from ggufpy.convert.vocabulary.unigram import own_ids
-from ggufpy.errors import FormatError, TokenizerError
+from ggufpy.errors import TokenizerError
 from ggufpy.gguf.values import Typed
 from ggufpy.tokenizers import Tokenizer, load_tokenizer
 from ggufpy.tokenizers.types import TokenType
@@ -66,8 +68,9 @@ def comparisons(folder: Path, metadata: Mapping[str, Any], more: Sequence[str] =
     """
     tokenizer = load_tokenizer(metadata)
     tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-    config = folder / "config.json"
-    files = TokenizerFiles.open(folder, read_json(config) if config.is_file() else {})
+    config = folder / "config.json"  # which Mistral's and Meta's own checkpoints do without
+    model = {"model_type": metadata.get("general.architecture")}
+    files = open_files(folder, read_json(config) if config.is_file() else model)
     for text, wanted in _expectations(files, metadata, [*SAMPLES, *_mixes(tokenizer, metadata), *more]):
         ids = tokenizer.encode(text, add_special=False, parse_special=True)
         yield Comparison(text, wanted, Encoding(ids, [tokens[id] for id in ids]))
@@ -93,25 +96,29 @@ def _expectations(
     """Texts as the checkpoint's tokenizer encodes them; added tokens stand among the texts."""
     n_vocab = len(metadata["tokenizer.ggml.tokens"])
     added = {id: token for id, token in files.added_tokens().items() if id < n_vocab}
-    processor = open_sentencepiece(files)
-    if processor:
+    if files.tokenizer:
+        encoder = open_encoder(files)
+        known = encoder.get_added_tokens_decoder().keys() & added.keys()
+        texts += [text.replace("{}", added[id].text) for id in sorted(known) for text in _AROUND]
+        for text in texts:
+            with errors_of_tokenizers(files):
+                found = encoder.encode(text, add_special_tokens=False)
+            yield text, Encoding(found.ids, found.tokens)
+        return
+    if processor := open_sentencepiece(files):
         yield from _sentencepiece_expectations(files, processor, metadata, texts)
         yield from (
             (token.text, Encoding([id], [token.text])) for id, token in added.items() if token.special
         )
         return
-    if not files.tokenizer:
-        raise FormatError(f"{files.folder}: no tokenizer there; name the folder of a checkpoint that has one")
-    encoder = open_encoder(files)
-    if metadata["tokenizer.ggml.model"] == "llama":
-        # Readers differ in whether text behind an added token starts with a space, so it stands alone.
-        texts += [token.text for token in added.values() if token.special]
-    else:
-        texts += [text.replace("{}", token.text) for token in added.values() for text in _AROUND]
-    for text in texts:
-        with errors_of_tokenizers(files):
-            found = encoder.encode(text, add_special_tokens=False)
-        yield text, Encoding(found.ids, found.tokens)
+    if path := rwkv_path(files.folder):
+        tokens = rwkv_tokens(path)
+        names = {id: rwkv_text(token) for token, id in tokens.items()}
+        for text in texts:
+            ids = longest_first(tokens, text)
+            yield text, Encoding(ids, [names[id] for id in ids])
+        return
+    raise no_tokenizer(files.folder)
 
 
 def _sentencepiece_expectations(

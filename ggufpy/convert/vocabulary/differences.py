@@ -17,6 +17,7 @@ from ggufpy.tokenizers.special import (
     SINGLE_WORD_KEY,
 )
 
+_CUTTING = {"llama": "SentencePiece", "gemma4": "Gemma 4", "t5": "SentencePiece", "bert": "BERT"}
 _FLAGS = {"lstrip": LSTRIP_KEY, "rstrip": RSTRIP_KEY, "single_word": SINGLE_WORD_KEY}
 
 
@@ -30,8 +31,9 @@ def differences(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def _differences(metadata: Mapping[str, Any]) -> Iterator[str]:
+    kind = metadata["tokenizer.ggml.model"]
     if PRE_TOKENIZER_KEY in metadata:
-        yield f"cut texts as {metadata['tokenizer.ggml.pre']!r} does"
+        yield f"cut texts as {_CUTTING.get(kind) or repr(metadata['tokenizer.ggml.pre'])} does"
     if NORMALIZER_KEY in metadata:
         steps = steps_of(json.loads(metadata[NORMALIZER_KEY]))
         yield f"do not normalize as it does ({', '.join(step['type'] for step in steps)})"

@@ -18,7 +18,7 @@ from ggufpy.tokenizers.pretokenizers import DIGIT, DIGITS, GPT2, PRE_TOKENIZERS,
 from ggufpy.tokenizers.special import IGNORE_MERGES_KEY, PRE_TOKENIZER_KEY
 
 _LISTS = ("normalizers", "pretokenizers", "decoders")
-_NO_STEPS: Mapping[str, Any] = {"type": "Sequence", "pretokenizers": []}
+NO_STEPS: Mapping[str, Any] = {"type": "Sequence", "pretokenizers": []}
 
 # Falcon cuts by it what is in the alphabet of bytes already, where these digits stand for themselves.
 _THREE_DIGITS = "[0-9][0-9][0-9]"
@@ -31,7 +31,7 @@ def pre_tokenizer_keys(
 
     Where no name of GGUF does the same, it is that of the program which cuts sample texts most alike.
     """
-    block = files.tokenizer.get("pre_tokenizer") or _NO_STEPS
+    block = files.tokenizer.get("pre_tokenizer") or NO_STEPS
     keys: dict[str, Value] = {}
     names = [] if writes_bytes(files.tokenizer.get("normalizer")) else _names(block)
     if not names:

@@ -51,6 +51,11 @@ def _proto(processor: SentencePieceProcessor) -> Any:
     return SCHEMA.ModelProto.FromString(processor.serialized_model_proto())
 
 
+def piece_scores(processor: SentencePieceProcessor | None) -> dict[str, float]:
+    """The score of each piece; none without a model."""
+    return {piece.piece: piece.score for piece in _proto(processor).pieces} if processor else {}
+
+
 def with_prefix(processor: SentencePieceProcessor, add_space_prefix: bool) -> SentencePieceProcessor:
     """The same model, but for the space in front of a text."""
     model = _proto(processor)
@@ -86,6 +91,6 @@ def _bpe(files: TokenizerFiles, model: Any) -> VocabularyTable:
             type = TokenType.USER_DEFINED if text.strip(_SPACE) else TokenType.NORMAL
             text = text.replace(_SPACE, " ") if type == TokenType.USER_DEFINED else text
         table.put(id, text, type, piece.score)
-    table.put_added(files.added_tokens())
+    table.put_added(files.added_tokens(), unescaped=True)
     table.add_space_prefix = model.normalizer_spec.add_dummy_prefix
     return table

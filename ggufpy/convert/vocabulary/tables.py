@@ -11,7 +11,7 @@ from ggufpy.gguf.values import Value
 from ggufpy.tokenizers.types import TokenType
 
 # Scores of tokens that were added to a trained vocabulary, and of ids without a token. Source: llama.cpp.
-_ADDED_SCORE = -1000.0
+ADDED_SCORE = -1000.0
 _PADDING_SCORE = -10000.0
 
 _SPACE = "\u2581"
@@ -36,6 +36,7 @@ class VocabularyTable:
     add_space_prefix: bool = False
     merge_spaces: bool = False
     charsmap: bytes = b""
+    unknown_id: int | None = None
     own_keys: dict[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -53,15 +54,17 @@ class VocabularyTable:
             )
         self.tokens[id], self.types[id], self.scores[id] = text, int(type), score
 
-    def put_added(self, added: Mapping[int, AddedToken]) -> None:
+    def put_added(self, added: Mapping[int, AddedToken], *, unescaped: bool = False) -> None:
         """Put added tokens over what is there; an unknown token stays one.
 
         Those that the model has no row for are left out: it can neither read nor write them.
+        unescaped: U+2581 is a space in them.
         """
         for id, token in added.items():
             if not 0 <= id < self.size or self.types[id] == TokenType.UNKNOWN:
                 continue
             if token.special:
-                self.put(id, token.text, TokenType.CONTROL, _ADDED_SCORE)
+                self.put(id, token.text, TokenType.CONTROL, ADDED_SCORE)
             else:
-                self.put(id, token.text.replace(_SPACE, " "), TokenType.USER_DEFINED, _ADDED_SCORE)
+                text = token.text.replace(_SPACE, " ") if unescaped else token.text
+                self.put(id, text, TokenType.USER_DEFINED, ADDED_SCORE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +11,7 @@ import tokenizers
 
 from ggufpy.convert.vocabulary.normalizing import normalizer_key
 from ggufpy.convert.vocabulary.pre_tokenizer import pre_tokenizer_keys, writes_bytes
+from ggufpy.convert.vocabulary.spaced import read_spaced
 from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.convert.vocabulary.word_pieces import read_word_pieces
@@ -18,11 +19,13 @@ from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.tokenizers.libraries import is_panic
 from ggufpy.tokenizers.types import TokenType
 
-_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
-
-def read_tokenizer_json(files: TokenizerFiles, encoder: tokenizers.Tokenizer) -> VocabularyTable:
+def read_tokenizer_json(
+    files: TokenizerFiles, encoder: tokenizers.Tokenizer, pieces: Mapping[str, float]
+) -> VocabularyTable:
     """The vocabulary in tokenizer.json, which `encoder` has been opened from, so it is well-formed.
+
+    pieces: the scores of the tokens of a SentencePiece model beside it.
 
     Raises UnsupportedModelError if GGUF cannot express what it does.
     """
@@ -40,13 +43,15 @@ def read_tokenizer_json(files: TokenizerFiles, encoder: tokenizers.Tokenizer) ->
     merges = [_merge(item) for item in model["merges"]]
     if _is_byte_level(files.tokenizer):
         return _byte_level(files, vocab, merges)
-    return _with_spaces(files, encoder, vocab, merges)
+    return read_spaced(files, encoder, vocab, merges, pieces)
 
 
 def open_encoder(files: TokenizerFiles) -> tokenizers.Tokenizer:
-    """tokenizer.json at work, without truncation and padding; raises FormatError."""
+    """The tokenizer at work, without truncation and padding; raises FormatError."""
+    is_file = files.path.name == "tokenizer.json"
+    text = files.path.read_bytes() if is_file else json.dumps(files.tokenizer).encode()
     with errors_of_tokenizers(files):
-        encoder = tokenizers.Tokenizer.from_buffer(files.path.read_bytes())
+        encoder = tokenizers.Tokenizer.from_buffer(text)
     encoder.no_truncation()
     encoder.no_padding()
     return encoder
@@ -91,27 +96,3 @@ def _byte_level(
 def _no_space(part: str) -> str:
     """A part of a merge without spaces, as llama.cpp writes them."""
     return part.replace(" ", "\u0120")
-
-
-def _with_spaces(
-    files: TokenizerFiles,
-    encoder: tokenizers.Tokenizer,
-    vocab: Mapping[str, int],
-    merges: Sequence[tuple[str, str]],
-) -> VocabularyTable:
-    """SentencePiece's scores from the order of merges: the earlier a token can be made, the higher."""
-    table = VocabularyTable("llama", "default", files.vocab_size(vocab.values()))
-    ranks: dict[str, int] = {}
-    for rank, (left, right) in enumerate(merges):
-        ranks.setdefault(left + right, rank)
-    for text, id in vocab.items():
-        if text == files.tokenizer["model"].get("unk_token"):
-            table.put(id, text, TokenType.UNKNOWN)
-        elif _BYTE.fullmatch(text):
-            table.put(id, text, TokenType.BYTE)
-        else:
-            table.put(id, text, TokenType.NORMAL, -float(ranks.get(text, len(merges))))
-    table.put_added(files.added_tokens())
-    first = encoder.encode("a", add_special_tokens=False).tokens[:1]
-    table.add_space_prefix = any(token.startswith("\u2581") for token in first)
-    return table
