@@ -112,9 +112,7 @@ def recovered(ranks: Mapping[bytes, int], path: Path) -> tuple[dict[str, int], M
     make a token of two others is a merge, in the order of the ranks. Raises FormatError for a vocabulary
     without all bytes, or with an endless token.
     """
-    missing = [byte for byte in range(256) if bytes([byte]) not in ranks]
-    if missing:
-        raise FormatError(f"{path}: no token for byte {missing[0]:#04x}; download it again")
+    check_bytes(ranks, path)
     texts = {token: letters(token) for token in ranks}
     merges: Merges = []
     for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
@@ -125,3 +123,10 @@ def recovered(ranks: Mapping[bytes, int], path: Path) -> tuple[dict[str, int], M
         known = [(ranks[a], ranks[b], a, b) for a, b in pairs if a in ranks and b in ranks]
         merges += [(texts[a], texts[b]) for _, _, a, b in sorted(known)]
     return {texts[token]: rank for token, rank in ranks.items()}, merges
+
+
+def check_bytes(tokens: Mapping[bytes, int], path: Path) -> None:
+    """Raise FormatError if there is a byte that is no token, so that texts with it have no ids."""
+    missing = next((byte for byte in range(256) if bytes([byte]) not in tokens), None)
+    if missing is not None:
+        raise FormatError(f"{path}: no token for byte {missing:#04x}; download it again")

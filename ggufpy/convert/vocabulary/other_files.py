@@ -9,6 +9,7 @@ from typing import Any
 
 from ggufpy.convert.vocabulary.classes import with_defaults
 from ggufpy.convert.vocabulary.fast_form import FastForm
+from ggufpy.convert.vocabulary.rwkv import rwkv_path
 from ggufpy.convert.vocabulary.sentencepiece_model import sentencepiece_path
 from ggufpy.convert.vocabulary.tekken import read_tekken
 from ggufpy.convert.vocabulary.tiktoken_ranks import read_tiktoken, tiktoken_path
@@ -35,9 +36,9 @@ def open_files(folder: Path, config: Mapping[str, Any]) -> TokenizerFiles:
 
 
 def _form(files: TokenizerFiles) -> FastForm | None:
-    """What the first says that there is of these, if no model of SentencePiece does."""
+    """What the first says that there is of these, if SentencePiece and RWKV have none."""
     folder, ranks = files.folder, tiktoken_path(files.folder)
-    if sentencepiece_path(files) not in (None, ranks):
+    if sentencepiece_path(files) not in (None, ranks) or rwkv_path(folder):
         return None
     if (folder / "tekken.json").is_file():
         return read_tekken(folder / "tekken.json")
