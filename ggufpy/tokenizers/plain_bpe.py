@@ -18,7 +18,7 @@ from ggufpy.tokenizers.escaped import SPACE, EscapedTokenizer
 from ggufpy.tokenizers.libraries import normalizer
 from ggufpy.tokenizers.merges import Merges
 from ggufpy.tokenizers.pretokenizers import PreTokenizer
-from ggufpy.tokenizers.special import IGNORE_MERGES_KEY, NORMALIZER_KEY, PRE_TOKENIZER_KEY
+from ggufpy.tokenizers.special import FUSE_UNKNOWN_KEY, IGNORE_MERGES_KEY, NORMALIZER_KEY, PRE_TOKENIZER_KEY
 from ggufpy.tokenizers.tokenizer import Tokenizer
 from ggufpy.tokenizers.values import KEY, flag_of, text_of
 from ggufpy.tokenizers.vocabulary import Defaults, read_vocabulary
@@ -69,20 +69,25 @@ class PlainTokenizer(EscapedTokenizer):
     ) -> None:
         """Build from a file's metadata; raises TokenizerError."""
         vocabulary = read_vocabulary(metadata, replace(defaults, add_bos=plain.needs_bos))
-        add_bos = vocabulary.add_bos or plain.needs_bos
-        vocabulary = replace(vocabulary, add_bos=add_bos, add_space_prefix=plain.begins_lines)
-        self._plain = plain
         described, words = text_of(metadata, NORMALIZER_KEY), text_of(metadata, PRE_TOKENIZER_KEY)
         is_described = described is not None or words is not None
+        add_bos = vocabulary.add_bos or plain.needs_bos
+        prefix = vocabulary.add_space_prefix if is_described else plain.begins_lines
+        vocabulary = replace(vocabulary, add_bos=add_bos, add_space_prefix=prefix)
+        self._plain = plain
         super().__init__(vocabulary, normalizer(described, NORMALIZER_KEY) if is_described else self._escape)
         self._cutter: Cutter = Program(plain.program) if words is None else Described(words)
-        bytes_ = [vocabulary.tokens.find(f"<0x{byte:02X}>") for byte in range(256)]
+        if is_described:
+            bytes_ = vocabulary.byte_ids()
+        else:
+            by_text = [vocabulary.tokens.find(f"<0x{byte:02X}>") for byte in range(256)]
+            bytes_ = np.array([-1 if id is None else id for id in by_text], np.int32)
         self._merges = Merges(
             vocabulary.tokens,
-            byte=np.array([-1 if id is None else id for id in bytes_], np.int32),
+            byte=bytes_ if bytes_.max() >= 0 else None,
             whole_first=flag_of(metadata, IGNORE_MERGES_KEY, False),
             unknown=vocabulary.unknown_id,
-            fused=True,
+            fused=flag_of(metadata, FUSE_UNKNOWN_KEY, True),
         )
         self._merges.read(metadata)
 

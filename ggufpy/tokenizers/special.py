@@ -20,10 +20,11 @@ ORDINARY_KEY = "ggufpy.ordinary_token_ids"
 # ggufpy's own key: ids of ordinary tokens that are found in a text by their own texts, as added ones are.
 ADDED_KEY = "ggufpy.added_token_ids"
 
-# ggufpy's own keys: parts of a tokenizer.json that GGUF has no name for, and whether words that are tokens
-# stay whole.
+# ggufpy's own keys: parts of a tokenizer.json that GGUF has no name for, whether words that are tokens stay
+# whole, and whether neighbouring characters that are unknown are one token.
 NORMALIZER_KEY, PRE_TOKENIZER_KEY = "ggufpy.tokenizer.normalizer", "ggufpy.tokenizer.pre_tokenizer"
 IGNORE_MERGES_KEY = "ggufpy.tokenizer.ignore_merges"
+FUSE_UNKNOWN_KEY = "ggufpy.tokenizer.fuse_unknown"
 
 # Generation stops at each of these, wherever it is in a vocabulary.
 END_OF_GENERATION = (

@@ -12,9 +12,9 @@ from ggufpy.tokenizers.cutting import Cutter, Described, Uncut
 from ggufpy.tokenizers.escaped import SPACE, EscapedTokenizer
 from ggufpy.tokenizers.libraries import normalizer
 from ggufpy.tokenizers.merges import Merges
-from ggufpy.tokenizers.special import NORMALIZER_KEY, PRE_TOKENIZER_KEY
+from ggufpy.tokenizers.special import FUSE_UNKNOWN_KEY, NORMALIZER_KEY, PRE_TOKENIZER_KEY
 from ggufpy.tokenizers.types import TokenType
-from ggufpy.tokenizers.values import KEY, text_of
+from ggufpy.tokenizers.values import KEY, flag_of, text_of
 from ggufpy.tokenizers.vocabulary import Defaults, Vocabulary, read_vocabulary
 
 DEFAULTS = Defaults(bos=1, eos=2, unknown=0, add_bos=True, add_space_prefix=True)
@@ -37,7 +37,7 @@ class SentencePieceTokenizer(EscapedTokenizer):
             rank=_ranks(vocabulary),
             byte=vocabulary.byte_ids(),
             unknown=_unknown(vocabulary),
-            fused=True,
+            fused=flag_of(metadata, FUSE_UNKNOWN_KEY, True),
         )
 
     def _encode_text(self, text: str, is_first: bool) -> list[int]:

@@ -57,18 +57,26 @@ FORMS: dict[str, tuple[Any, Any, bool, bool]] = {
 }
 
 
+KINDS = {True: ("llama", "default"), False: ("gpt2", "sarvam-moe")}
+
+
+@pytest.mark.parametrize("all_merges", [True, False])
 @pytest.mark.parametrize("form", FORMS)
-def test_forms(tmp_path: Path, form: str) -> None:
+def test_forms(tmp_path: Path, form: str, all_merges: bool) -> None:
     normalizer, pre_tokenizer, prefix, is_plain = FORMS[form]
-    tokenizer = {**spaces_json(), "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}
+    tokenizer = spaces_json(all_merges=all_merges) | {
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+    }
     folder = write_checkpoint(tmp_path, tokenizer, {**NAMES, "add_prefix_space": not prefix})
     metadata = converted(folder)
-    assert metadata[KEY + "model"] == "llama"
-    assert metadata.get(KEY + "add_space_prefix", True) is prefix
-    described = {key: json.loads(metadata[key]) for key in metadata if key.startswith(OWN)}
-    parts = {OWN + "normalizer": normalizer, OWN + "pre_tokenizer": pre_tokenizer}
-    assert described == ({} if is_plain else {key: block for key, block in parts.items() if block})
-    assert bool(differences(metadata)) == (not is_plain)
+    assert (metadata[KEY + "model"], metadata[KEY + "pre"]) == KINDS[all_merges]
+    assert metadata.get(KEY + "add_space_prefix", all_merges) is prefix
+    if all_merges:
+        described = {key: json.loads(metadata[key]) for key in metadata if key.startswith(OWN)}
+        parts = {OWN + "normalizer": normalizer, OWN + "pre_tokenizer": pre_tokenizer}
+        assert described == ({} if is_plain else {key: block for key, block in parts.items() if block})
+        assert bool(differences(metadata)) == (not is_plain)
     assert_exact(folder, metadata)
     assert load_tokenizer(metadata).decode(load_tokenizer(metadata).encode("The fox")) == b"The fox"
 
@@ -122,6 +130,17 @@ def test_merges_are_listed_where_scores_do_not_say_them(
     if config:
         assert set(metadata[KEY + "scores"]) == {-1000.0}  # type: ignore[arg-type]
         assert metadata[KEY + "add_space_prefix"] is False
+
+
+@pytest.mark.parametrize("unknown", ["<unk>", None])
+@pytest.mark.parametrize("all_merges", [True, False])
+def test_unknown_characters(tmp_path: Path, unknown: str | None, all_merges: bool) -> None:
+    tokenizer = spaces_json(all_merges=all_merges)
+    tokenizer["model"] |= {"byte_fallback": False, "fuse_unk": False, "unk_token": unknown}
+    folder = write_checkpoint(tmp_path, tokenizer, NAMES)
+    metadata = converted(folder)
+    assert metadata.get(OWN + "fuse_unknown") is (False if unknown else None)
+    assert_exact(folder, metadata)
 
 
 def test_what_is_no_space_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ggufpy.convert.vocabulary.pre_tokenizer import steps_of
 from ggufpy.tokenizers.special import (
+    FUSE_UNKNOWN_KEY,
     IGNORE_MERGES_KEY,
     LSTRIP_KEY,
     NORMALIZER_KEY,
@@ -39,6 +40,8 @@ def _differences(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield f"do not normalize as it does ({', '.join(step['type'] for step in steps)})"
     if IGNORE_MERGES_KEY in metadata:
         yield "merge words that are tokens" if metadata[IGNORE_MERGES_KEY] else "keep words that are tokens"
+    if FUSE_UNKNOWN_KEY in metadata:
+        yield "make one token of unknown neighbours"
     flags = [name for name, key in _FLAGS.items() if key in metadata]
     if flags:
         yield f"do without the flags of added tokens ({', '.join(flags)})"

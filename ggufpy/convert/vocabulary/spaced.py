@@ -21,7 +21,7 @@ from ggufpy.convert.vocabulary.tokenizer_files import AddedToken, TokenizerFiles
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.gguf.values import Value
 from ggufpy.tokenizers.escaped import SPACE
-from ggufpy.tokenizers.special import ADDED_KEY, PRE_TOKENIZER_KEY
+from ggufpy.tokenizers.special import ADDED_KEY, FUSE_UNKNOWN_KEY, PRE_TOKENIZER_KEY
 from ggufpy.tokenizers.types import TokenType
 
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
@@ -59,14 +59,21 @@ def read_spaced(
     }
     scores = _scores(made | {token.text for token in added if _is_spaced(token)}, merges, pieces, cut_out)
     is_gemma4 = str(files.config.get("model_type")).startswith("gemma4")
-    if scores is None or is_gemma4:
+    if scores is None or is_gemma4 or table.unknown_id is None:
         table.kind, table.pre = ("gemma4", "") if is_gemma4 else ("gpt2", "sarvam-moe")
         _list_merges(table, merges)
     else:
         _put_scores(table, scores)
     if not _is_plain(files, table.merges):
         table.own_keys |= normalizer_key(files.tokenizer) | _cutting(files, at_lines=bool(table.merges))
+    if table.unknown_id is not None and not files.tokenizer["model"].get("fuse_unk"):
+        table.own_keys |= _apart(table)
     return table
+
+
+def _apart(table: VocabularyTable) -> dict[str, Value]:
+    """The key for unknown characters that are a token each; none if bytes stand for all of them."""
+    return {} if table.types.count(TokenType.BYTE) == 256 else {FUSE_UNKNOWN_KEY: False}
 
 
 def _put_trained(table: VocabularyTable, files: TokenizerFiles, vocab: Mapping[str, int]) -> None:
@@ -134,6 +141,8 @@ def _is_plain(files: TokenizerFiles, merges: Sequence[str]) -> bool:
     at_spaces = all(cut["type"] == "Split" and cut["pattern"] == {"String": " "} for cut in cuts)
     if any("\n" in merge and merge.strip("\n ") for merge in merges):
         return False
+    if merges and not files.tokenizer["model"].get("byte_fallback"):
+        return False  # they know bytes by their texts
     return at_spaces and steps in ([_ESCAPE], [_ESCAPE] if merges else [_PREFIX, _ESCAPE])
 
 
