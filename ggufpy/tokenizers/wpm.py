@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from ggufpy.tokenizers.words import Words
 DEFAULTS = Defaults(bos=101, unknown=100, sep=102, add_bos=True, add_eos=True, ends_with_sep=True)
 BEGIN = "\u2581"
 _BEGIN = BEGIN.encode()
+_NOWHERE = "\uffff".encode()  # no character, and in no token
 LONGEST_WORD = 100  # characters; a longer one is unknown, as in BERT's own tokenizer
 
 LOWERCASE_KEY, STRIP_ACCENTS_KEY = KEY + "normalizer.lowercase", KEY + "normalizer.strip_accents"
@@ -54,8 +56,15 @@ class WordPieceTokenizer(Tokenizer):
         words = self._cutter.cut(text, is_first)
         if not words.data:
             return []
-        end = bytes([words.separator])
-        return self._pieces.longest(Words(_BEGIN + words.data.replace(end, end + _BEGIN), words.separator))
+        end, data = bytes([words.separator]), words.data
+        if _BEGIN in data and not self._has_begin_within:
+            data = data.replace(_BEGIN, _NOWHERE)
+        return self._pieces.longest(Words(_BEGIN + data.replace(end, end + _BEGIN), words.separator))
+
+    @cached_property
+    def _has_begin_within(self) -> bool:
+        """Whether a piece has U+2581 as a character of a text."""
+        return any(BEGIN in text[1:] for text in self._tokens)
 
     def _text_bytes(self, text: str) -> bytes:
         return text.replace(BEGIN, " ", 1).encode("utf-8", "surrogateescape")

@@ -21,7 +21,7 @@ from ggufpy.gguf.values import Typed, Value, ValueType
 from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS
 from ggufpy.tokenizers.unigram import CHARSMAP_KEY, MERGE_SPACES_KEY
 
-_ADD_BOS = "tokenizer.ggml.add_bos_token"
+_ADD_BOS, _ADD_EOS = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"
 
 __all__ = ["check_vocabulary", "read_vocabulary"]
 
@@ -45,8 +45,8 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> dict[str, Value 
         return {**_table(table, None), **rwkv_special(table), **chat_templates(files)}
     else:
         raise no_tokenizer(folder)
-    if table.kind == "bert":
-        special = word_piece_tokens(files, table.tokens)
+    if table.kind == "bert" and encoder:
+        special = word_piece_tokens(files, encoder, table)
         return {**_table(table, None), **special, **token_keys(files, table, special), **table.own_keys}
     adds_bos = table.kind in ("llama", "gemma4") or (
         table.pre in PRE_TOKENIZERS and PRE_TOKENIZERS[table.pre].add_bos
@@ -55,6 +55,8 @@ def read_vocabulary(folder: Path, config: Mapping[str, Any]) -> dict[str, Value 
     if special.get(_ADD_BOS) and "tokenizer.ggml.bos_token_id" not in special and table.kind == "gpt2":
         problem = "add_bos_token is true, but no bos_token is named; name it in tokenizer_config.json"
         raise TokenizerError(f"{folder}: {problem}")
+    if table.kind == "t5" and encoder:
+        special |= {flag: special.get(flag, False) for flag in (_ADD_BOS, _ADD_EOS)}
     if table.unknown_id is not None:
         special["tokenizer.ggml.unknown_token_id"] = table.unknown_id
     templates = chat_templates(files)

@@ -24,7 +24,7 @@ from ggufpy.tokenizers.escaped import SPACE
 from ggufpy.tokenizers.special import ADDED_KEY, FUSE_UNKNOWN_KEY, PRE_TOKENIZER_KEY
 from ggufpy.tokenizers.types import TokenType
 
-_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
+BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 _PARTS = ("normalizer", "pre_tokenizer", "decoder")
 
 _ESCAPE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
@@ -82,7 +82,7 @@ def _put_trained(table: VocabularyTable, files: TokenizerFiles, vocab: Mapping[s
         if text == model.get("unk_token"):
             table.put(id, text, TokenType.UNKNOWN)
             table.unknown_id = id
-        elif model.get("byte_fallback") and _BYTE.fullmatch(text):
+        elif model.get("byte_fallback") and BYTE.fullmatch(text):
             table.put(id, text, TokenType.BYTE)
         else:
             table.put(id, text, TokenType.NORMAL)

@@ -1,4 +1,4 @@
-"""Vocabularies from tokenizer.json: byte-level BPE, and BPE that writes spaces as U+2581."""
+"""Vocabularies from tokenizer.json."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ggufpy.convert.vocabulary.pre_tokenizer import pre_tokenizer_keys, writes_b
 from ggufpy.convert.vocabulary.spaced import read_spaced
 from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
+from ggufpy.convert.vocabulary.unigram_json import read_unigram_json
 from ggufpy.convert.vocabulary.word_pieces import read_word_pieces
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.tokenizers.libraries import is_panic
@@ -31,9 +32,11 @@ def read_tokenizer_json(
     """
     if isinstance(encoder.model, tokenizers.models.WordPiece):
         return read_word_pieces(files)
+    if isinstance(encoder.model, tokenizers.models.Unigram):
+        return read_unigram_json(files, encoder)
     if not isinstance(encoder.model, tokenizers.models.BPE):
         kind = type(encoder.model).__name__
-        known = "ggufpy converts BPE and WordPiece"
+        known = "ggufpy converts BPE, unigram and WordPiece"
         raise UnsupportedModelError(f"{files.path}: a tokenizer of kind {kind}; {known}")
     model = files.tokenizer["model"]
     for option in ("continuing_subword_prefix", "end_of_word_suffix"):
