@@ -9,6 +9,7 @@ COMMANDS = {
     "bench": "measure how fast a model runs, and how near the machine's limits that is",
     "convert": "turn a Hugging Face checkpoint into a GGUF file",
     "embed": "turn texts into vectors, or rank documents",
+    "imatrix": "measure how much each column of a model's matrices matters, for quantizing",
     "inspect": "print the metadata and the tensors of a GGUF file",
     "perplexity": "measure how well a model predicts a text",
     "quantize": "write a GGUF file anew with its tensors in other types",

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from oracle_library import F16, F32, Batch, TokenData, TokenDataArray, failure, library
+from oracle_library import F16, F32, Batch, ContextParams, TokenData, TokenDataArray, failure, library
 
 needs_oracle = pytest.mark.skipif(
     find_spec("xllamacpp") is None, reason="needs the xllamacpp wheel, which is there for x86-64 Linux only"
@@ -63,10 +64,14 @@ class Oracle:
         params.type_k = params.type_v = kv_type
         params.flash_attn_type = 0
         params.embeddings = embeddings
+        self._change(params)
         context: int | None = self._lib.llama_init_from_model(self._model, params)
         if not context:
             raise failure("cannot make a context")
         return context
+
+    def _change(self, params: ContextParams) -> None:
+        """For those who want more of a context."""
 
     def close(self) -> None:
         """Free the model; harmless if done before."""
@@ -77,7 +82,7 @@ class Oracle:
             self._lib.llama_model_free(self._model)
             self._model = None
 
-    def __enter__(self) -> Oracle:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

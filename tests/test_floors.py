@@ -17,6 +17,7 @@ FLOORS = {
     "generate": 5,
     "evaluate": 5,
     "embedding": 5,
+    "calibrate": 5,
     "runtime": 4,
     "convert": 4,
     "architectures": 3,

@@ -20,14 +20,17 @@ static const float *input(const struct gg_run *run, const gg_op *op, const int32
     return gg_head(run, &op->src[0], row, heads > 1 ? slot : 0);
 }
 
-/* Value i of the rows of one matrix enters its sums. */
-static void add(const gg_tap *a, size_t n, size_t matrix, size_t i, const float *x) {
+/* Values first .. end of a row enter the sums of its matrix. */
+static void add(const gg_tap *a, size_t n, size_t matrix, size_t first, size_t end, const float *x) {
     if (!a->products) {
-        a->sum[matrix * n + i] += (double)x[i] * (double)x[i];
+        double *sum = a->sum + matrix * n;
+        for (size_t i = first; i < end; i++) sum[i] += (double)x[i] * (double)x[i];
         return;
     }
-    double *sum = a->sum + (matrix * n + i) * n;
-    for (size_t j = 0; j < n; j++) sum[j] += (double)x[i] * (double)x[j];
+    for (size_t i = first; i < end; i++) {
+        double *sum = a->sum + (matrix * n + i) * n;
+        for (size_t j = 0; j < n; j++) sum[j] += (double)x[i] * (double)x[j];
+    }
 }
 
 static void add_rows(const struct gg_run *run, const gg_op *op, size_t matrix, size_t first, size_t end) {
@@ -37,8 +40,7 @@ static void add_rows(const struct gg_run *run, const gg_op *op, size_t matrix, s
         const int32_t *start = a->lists ? gg_list_starts(a->lists, matrices, wide) : NULL;
         const int32_t *items = a->lists ? gg_list_items(a->lists, matrices) + start[matrix] : NULL;
         const size_t rows = a->lists ? (size_t)(start[matrix + 1] - start[matrix]) : wide ? gg_op_rows(run, op) : 0;
-        for (size_t r = 0; r < rows; r++)
-            for (size_t i = first; i < end; i++) add(a, n, matrix, i, input(run, op, items, matrix, r));
+        for (size_t r = 0; r < rows; r++) add(a, n, matrix, first, end, input(run, op, items, matrix, r));
         if (first == 0) a->count[matrix] += (int64_t)rows;
     }
 }

@@ -25,7 +25,7 @@ from ggufpy.graph.nodes import Attention, Embed, Pool
 from ggufpy.runtime.batch import Batch, Slice, Span, Wanted, cut
 from ggufpy.runtime.cpu import MOST_THREADS, apply_isa_setting, default_threads
 from ggufpy.runtime.locks import ForkableLock
-from ggufpy.runtime.passes import PASSES, Pass
+from ggufpy.runtime.passes import PASSES, UNSELECTIVE, Pass
 from ggufpy.runtime.plan import make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
 from ggufpy.runtime.result import Result
@@ -40,7 +40,8 @@ FEW_TOKENS = 32
 class Engine:
     """Runs one model for any number of sequences.
 
-    one_regime: whether tokens of prompts are computed bit for bit as generated ones are.
+    one_regime: whether tokens of prompts are computed bit for bit as generated ones are. taps: what linears
+    have read since, by their tensors, where the engine was loaded for that.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Engine:
         outputs: Items[str] = ("logits",),
         changes: Mapping[str, Any] = MappingProxyType({}),
         passes: Items[Pass] = PASSES,
+        tap: Pass | None = None,
     ) -> None:
         apply_isa_setting()
         self._file = file
@@ -62,7 +64,7 @@ class Engine:
         results = {name: _output(found, name, file) for name in outputs}
         self.n_ctx = _context(graph, file, n_ctx, grows="logits" in outputs)
         self.n_threads, self.n_batch = n_threads, min(n_batch, self.n_ctx)
-        plan = make_plan(graph, results, passes)
+        plan = make_plan(graph, results, passes, tap)
         self._states = States(plan.nodes, cache_types, n_ctx=self.n_ctx, n_seq=n_seq, n_batch=self.n_batch)
         self.linears = tuple(plan.linears())
         program = Program(
@@ -74,6 +76,7 @@ class Engine:
             precision=precision,
         )
         self._program: Program | None = program
+        self.taps = program.taps
         self.one_regime = precision != "fast"
         self._widths = {name: rows.shape[1] for name, rows in program.outputs.items()}
         # A text whose tokens see later ones, or of which there is one row, cannot be cut.
@@ -100,6 +103,7 @@ class Engine:
         huge_pages: bool = True,
         outputs: Items[str] = ("logits",),
         changes: Mapping[str, Any] = MappingProxyType({}),
+        tap: Pass | None = None,
     ) -> Engine:
         """Make the model in `file` ready to run; its weights are used where they lie.
 
@@ -108,7 +112,8 @@ class Engine:
         "exact" or "int8"; type_k, type_v: what the KV cache keeps, "f32", "f16", "bf16", "q8_0", "q4_0" or
         ggml's number, None for f16 (f32 if exact); huge_pages: ask for them for weights that the system has
         yet to read from the disk; outputs: what a step computes, of what the architecture can give ("logits",
-        "embeddings"); changes: keys of the architecture, without its prefix, in place of the file's.
+        "embeddings"); changes: keys of the architecture, without its prefix, for the file's; tap: sums
+        what linears read, in place of outputs (of passes.py).
         Raises FormatError or UnsupportedModelError for a file that is incomplete or that ggufpy cannot run.
         """
         if precision not in PRECISIONS:
@@ -126,7 +131,8 @@ class Engine:
         if huge_pages:
             advise_huge_pages(file)
         threads = n_threads or default_threads()
-        return cls(file, n_ctx or 0, n_seq, threads, n_batch, precision, types, outputs, changes)
+        passes = PASSES if tap is None else UNSELECTIVE
+        return cls(file, n_ctx or 0, n_seq, threads, n_batch, precision, types, outputs, changes, passes, tap)
 
     def bytes_read(self, position: int) -> int:
         """Bytes of state that a token at `position` reads."""

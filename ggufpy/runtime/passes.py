@@ -162,6 +162,9 @@ def _tapped(nodes: Nodes, *, products: bool) -> Nodes:
 # In this order.
 PASSES: tuple[Pass, ...] = (gates, residuals, wanted_rows, together)
 
+# Those that compute every row of every node.
+UNSELECTIVE: tuple[Pass, ...] = (gates, residuals, together)
+
 
 def _uses(nodes: Iterable[Node], outputs: Sequence[Value]) -> Counter[Value]:
     return Counter([*outputs, *(value for node in nodes for value in node.inputs)])

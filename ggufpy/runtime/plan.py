@@ -85,8 +85,14 @@ class Plan:
                     yield matrix.tensor, node.rows != "all", part
 
 
-def make_plan(graph: Graph, outputs: Mapping[str, Value], passes: Sequence[Pass] = PASSES) -> Plan:
-    """Plan what `outputs`, values of the traced `graph`, need; of rows of the batch only the wanted ones."""
+def make_plan(
+    graph: Graph, outputs: Mapping[str, Value], passes: Sequence[Pass] = PASSES, tap: Pass | None = None
+) -> Plan:
+    """Plan what `outputs`, values of the traced `graph`, need; of rows of the batch only the wanted ones.
+
+    tap: puts taps before linears; then only what these read is computed, of all rows, and there are no
+    outputs.
+    """
     rows = {value: node.rows for node in graph.nodes for value in node.outputs}
     nodes = list(graph.nodes)
     results: dict[str, Value] = {}
@@ -98,6 +104,8 @@ def make_plan(graph: Graph, outputs: Mapping[str, Value], passes: Sequence[Pass]
     nodes = _needed(nodes, results.values())
     for each in passes:
         nodes = each(nodes, list(results.values()))
+    if tap is not None:
+        nodes, results = _needed(tap(nodes, []), ()), {}
     placed = _Placed(nodes, list(results.values()))
     return Plan(placed.nodes, placed.places, placed.arena_width(), results)
 

@@ -27,7 +27,7 @@ class Result:
 
     def __init__(self, n_spans: int, widths: Mapping[str, int]) -> None:
         self._widths = widths
-        self._main = next(iter(widths))
+        self._main = next(iter(widths), "")
         self._parts: dict[str, list[list[NDArray[np.float32]]]] = {
             name: [[] for _ in range(n_spans)] for name in widths
         }

@@ -1,0 +1,1 @@
+"""What a network computes of texts, as numbers that quantizing needs."""

@@ -1,0 +1,38 @@
+"""Texts as the pieces that a model reads: contexts of one length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ggufpy.errors import GgufpyError
+from ggufpy.tokenizers import Tokenizer
+
+
+def chunks_of(tokenizer: Tokenizer, tokens: Sequence[int], size: int) -> list[list[int]]:
+    """Whole contexts of `size` tokens, each led by BOS in place of its first token where the model wants one.
+
+    What is left over is dropped. Source: llama.cpp tools/imatrix/imatrix.cpp, compute_imatrix().
+    """
+    chunks = [list(tokens[i : i + size]) for i in range(0, len(tokens) - size + 1, size)]
+    if tokenizer.add_bos and tokenizer.bos_id is not None:
+        for chunk in chunks:
+            chunk[0] = tokenizer.bos_id
+    return chunks
+
+
+def mixed(kinds: Sequence[list[list[int]]], weights: Sequence[float]) -> list[list[int]]:
+    """Chunks of all kinds of text, as many of each as the weights say of the whole, spread evenly.
+
+    As many as the scarcest kind allows. Raises GgufpyError if that is none.
+    """
+    scale = min(len(chunks) / weight for chunks, weight in zip(kinds, weights, strict=True))
+    counts = [int(scale * weight + 1e-9) for weight in weights]
+    if not all(counts):
+        few = min(range(len(kinds)), key=lambda i: counts[i])
+        raise GgufpyError(
+            f"text {few + 1} has {len(kinds[few])} chunks, too few for its share; give more text"
+        )
+    places = [
+        ((number + 0.5) / count, kind, number) for kind, count in enumerate(counts) for number in range(count)
+    ]
+    return [kinds[kind][number] for _, kind, number in sorted(places)]

@@ -1,0 +1,200 @@
+"""`ggufpy imatrix`: how much each column of a model's matrices matters, for quantizing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ggufpy.commands.console import one_line, run_command
+from ggufpy.commands.llama_flags import add_flags_without_effect, remedies
+from ggufpy.commands.parser import Parser
+from ggufpy.errors import GgufpyError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ggufpy.gguf.inputs import Inputs
+    from ggufpy.gguf.reader import GGUFFile
+    from ggufpy.quants.choice.imatrix_file import ImatrixFile
+
+_EPILOG = """A text is read in contexts of -c tokens; what is left over is dropped. FILE.jsonl has a chat in
+each line, {"messages": [...]} or the list, written by the model's template. With --mix 3,1 three of four
+contexts are of the first -f. --in-file adds what other files hold of the same model; without -m that is all.
+Options and files are llama-imatrix's; the file is written once, when all is read."""
+
+_WITH_VALUE = ("--output-frequency", "-ofreq", "--save-frequency")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write a matrix, or print what one says, and return the exit status."""
+    parser = Parser(
+        prog="ggufpy imatrix",
+        description="Measure how much each column of a model's matrices matters.",
+        epilog=_EPILOG,
+        remedies=remedies(),
+    )
+    _add_options(parser)
+    arguments = parser.parse_args(argv)
+    for name, value, least in (
+        ("-c", arguments.ctx_size, 1),
+        ("-t", arguments.threads, -1),
+        ("--chunk", arguments.chunk, 0),
+        ("--chunks", arguments.chunks, -1),
+    ):
+        if value is not None and value < least:
+            parser.error(f"{name} {value}: at least {least}")
+    if bool(arguments.model) != bool(arguments.file):
+        parser.error("-m and -f belong together: a model, and what it shall read")
+    if not arguments.model and not arguments.in_file:
+        parser.error("nothing to do: give -m and -f, or files with --in-file")
+    if arguments.mix and len(arguments.mix) != len(arguments.file or []):
+        parser.error(f"--mix has {len(arguments.mix)} weights for {len(arguments.file or [])} texts")
+    return run_command(lambda: _imatrix(arguments))
+
+
+def _add_options(parser: Parser) -> None:
+    option = parser.add_argument
+    option("-m", "--model", type=Path, metavar="FILE", help="a GGUF file, of any type")
+    option("-f", "--file", type=Path, action="append", metavar="TEXT", help="a text, or chats; several times")
+    option("--mix", type=_weights, metavar="W,W", help="shares of the texts; default: all there is of each")
+    option("--in-file", type=Path, action="append", default=[], metavar="FILE", help="add what it holds")
+    option("-o", "--output-file", type=Path, metavar="FILE", help="default: imatrix.gguf")
+    format = "gguf, or dat: the format before; default: by the ending of -o"
+    option("--output-format", choices=("gguf", "dat"), help=format)
+    option("--show-statistics", action="store_true", help="print a table of the tensors, and write nothing")
+    option("-c", "--ctx-size", type=int, default=512, metavar="N", help="tokens of a context; default: 512")
+    option("--chunk", type=int, default=0, metavar="N", help="leave out so many contexts at the start")
+    option("--chunks", type=int, metavar="N", help="read so many contexts at most")
+    option("--process-output", action="store_true", help="measure the output's matrix, too")
+    option("--parse-special", action="store_true", help="texts of control tokens become these tokens")
+    option("-t", "--threads", type=int, metavar="N", help="0 and default: one per physical core")
+    option("--precision", choices=("exact", "fast", "int8"), default="fast", help="default: fast")
+    option("--no-ppl", action="store_true", help=argparse.SUPPRESS)
+    for name in _WITH_VALUE:
+        option(name, help=argparse.SUPPRESS)
+    add_flags_without_effect(parser)
+
+
+def _weights(text: str) -> list[float]:
+    weights = [float(part) for part in text.split(",")]
+    if not all(0 < weight < float("inf") for weight in weights):
+        raise argparse.ArgumentTypeError(f"{text}: numbers above 0 with commas between them, as 3,1")
+    return weights
+
+
+def _imatrix(arguments: argparse.Namespace) -> int:
+    # NumPy and the engine: only for a good command line.
+    from ggufpy.gguf.inputs import Inputs
+    from ggufpy.quants.choice.imatrix_file import ImatrixFile
+
+    inputs = Inputs()
+    for path in (
+        *arguments.in_file,
+        *(arguments.file or []),
+        *([arguments.model] if arguments.model else []),
+    ):
+        inputs.note(path)
+    found = None
+    for path in arguments.in_file:
+        file = ImatrixFile.read(path).in_rows(arguments.ctx_size)
+        found = file if found is None else _merged(found, file, path)
+    if arguments.model:
+        found = _measured(arguments, found)
+    assert found is not None
+    if arguments.show_statistics:
+        from ggufpy.commands.imatrix_table import table
+
+        print(table(found.entries))
+        return 0
+    _say_what_is_missing(found)
+    print(_written(found, arguments, inputs))
+    return 0
+
+
+def _merged(first: ImatrixFile, second: ImatrixFile, path: Path) -> ImatrixFile:
+    try:
+        return first.merged(second)
+    except ValueError as error:
+        raise GgufpyError(f"{path}: {error}, so the files are of different models") from None
+
+
+def _measured(arguments: argparse.Namespace, known: ImatrixFile | None) -> ImatrixFile:
+    """What the model reads, added to what is known of it."""
+    from ggufpy.calibrate.squares import SquaresOfLinears
+    from ggufpy.gguf.reader import GGUFFile
+    from ggufpy.quants.choice.imatrix import ImportanceMatrix
+    from ggufpy.quants.choice.imatrix_file import ImatrixFile
+
+    size = arguments.ctx_size
+    with GGUFFile.open(arguments.model) as file:
+        for path in arguments.in_file:
+            matrix = ImportanceMatrix.read(path)
+            for tensor in file.tensors.values():
+                matrix.weights(tensor.name, tensor.shape)  # before hours are spent: whether it fits
+        chunks = _chunks(file, arguments)
+        squares = SquaresOfLinears(file, size, n_threads=arguments.threads, precision=arguments.precision)
+        with _progress() as progress:
+            task = progress.add_task("contexts", total=len(chunks), rate="")
+
+            def show(done: int) -> None:
+                seconds = progress.tasks[0].elapsed
+                rate = f"{done * size / seconds:.0f} tok/s" if seconds else ""
+                progress.update(task, completed=done, rate=rate)
+
+            squares.read(chunks, show)
+        names = [str(path) for path in arguments.file]
+        entries = squares.entries(output=arguments.process_output)
+    measured = ImatrixFile(entries, names, len(chunks), size)
+    return measured if known is None else known.merged(measured)
+
+
+def _chunks(file: GGUFFile, arguments: argparse.Namespace) -> list[list[int]]:
+    from ggufpy.calibrate.chunks import chunks_of, mixed
+    from ggufpy.commands.calibration_texts import tokens_of
+    from ggufpy.tokenizers import load_tokenizer
+
+    tokenizer, size = load_tokenizer(file.metadata), arguments.ctx_size
+    kinds = []
+    for path in arguments.file:
+        tokens = tokens_of(path, tokenizer, file.metadata, parse_special=arguments.parse_special)
+        kinds.append(chunks_of(tokenizer, tokens, size))
+        if not kinds[-1]:
+            problem = f"has {len(tokens)} tokens, and a context {size}"
+            raise GgufpyError(f"{path}: {problem}; give a longer text, or a smaller context with -c")
+    chunks = mixed(kinds, arguments.mix) if arguments.mix else [each for kind in kinds for each in kind]
+    most = arguments.chunks if arguments.chunks is not None and arguments.chunks >= 0 else None
+    chosen = chunks[arguments.chunk :][:most]
+    if not chosen:
+        raise GgufpyError(f"of {len(chunks)} contexts none is left; see --chunk and --chunks")
+    return chosen
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+
+
+def _say_what_is_missing(found: ImatrixFile) -> None:
+    """Experts that no token has reached are quantized as if all their columns mattered alike."""
+    from ggufpy.calibrate.squares import unreached
+
+    missing = unreached(found.entries)
+    for name, (count, experts) in list(missing.items())[:3]:
+        line = f"{name}: no token has reached {count} of {experts} experts; give more text"
+        print(one_line(line), file=sys.stderr)
+    if len(missing) > 3:
+        print(f"... and of {len(missing) - 3} tensors more some experts", file=sys.stderr)
+
+
+def _written(found: ImatrixFile, arguments: argparse.Namespace, inputs: Inputs) -> Path:
+    path: Path = arguments.output_file or Path("imatrix.gguf")
+    format = arguments.output_format or ("dat" if path.suffix == ".dat" else "gguf")
+    write = found.write_legacy if format == "dat" else found.write_gguf
+    write(path, inputs)
+    return path
