@@ -8,8 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
+from ggufpy.errors import TokenizerError
 from ggufpy.tokenizers.tokens import Tokens
 from ggufpy.tokenizers.words import Words, encode_words
+
+_LONGEST = 1024  # bytes of a token
 
 
 class Pieces:
@@ -26,8 +29,16 @@ class Pieces:
         floats: bool = False,
         most: int = 0,
     ) -> None:
-        """The arguments are those of gg_pieces in csrc/gg_cdef.h; score: f64[tokens], byte: i32[256]."""
-        bits = max(5, (8 * tokens.bytes).bit_length())  # so that one of eight or less is set
+        """The arguments are those of gg_pieces in csrc/gg_cdef.h; score: f64[tokens], byte: i32[256].
+
+        Raises TokenizerError for tokens that are too long to look for them at each place of a text.
+        """
+        lengths = tokens.lengths
+        usable = np.where(score > -np.inf, lengths, 0)
+        if usable.max() > _LONGEST and not most:
+            problem = f"token {usable.argmax()} has {usable.max()} bytes, and no model's more than {_LONGEST}"
+            raise TokenizerError(f"tokenizer.ggml.tokens: {problem}; convert the model again")
+        bits = max(5, (8 * int(lengths.sum())).bit_length())  # so that one of eight or less is set
         beginnings = np.zeros(1 << (bits - 5), np.uint32)
         self._kept: list[Any] = [tokens, score, byte, beginnings]
         self._record = r = ffi.new("gg_pieces *")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ggufpy._kernels import ffi, lib
 from ggufpy.errors import TokenizerError
@@ -24,7 +25,7 @@ class Tokens(Sequence[str]):
         self._slots, bits = hash_table(len(texts), np.uint64)
         slots = ffi.from_buffer("uint64_t[]", self._slots)
         key = 1 + secrets.randbelow((1 << 61) - 2)
-        longest = int(np.diff(texts.start).max(initial=8)) - 8
+        longest = int(self.lengths.max(initial=0))
         self.record = ffi.new("gg_tokens *", (texts.record(), longest, slots, bits, key))
         second = lib.gg_index_tokens(self.record)
         if second < len(texts):
@@ -33,9 +34,9 @@ class Tokens(Sequence[str]):
             raise TokenizerError(f"tokenizer.ggml.tokens: {problem}; convert again")
 
     @property
-    def bytes(self) -> int:
-        """Of all texts together."""
-        return int(self._texts.start[-1] - self._texts.start[0]) - 8 * len(self)
+    def lengths(self) -> NDArray[np.int64]:
+        """The bytes of each text, i64[tokens]."""
+        return np.diff(self._texts.start).astype(np.int64) - 8
 
     def __len__(self) -> int:
         return len(self._texts)
