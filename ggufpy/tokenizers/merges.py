@@ -49,11 +49,11 @@ class Merges:
         r.is_byte_level, r.whole_first, r.is_fused = byte_level, whole_first, fused
         r.unknown = -1 if unknown is None else unknown
 
-    def read(self, metadata: Mapping[str, Any]) -> None:
+    def read(self, metadata: Mapping[str, Any], key: str = _MERGES) -> None:
         """Take the merges of a file; raises TokenizerError if there are none, or bad ones."""
-        texts = strings_of(metadata, _MERGES)
+        texts = strings_of(metadata, key)
         if texts is None:
-            raise TokenizerError(f"{_MERGES}: missing or not a list of strings; convert the model again")
+            raise TokenizerError(f"{key}: missing or not a list of strings; convert the model again")
         merge = np.empty(3 * len(texts), np.int32)
         slots, self._record.slot_bits = hash_table(len(texts), np.uint32)
         self._kept += [merge, slots]
@@ -64,7 +64,7 @@ class Merges:
         bad = lib.gg_index_merges(self._record, record, ffi.from_buffer("uint8_t[]", joined))
         if bad < len(texts):
             problem = _problem(bad, texts[bad], self._tokens)
-            raise TokenizerError(f"{_MERGES}: {problem}; convert the model again")
+            raise TokenizerError(f"{key}: {problem}; convert the model again")
 
     def encode(self, words: Words) -> list[int]:
         """The tokens of words."""

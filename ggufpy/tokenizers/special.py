@@ -21,9 +21,10 @@ ORDINARY_KEY = "ggufpy.ordinary_token_ids"
 ADDED_KEY = "ggufpy.added_token_ids"
 
 # ggufpy's own keys: parts of a tokenizer.json that GGUF has no name for, whether words that are tokens stay
-# whole, and whether neighbouring characters that are unknown are one token.
+# whole, whether neighbouring characters that are unknown are one token, and merges that scores do not say.
 NORMALIZER_KEY, PRE_TOKENIZER_KEY = "ggufpy.tokenizer.normalizer", "ggufpy.tokenizer.pre_tokenizer"
 IGNORE_MERGES_KEY = "ggufpy.tokenizer.ignore_merges"
+MERGES_KEY = "ggufpy.tokenizer.merges"
 FUSE_UNKNOWN_KEY = "ggufpy.tokenizer.fuse_unknown"
 
 # Generation stops at each of these, wherever it is in a vocabulary.

@@ -12,7 +12,7 @@ from ggufpy.tokenizers.cutting import Cutter, Described, Uncut
 from ggufpy.tokenizers.escaped import SPACE, EscapedTokenizer
 from ggufpy.tokenizers.libraries import normalizer
 from ggufpy.tokenizers.merges import Merges
-from ggufpy.tokenizers.special import FUSE_UNKNOWN_KEY, NORMALIZER_KEY, PRE_TOKENIZER_KEY
+from ggufpy.tokenizers.special import FUSE_UNKNOWN_KEY, MERGES_KEY, NORMALIZER_KEY, PRE_TOKENIZER_KEY
 from ggufpy.tokenizers.types import TokenType
 from ggufpy.tokenizers.values import KEY, flag_of, text_of
 from ggufpy.tokenizers.vocabulary import Defaults, Vocabulary, read_vocabulary
@@ -34,11 +34,13 @@ class SentencePieceTokenizer(EscapedTokenizer):
         self._cutter: Cutter = Uncut() if words is None else Described(words)
         self._merges = Merges(
             vocabulary.tokens,
-            rank=_ranks(vocabulary),
+            rank=None if MERGES_KEY in metadata else _ranks(vocabulary),
             byte=vocabulary.byte_ids(),
             unknown=_unknown(vocabulary),
             fused=flag_of(metadata, FUSE_UNKNOWN_KEY, True),
         )
+        if MERGES_KEY in metadata:
+            self._merges.read(metadata, MERGES_KEY)
 
     def _encode_text(self, text: str, is_first: bool) -> list[int]:
         return self._merges.encode(self._cutter.cut(text, is_first))

@@ -173,6 +173,7 @@ def test_word_pieces(tmp_path: Path, changes: dict[str, Any], keys: dict[str, An
     tokenizer = {**word_pieces(), **changes}
     folder = write_checkpoint(tmp_path, tokenizer)
     metadata = converted(folder)
+    assert metadata[KEY + "bos_token_id"] == metadata[KEY + "cls_token_id"] == 2
     own = {key: metadata[key] for key in metadata if key.startswith((OWN, KEY + "normalizer."))}
     assert {key: json.loads(text) if isinstance(text, str) else text for key, text in own.items()} == keys
     assert bool(differences(metadata)) == any(key.startswith(OWN) for key in keys)

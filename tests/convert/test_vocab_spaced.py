@@ -57,9 +57,6 @@ FORMS: dict[str, tuple[Any, Any, bool, bool]] = {
 }
 
 
-KINDS = {True: ("llama", "default"), False: ("gpt2", "sarvam-moe")}
-
-
 @pytest.mark.parametrize("all_merges", [True, False])
 @pytest.mark.parametrize("form", FORMS)
 def test_forms(tmp_path: Path, form: str, all_merges: bool) -> None:
@@ -70,8 +67,11 @@ def test_forms(tmp_path: Path, form: str, all_merges: bool) -> None:
     }
     folder = write_checkpoint(tmp_path, tokenizer, {**NAMES, "add_prefix_space": not prefix})
     metadata = converted(folder)
-    assert (metadata[KEY + "model"], metadata[KEY + "pre"]) == KINDS[all_merges]
-    assert metadata.get(KEY + "add_space_prefix", all_merges) is prefix
+    is_spm = all_merges or prefix
+    kind = ("llama", "default") if is_spm else ("gpt2", "sarvam-moe")
+    assert (metadata[KEY + "model"], metadata[KEY + "pre"]) == kind
+    assert metadata.get(KEY + "add_space_prefix", is_spm) is prefix
+    assert (OWN + "merges" in metadata) == (is_spm and not all_merges)
     if all_merges:
         described = {key: json.loads(metadata[key]) for key in metadata if key.startswith(OWN)}
         parts = {OWN + "normalizer": normalizer, OWN + "pre_tokenizer": pre_tokenizer}

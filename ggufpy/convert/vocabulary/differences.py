@@ -11,6 +11,7 @@ from ggufpy.tokenizers.special import (
     FUSE_UNKNOWN_KEY,
     IGNORE_MERGES_KEY,
     LSTRIP_KEY,
+    MERGES_KEY,
     NORMALIZER_KEY,
     ORDINARY_KEY,
     PRE_TOKENIZER_KEY,
@@ -40,6 +41,8 @@ def _differences(metadata: Mapping[str, Any]) -> Iterator[str]:
         yield f"do not normalize as it does ({', '.join(step['type'] for step in steps)})"
     if IGNORE_MERGES_KEY in metadata:
         yield "merge words that are tokens" if metadata[IGNORE_MERGES_KEY] else "keep words that are tokens"
+    if MERGES_KEY in metadata:
+        yield "merge any neighbours that make a token"
     if FUSE_UNKNOWN_KEY in metadata:
         yield "make one token of unknown neighbours"
     flags = [name for name, key in _FLAGS.items() if key in metadata]

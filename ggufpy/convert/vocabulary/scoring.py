@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import pairwise
 from math import inf
 
-_LONGEST = 1024  # characters; each place in a token is looked at
+_MOST = 1 << 30  # characters of the two parts of tokens, cut at each place
 _LONGEST_RUN = 64
 
 
@@ -29,10 +29,10 @@ def scores_say(merges: Sequence[tuple[str, str]], scores: Mapping[str, float], c
 
 def _is_complete(merges: Sequence[tuple[str, str]], scores: Mapping[str, float], cut_out: Set[str]) -> bool:
     """Whether all that could be merged is a merge."""
-    listed = set(merges)
-    for token in scores.keys() - cut_out:
-        if len(token) > _LONGEST:
-            return False
+    listed, tokens = set(merges), scores.keys() - cut_out
+    if sum(len(token) ** 2 for token in tokens) > _MOST:
+        return False
+    for token in tokens:
         for i in range(1, len(token)):
             left, right = token[:i], token[i:]
             if (

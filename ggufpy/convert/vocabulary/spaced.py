@@ -1,8 +1,9 @@
 """BPE of a tokenizer.json that writes spaces as U+2581: Llama's and Gemma's.
 
 GGUF has two kinds for it. "llama" is SentencePiece's, which merges by scores any two neighbours that make a
-token. What scores do not say is of the other, which merges by a list, as `tokenizers` does: "gemma4" for the
-architecture of that name, as it always starts a text with BOS, and else "gpt2" with the name of Sarvam's.
+token, and may put a space in front of a text. The other merges by a list, as `tokenizers` does, for what
+scores do not say: "gemma4" for the architecture of that name, as it always starts a text with BOS, and else
+"gpt2" with the name of Sarvam's. Where both would be needed, it is "llama", and the merges have our own key.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ggufpy.convert.vocabulary.tokenizer_files import AddedToken, TokenizerFiles
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.gguf.values import Value
 from ggufpy.tokenizers.escaped import SPACE
-from ggufpy.tokenizers.special import ADDED_KEY, FUSE_UNKNOWN_KEY, PRE_TOKENIZER_KEY
+from ggufpy.tokenizers.special import ADDED_KEY, FUSE_UNKNOWN_KEY, MERGES_KEY, PRE_TOKENIZER_KEY
 from ggufpy.tokenizers.types import TokenType
 
 BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
@@ -59,11 +60,12 @@ def read_spaced(
     }
     scores = _scores(made | {token.text for token in added if _is_spaced(token)}, merges, pieces, cut_out)
     is_gemma4 = str(files.config.get("model_type")).startswith("gemma4")
-    if scores is None or is_gemma4 or table.unknown_id is None:
+    if is_gemma4 or not _is_sentencepieces(table, merges, scores):
         table.kind, table.pre = ("gemma4", "") if is_gemma4 else ("gpt2", "sarvam-moe")
         _list_merges(table, merges)
     else:
-        _put_scores(table, scores)
+        _put_scores(table, scores or scores_of(table.tokens, merges))
+        table.own_keys |= {} if scores else {MERGES_KEY: _written(merges)}
     if not _is_plain(files, table.merges):
         table.own_keys |= normalizer_key(files.tokenizer) | _cutting(files, at_lines=bool(table.merges))
     if table.unknown_id is not None and not files.tokenizer["model"].get("fuse_unk"):
@@ -123,12 +125,22 @@ def _put_scores(table: VocabularyTable, scores: Mapping[str, float]) -> None:
             table.scores[id] = scores[text]
 
 
+def _is_sentencepieces(table: VocabularyTable, merges: Merges, scores: Mapping[str, float] | None) -> bool:
+    """Whether its kind is nearest: the only one that puts a space in front, and needs an unknown token."""
+    return table.unknown_id is not None and (scores is not None or (table.add_space_prefix and bool(merges)))
+
+
 def _list_merges(table: VocabularyTable, merges: Merges) -> None:
     """Make it a vocabulary whose scores say nothing."""
     table.scores = [ADDED_SCORE] * table.size
-    table.merges = [f"{left} {right}" for left, right in merges if " " not in left + right]
+    table.merges = _written(merges)
     if table.unknown_id is not None:
         table.types[table.unknown_id] = TokenType.CONTROL
+
+
+def _written(merges: Merges) -> list[str]:
+    """As files have them, without those of spaces, which are written as U+2581 before."""
+    return [f"{left} {right}" for left, right in merges if " " not in left + right]
 
 
 def _is_plain(files: TokenizerFiles, merges: Sequence[str]) -> bool:

@@ -18,6 +18,7 @@ from ggufpy.tokenizers.wpm import (
     BEGIN,
     BERT_CUTTING,
     BERT_NORMALIZER,
+    DEFAULTS,
     LONGEST_WORD,
     LOWERCASE_KEY,
     STRIP_ACCENTS_KEY,
@@ -82,6 +83,9 @@ def word_piece_tokens(
             result[f"tokenizer.ggml.{part}_token_id"] = ids[text]
         elif part in ("cls", "seperator", "unknown"):
             raise TokenizerError(f"{files.folder}: {text} is not in the vocabulary; name {name}_token")
+    cls = result["tokenizer.ggml.cls_token_id"]
+    if cls != DEFAULTS.bos:
+        result["tokenizer.ggml.bos_token_id"] = cls  # which is what llama.cpp reads
     full = encoder.encode("").ids
     for flag, part, seen in (("bos", "cls", full[:1]), ("eos", "seperator", full[-1:])):
         if files.tokenizer.get("post_processor") and seen != [result[f"tokenizer.ggml.{part}_token_id"]]:
