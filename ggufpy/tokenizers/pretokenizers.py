@@ -163,13 +163,15 @@ _TABLE: tuple[tuple[str, PreTokenizer], ...] = (
         PreTokenizer((LLAMA3,), ignore_merges=True, add_bos=True),
     ),
     ("dbrx smaug-bpe", PreTokenizer((LLAMA3,))),
-    ("glm4 chatglm-bpe", PreTokenizer((LLAMA3,), default_bos=False)),
+    ("glm4 glm5", PreTokenizer((LLAMA3,), ignore_merges=True, default_bos=False)),
+    ("chatglm-bpe", PreTokenizer((LLAMA3,), default_bos=False)),
     (
         "qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 bailingmoe"
         " bailingmoe2 llada-moe",
         PreTokenizer((QWEN2,)),
     ),
     ("qwen35", PreTokenizer((QWEN35,))),
+    ("k2-horizon", PreTokenizer((_cl100k(r"\p{N}{1,3}", letters="[\\p{L}\\p{M}\u200c\u200d]"),))),
     ("smollm starcoder refact command-r codeshell exaone minerva-7b mellum2", PreTokenizer((DIGIT, GPT2))),
     (
         "deepseek-llm",
