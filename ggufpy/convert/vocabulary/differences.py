@@ -37,8 +37,8 @@ def _differences(metadata: Mapping[str, Any]) -> Iterator[str]:
     if PRE_TOKENIZER_KEY in metadata:
         yield f"cut texts as {_CUTTING.get(kind) or repr(metadata['tokenizer.ggml.pre'])} does"
     if NORMALIZER_KEY in metadata:
-        steps = steps_of(json.loads(metadata[NORMALIZER_KEY]))
-        yield f"do not normalize as it does ({', '.join(step['type'] for step in steps)})"
+        names = [str(step.get("type")) for step in steps_of(json.loads(metadata[NORMALIZER_KEY]))]
+        yield f"do not normalize as it does ({', '.join(names)})"
     if IGNORE_MERGES_KEY in metadata:
         yield "merge words that are tokens" if metadata[IGNORE_MERGES_KEY] else "keep words that are tokens"
     if MERGES_KEY in metadata:

@@ -74,7 +74,7 @@ def _names(block: Mapping[str, Any]) -> list[str]:
         found = _regexes(step)
         if found is None or (n_bytes and found != [_THREE_DIGITS]):
             return []
-        n_bytes += step["type"] == "ByteLevel"
+        n_bytes += step.get("type") == "ByteLevel"
         regexes += found
     return list(names_of(regexes)) if n_bytes else []
 

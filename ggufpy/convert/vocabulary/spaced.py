@@ -22,6 +22,7 @@ from ggufpy.convert.vocabulary.tokenizer_files import AddedToken, TokenizerFiles
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.gguf.values import Value
 from ggufpy.tokenizers.escaped import SPACE
+from ggufpy.tokenizers.libraries import errors_of_rust
 from ggufpy.tokenizers.special import ADDED_KEY, FUSE_UNKNOWN_KEY, MERGES_KEY, PRE_TOKENIZER_KEY
 from ggufpy.tokenizers.types import TokenType
 
@@ -53,7 +54,8 @@ def read_spaced(
     made = {text for text, id in vocab.items() if table.types[id] == TokenType.NORMAL}
     added = files.added_tokens().values()
     _put_added(table, files.added_tokens())
-    first = encoder.encode("a", add_special_tokens=False).tokens[:1]
+    with errors_of_rust(f"{files.path}: not a tokenizer", "download it again"):
+        first = encoder.encode("a", add_special_tokens=False).tokens[:1]
     table.add_space_prefix = any(token.startswith(SPACE) for token in first)
     cut_out = {
         token.text for token in added if not (token.normalized or token.single_word or _is_spaced(token))
@@ -150,7 +152,7 @@ def _is_plain(files: TokenizerFiles, merges: Sequence[str]) -> bool:
     """
     steps = normalizer_steps(files.tokenizer)
     cuts = steps_of(files.tokenizer.get("pre_tokenizer"))
-    at_spaces = all(cut["type"] == "Split" and cut["pattern"] == {"String": " "} for cut in cuts)
+    at_spaces = all(cut.get("type") == "Split" and cut.get("pattern") == {"String": " "} for cut in cuts)
     if any("\n" in merge and merge.strip("\n ") for merge in merges):
         return False
     if merges and not files.tokenizer["model"].get("byte_fallback"):

@@ -19,6 +19,7 @@ from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.tokenizers.escaped import SPACE
+from ggufpy.tokenizers.libraries import errors_of_rust
 from ggufpy.tokenizers.special import PRE_TOKENIZER_KEY
 from ggufpy.tokenizers.types import TokenType
 
@@ -38,10 +39,13 @@ def read_unigram_json(files: TokenizerFiles, encoder: tokenizers.Tokenizer) -> V
     table.put_added(files.added_tokens())
     for id, (_, score) in enumerate(trained):
         table.scores[id] = score
-    first, one, two = (encoder.encode(text, add_special_tokens=False).tokens for text in ("a", "a b", "a  b"))
+    with errors_of_rust(f"{files.path}: not a tokenizer", "download it again"):
+        first, one, two = (
+            encoder.encode(text, add_special_tokens=False).tokens for text in ("a", "a b", "a  b")
+        )
     table.add_space_prefix = any(token.startswith(SPACE) for token in first[:1])
     table.merge_spaces = one == two
-    maps = [step for step in normalizer_steps(files.tokenizer) if step["type"] == "Precompiled"]
+    maps = [step for step in normalizer_steps(files.tokenizer) if step.get("type") == "Precompiled"]
     if len(maps) == 1:
         table.charsmap = base64.b64decode(maps[0]["precompiled_charsmap"] or "")
     block = files.tokenizer.get("pre_tokenizer") or NO_STEPS

@@ -12,6 +12,7 @@ from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.errors import TokenizerError, UnsupportedModelError
 from ggufpy.gguf.values import Value
+from ggufpy.tokenizers.libraries import errors_of_rust
 from ggufpy.tokenizers.special import NORMALIZER_KEY, PRE_TOKENIZER_KEY
 from ggufpy.tokenizers.types import TokenType
 from ggufpy.tokenizers.wpm import (
@@ -86,7 +87,8 @@ def word_piece_tokens(
     cls = result["tokenizer.ggml.cls_token_id"]
     if cls != DEFAULTS.bos:
         result["tokenizer.ggml.bos_token_id"] = cls  # which is what llama.cpp reads
-    full = encoder.encode("").ids
+    with errors_of_rust(f"{files.path}: not a tokenizer", "download it again"):
+        full = encoder.encode("").ids
     for flag, part, seen in (("bos", "cls", full[:1]), ("eos", "seperator", full[-1:])):
         if files.tokenizer.get("post_processor") and seen != [result[f"tokenizer.ggml.{part}_token_id"]]:
             result[f"tokenizer.ggml.add_{flag}_token"] = False
