@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tiny_tokenizers import byte_level_json, converted, write_checkpoint
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from ggufpy.convert.vocabulary.reading import read_vocabulary
+from ggufpy.convert.vocabulary.reading import check_vocabulary, read_vocabulary
 from ggufpy.errors import FormatError, GgufpyError, UnsupportedModelError
 from ggufpy.tokenizers import Tokenizer, load_tokenizer
 from ggufpy.tokenizers.bpe import BYTES
@@ -85,8 +85,8 @@ def folder_of(folder: Path, files: Mapping[str, bytes], config: dict[str, Any], 
     ],
 )
 def test_rank_files(tmp_path: Path, file: str, model_type: str, pre: str) -> None:
-    config = {"model_type": model_type}
-    folder = folder_of(tmp_path, {file: rank_file(RANKS)}, config, eos_token="!")
+    config, ranks = {"model_type": model_type}, {**RANKS, b"zzq": 400}  # which no merges make
+    folder = folder_of(tmp_path, {file: rank_file(ranks)}, config, eos_token="!")
     metadata = converted(folder, config)
     program = PRE_TOKENIZERS[pre]
     assert PRE_TOKENIZERS[metadata[KEY + "pre"]].regexes == program.regexes
@@ -96,9 +96,10 @@ def test_rank_files(tmp_path: Path, file: str, model_type: str, pre: str) -> Non
     @given(TEXTS)
     def check(text: str) -> None:
         text = text.replace("\u0301", "")  # which Qwen's composes
-        assert ours.encode(text, add_special=False) == by_ranks(text, program.regexes, RANKS)
+        assert ours.encode(text, add_special=False) == by_ranks(text, program.regexes, ranks)
 
     check()
+    assert ours.encode("zzq", add_special=False) == [400]
 
 
 def test_special_tokens_behind_ranks(tmp_path: Path) -> None:
@@ -115,6 +116,16 @@ def test_special_tokens_behind_ranks(tmp_path: Path) -> None:
     qwen = load_tokenizer(converted(folder, {"model_type": "qwen"}))
     assert qwen.encode("e\u0301<|im_end|>", parse_special=True)[-1] == 402
     assert qwen.encode("e\u0301") == qwen.encode("\u00e9")
+
+
+def test_the_architecture_says_whose_ranks_these_are(tmp_path: Path) -> None:
+    """Meta's own checkpoints have no config.json."""
+    folder = folder_of(tmp_path, {"tokenizer.model": rank_file(RANKS)}, {})
+    (folder / "config.json").unlink()
+    metadata = read_vocabulary(folder, {"model_type": "llama"})
+    check_vocabulary(folder, {"general.architecture": "llama", **metadata})
+    with pytest.raises(UnsupportedModelError, match="how none cuts text is not said"):
+        check_vocabulary(folder, {"general.architecture": "none", **metadata})
 
 
 def test_equal_merges_are_found_in_the_order_of_ranks(tmp_path: Path) -> None:

@@ -25,25 +25,21 @@ def sentencepiece_path(files: TokenizerFiles) -> Path | None:
 
 
 def open_sentencepiece(files: TokenizerFiles) -> SentencePieceProcessor | None:
-    """The checkpoint's SentencePiece model, if it has one that counts.
+    """The checkpoint's SentencePiece model, if it has one.
 
-    A unigram model counts where there is no tokenizer.json, as in transformers. Some checkpoints keep a
-    tiktoken file as tokenizer.model, next to a tokenizer.json that counts then; without one it is a
-    FormatError.
+    Some checkpoints keep other things under that name: none where another file is read, else a FormatError.
     """
     path = sentencepiece_path(files)
     if path is None:
         return None
     try:
-        processor = SentencePieceProcessor(model_proto=path.read_bytes())
+        return SentencePieceProcessor(model_proto=path.read_bytes())
     except (RuntimeError, UnicodeDecodeError) as exc:  # the second: what is wrong has a text that is none
         if files.tokenizer:
             return None
         raise FormatError(
             f"{path}: not a SentencePiece model, and no tokenizer.json; download it again"
         ) from exc
-    is_bpe = _proto(processor).trainer_spec.model_type == SCHEMA.TrainerSpec.BPE
-    return None if files.tokenizer and not is_bpe else processor
 
 
 def _proto(processor: SentencePieceProcessor) -> Any:
