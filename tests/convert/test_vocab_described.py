@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import mutations
 import pytest
+from tiny_checkpoints import models
 from tiny_tokenizers import byte_level_json, converted, write_checkpoint
 from vocabularies import assert_exact
 
+from ggufpy.convert.pipeline import plan_conversion
 from ggufpy.convert.vocabulary.differences import differences
 from ggufpy.tokenizers import load_tokenizer
 from ggufpy.tokenizers.pretokenizers import GPT2, LLAMA3, PRE_TOKENIZERS, QWEN2
@@ -173,3 +176,13 @@ def test_texts_of_special_tokens_that_are_ordinary(tmp_path: Path) -> None:
     assert 400 not in load_tokenizer(metadata).eog_ids
     assert_exact(folder, metadata)
     assert "take </s> in a text for special" in differences(metadata)[0]
+
+
+def test_the_summary_says_what_other_programs_do(tmp_path: Path) -> None:
+    mutations.write(tmp_path, models()[0], "bytes")
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**byte_level_json(), "normalizer": {"type": "NFC"}}))
+    notes = [note for note in plan_conversion(tmp_path).notes if note.startswith("tokenizer: ")]
+    assert notes == [
+        "tokenizer: ggufpy's is exact; other programs do not normalize as it does (NFC), "
+        "so some texts get other tokens there"
+    ]

