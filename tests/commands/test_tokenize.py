@@ -102,6 +102,10 @@ def test_verify_with_a_sentencepiece_model(tmp_path: Path, capsys: Capture) -> N
     folder = write_checkpoint(tmp_path / "c", sentencepiece_model(), {"eos_token": "</s>"})
     (path,) = write_gguf(tmp_path / "v.gguf", {"general.architecture": "llama", **converted(folder)}, [])
     assert output(capsys, "-m", path, "--verify", folder, "-p", "a line").endswith(" texts agree\n")
+    key = "tokenizer.ggml.token_type"
+    odd = {**converted(folder), "general.architecture": "llama", key: [*converted(folder)[key], 1]}
+    (other,) = write_gguf(tmp_path / "odd.gguf", odd, [])
+    assert output(capsys, "-m", other, "--verify", folder).endswith(" texts agree\n")
     (folder / "tokenizer.model").write_bytes(sentencepiece_model(vocab_size=350))
     assert main(["-m", str(path), "--verify", str(folder)]) == 1
     assert "\u2581" in capsys.readouterr().out

@@ -217,11 +217,12 @@ def test_roberta_and_qwen2(tmp_path: Path) -> None:
 BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abhiw,", "##i", "##r", "ri", "##ver", "water", "##s")
 
 
-def test_vocab_txt(tmp_path: Path) -> None:
-    files = {"vocab.txt": ("\n".join(BERT) + "\n").encode()}
-    folder = folder_of(tmp_path, files, {"model_type": "bert"})
-    ours = opened(folder, {"model_type": "bert"})
-    library = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"))
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_vocab_txt(tmp_path: Path, lowercase: bool) -> None:
+    files, config = {"vocab.txt": ("\n".join(BERT) + "\n").encode()}, {"model_type": "bert"}
+    folder = folder_of(tmp_path, files, config, do_lower_case=lowercase)
+    ours = opened(folder, config)
+    library = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=lowercase)
     for text in ("Water, rivers W\u00e4ters", "a [MASK] b", "\u6587ab zz"):
         assert ours.encode(text, parse_special=True) == library.encode(text).ids
 
@@ -277,6 +278,12 @@ BROKEN: list[tuple[dict[str, bytes], dict[str, Any], type[GgufpyError], str]] = 
         {"model_type": "bert"},
         FormatError,
         r"no line is '\[UNK\]', the unknown token",
+    ),
+    (
+        {"vocab.txt": b"[UNK]\n"},
+        {"model_type": "rwkv5"},
+        UnsupportedModelError,
+        "a tokenizer without a class",
     ),
     ({"vocab.json": b"{}"}, {"model_type": "gpt2"}, FormatError, "no tokenizer there, as tokenizer.json"),
 ]

@@ -86,8 +86,9 @@ def _mixes(tokenizer: Tokenizer, metadata: Mapping[str, Any]) -> Iterator[str]:
 
 def _types(metadata: Mapping[str, Any]) -> list[int]:
     """Of all tokens, which a file need not say."""
+    n_tokens = len(metadata["tokenizer.ggml.tokens"])
     types: list[int] = metadata.get("tokenizer.ggml.token_type", [])
-    return types or [TokenType.NORMAL] * len(metadata["tokenizer.ggml.tokens"])
+    return types[:n_tokens] or [TokenType.NORMAL] * n_tokens
 
 
 def _expectations(

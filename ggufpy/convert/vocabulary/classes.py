@@ -25,6 +25,11 @@ _ROBERTA: dict[str, Any] = {
     "add_eos_token": True,
 }
 
+_BERT = {f"{part}_token": f"[{part.upper()}]" for part in ("unk", "sep", "pad", "cls", "mask")}
+
+# Classes that read vocab.txt as BERT's; there are others, which cut by dictionaries.
+BERT_CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer")
+
 # What a tokenizer_config.json may leave out.
 _DEFAULTS: dict[str, Mapping[str, Any]] = {
     "GPT2Tokenizer": _GPT2,
@@ -32,7 +37,7 @@ _DEFAULTS: dict[str, Mapping[str, Any]] = {
     "RobertaTokenizer": _ROBERTA,
     "XLMRobertaTokenizer": _ROBERTA,
     "Qwen2Tokenizer": {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
-    "BertTokenizer": {f"{part}_token": f"[{part.upper()}]" for part in ("unk", "sep", "pad", "cls", "mask")},
+    **dict.fromkeys(BERT_CLASSES, _BERT),
     "T5Tokenizer": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
 }
 
@@ -47,6 +52,8 @@ _BY_MODEL = {
     "qwen3": "Qwen2Tokenizer",
     "qwen3_moe": "Qwen2Tokenizer",
     "bert": "BertTokenizer",
+    "distilbert": "DistilBertTokenizer",
+    "electra": "ElectraTokenizer",
     "t5": "T5Tokenizer",
     "mt5": "T5Tokenizer",
     "umt5": "T5Tokenizer",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ggufpy.checkpoint.json_files import read_json
+from ggufpy.convert.vocabulary.classes import BERT_CLASSES
 from ggufpy.convert.vocabulary.fast_form import (
     FastForm,
     Merges,
@@ -39,15 +40,19 @@ def read_merges(files: TokenizerFiles) -> FastForm:
     """vocab.json and merges.txt; raises FormatError, UnsupportedModelError for a class that is not known."""
     path, name = files.folder / "vocab.json", files.tokenizer_class
     if name not in _STEPS:
-        who = name or "a tokenizer without a class"
-        known = f"ggufpy knows it for {', '.join(_STEPS)}; add a tokenizer.json, or name one of them"
-        raise UnsupportedModelError(f"{path}: how {who} cuts text is not said; {known}")
+        raise _unknown_class(path, name, _STEPS)
     vocab = read_json(path)
     if not all(type(id) is int and 0 <= id < 1 << 31 for id in vocab.values()):
         raise FormatError(f"{path}: some ids are not numbers; download it again")
     steps = _STEPS[name](files.tokenizer_config)
     merges, nfc = _merges(files.folder / "merges.txt"), name == "Qwen2Tokenizer"
     return FastForm(path, byte_level(vocab, merges, steps, _added(files, vocab), nfc=nfc))
+
+
+def _unknown_class(path: Path, name: str, known: Iterable[str]) -> UnsupportedModelError:
+    problem = f"how {name or 'a tokenizer without a class'} cuts text is not said"
+    remedy = f"ggufpy knows it for {', '.join(known)}; add a tokenizer.json, or name one of them"
+    return UnsupportedModelError(f"{path}: {problem}; {remedy}")
 
 
 def _merges(path: Path) -> Merges:
@@ -63,8 +68,10 @@ def _merges(path: Path) -> Merges:
 
 
 def read_vocab_txt(files: TokenizerFiles) -> FastForm:
-    """BERT's vocab.txt: a token in each line, whose number is the id. Raises FormatError."""
+    """BERT's vocab.txt: a token in each line, whose number is the id. Errors are those of `read_merges`."""
     path = files.folder / "vocab.txt"
+    if files.tokenizer_class not in BERT_CLASSES:
+        raise _unknown_class(path, files.tokenizer_class, BERT_CLASSES)
     lines = _lines(path)
     if lines and not lines[-1]:
         del lines[-1]
