@@ -252,7 +252,19 @@ BROKEN: list[tuple[dict[str, bytes], dict[str, Any], type[GgufpyError], str]] = 
     ({"tekken.json": b"{}"}, {}, FormatError, "tekken.json: not Mistral's"),
     ({"tekken.json": tekken(RANKS, vocab=[1])}, {}, FormatError, "tekken.json: not Mistral's"),
     ({"tekken.json": tekken(RANKS, special_tokens=[{"rank": "1"}])}, {}, FormatError, "not Mistral's"),
-    ({"tekken.json": tekken({**RANKS, b"zz": 7})}, {}, FormatError, "not all different"),
+    (
+        {"tekken.json": tekken({**RANKS, b"zz": 7})},
+        {},
+        FormatError,
+        "there are not 401 tokens, all different",
+    ),
+    ({"tekken.json": tekken(RANKS, vocab=[])}, {}, FormatError, "there are not 400 tokens, all different"),
+    (
+        {"tekken.json": tekken(RANKS).replace(b'_tokens": 30', b'_tokens": 99999')},
+        {},
+        FormatError,
+        "99999 special",
+    ),
     (gpt2_files(()), {"model_type": "clip"}, UnsupportedModelError, "how a tokenizer without a class cuts"),
     (
         {**gpt2_files(()), "vocab.json": b'{"a": "b"}'},

@@ -24,7 +24,7 @@ _NAMES = {
     "pad_token": "<pad>",
     "add_bos_token": True,
 }
-_MOST = 1 << 22  # tokens
+_MOST, _MOST_SPECIAL = 1 << 22, 1 << 16  # tokens
 
 
 def read_tekken(path: Path) -> FastForm:
@@ -34,15 +34,16 @@ def read_tekken(path: Path) -> FastForm:
         config = data["config"]
         n_special, n_vocab = config["default_num_special_tokens"], config["default_vocab_size"]
         pattern = config["pattern"]
-        if not (isinstance(pattern, str) and 0 < n_special < n_vocab <= _MOST):
+        if not (isinstance(pattern, str) and 0 < n_special <= _MOST_SPECIAL and n_special < n_vocab <= _MOST):
             raise ValueError(f"{n_special} special tokens of {n_vocab}")
         special = _special(data.get("special_tokens"), n_special)
         rows = data["vocab"][: n_vocab - n_special]
         ranks = {b64decode(row["token_bytes"], validate=True): n_special + row["rank"] for row in rows}
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise FormatError(f"{path}: not Mistral's ({exc!r:.100}); download it again") from exc
-    if sorted(ranks.values()) != list(range(n_special, n_special + len(rows))):
-        raise FormatError(f"{path}: its tokens or their ranks are not all different; download it again")
+    if sorted(ranks.values()) != list(range(n_special, n_vocab)):
+        problem = f"there are not {n_vocab - n_special} tokens, all different"
+        raise FormatError(f"{path}: {problem}; download it again")
     vocab, merges = recovered(ranks, path)
     added = {id: AddedToken(text, special=True) for id, text in special.items()}
     steps = split_steps([pattern])
