@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from odd_texts import random_texts
+from odd_texts import any_texts, random_texts
 from oracle import Oracle, needs_oracle
 
 from ggufpy.gguf.writer import write_gguf
@@ -21,7 +21,9 @@ KEY = "tokenizer.ggml."
 NEAR = {
     *("deepseek-llm", "deepseek-coder", "tekken", "gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"),
     *("tiny_aya", "cohere2moe", "youtu", "superbpe", "afmoe", "kimi-k2"),
+    "granite-embed-multi-97m",
 }
+RARE = ("x\u200cy", "x\u200dy", "I'mx it's", "a1\u0663")
 REPRESENTATIVES = {program: name for name, program in PRE_TOKENIZERS.items() if name not in NEAR}
 
 
@@ -51,7 +53,10 @@ def test_names_and_flags(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def pairs() -> list[list[str]]:
     """Merges of any two neighbours in many texts, in any order: a cut keeps some from being merged."""
-    letters, texts = list(BYTES), [text.encode() for text in random_texts(6, 500)]
+    letters, texts = (
+        list(BYTES),
+        [text.encode() for text in [*RARE, *random_texts(6, 500), *any_texts(6, 50)]],
+    )
     found = sorted({(letters[text[i]], letters[text[i + 1]]) for text in texts for i in range(len(text) - 1)})
     merges = [f"{left} {right}" for left, right in found]
     return [random.Random(seed).sample(merges, len(merges)) for seed in range(3)]
@@ -64,5 +69,5 @@ def test_cuts(tmp_path: Path, pairs: list[list[str]], pre: str) -> None:
         metadata = vocabulary([merge.replace(" ", "") for merge in merges], merges) | {KEY + "pre": pre}
         tokenizer = load_tokenizer(metadata)
         with opened(tmp_path, metadata) as oracle:
-            for text in random_texts(seed, 50):
+            for text in [*RARE, *random_texts(seed, 50), *any_texts(seed, 20)]:
                 assert tokenizer.encode(text) == oracle.tokenize(text), repr(text)
