@@ -13,7 +13,9 @@ from tiny_tokenizers import byte_level_json, converted, sentencepiece_model, wri
 
 from ggufpy.convert.vocabulary.reading import read_vocabulary
 from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.gguf.reader import GGUFFile
 from ggufpy.tokenizers import Tokenizer, load_tokenizer
+from ggufpy.tokenizers.charsmap import SCHEMA
 
 KEY = "tokenizer.ggml."
 LETTERS = "abdefhirtw \u2581\n\t\u00fc\u0301\u6587\u7ae0\u3000\ufb01\U0001f600.,1"
@@ -93,6 +95,29 @@ def test_fairseqs_ids(tmp_path: Path) -> None:
     assert load_tokenizer(metadata).encode("The fox \u2603") == wanted and 3 in wanted
     assert load_tokenizer(metadata).encode("a  <mask>", parse_special=True)[-2] == 111
     assert metadata["ggufpy.lstrip_token_ids"] == [111]
+
+
+def test_xlm_roberta_is_what_llama_cpp_writes(tmp_path: Path, shared: Path) -> None:
+    with GGUFFile.open(shared / "conformance" / "vocab" / "ggml-vocab-nomic-bert-moe.gguf") as file:
+        theirs: dict[str, Any] = {key: file.metadata[key] for key in file.metadata if key.startswith(KEY)}
+    charsmap = bytes(theirs[KEY + "precompiled_charsmap"])
+    model = SCHEMA.ModelProto(
+        normalizer_spec=SCHEMA.NormalizerSpec(precompiled_charsmap=charsmap),
+        trainer_spec=SCHEMA.TrainerSpec(model_type=SCHEMA.TrainerSpec.UNIGRAM),
+    )
+    for text, type in (("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL)):
+        model.pieces.add(piece=text, score=0, type=type)
+    for text, score in zip(theirs[KEY + "tokens"][4:250001], theirs[KEY + "scores"][4:250001], strict=True):
+        model.pieces.add(piece=text, score=score)
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(model.SerializeToString())
+    ours: dict[str, Any] = dict(
+        read_vocabulary(tmp_path, {"model_type": "xlm-roberta", "vocab_size": 250048})
+    )
+    ours[KEY + "precompiled_charsmap"] = ours[KEY + "precompiled_charsmap"].value
+    del theirs[KEY + "token_type_count"]  # is the network's
+    tokens = [metadata.pop(KEY + "tokens")[:250002] for metadata in (ours, theirs)]  # others are padding
+    assert tokens[0] == tokens[1]
+    assert theirs.items() <= ours.items()
 
 
 def test_a_tokenizer_json_counts_before_a_unigram_model(tmp_path: Path, model: bytes) -> None:
