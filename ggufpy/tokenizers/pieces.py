@@ -12,7 +12,7 @@ from ggufpy.errors import TokenizerError
 from ggufpy.tokenizers.tokens import Tokens
 from ggufpy.tokenizers.words import Words, encode_words
 
-_LONGEST = 1024  # bytes of a token
+_LONGEST = 512  # bytes of a token; each place of a text is compared with so many
 
 
 class Pieces:

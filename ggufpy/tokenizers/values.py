@@ -14,16 +14,20 @@ from ggufpy.errors import TokenizerError
 KEY = "tokenizer.ggml."
 
 
-def numbers_of(metadata: Mapping[str, Any], name: str, count: int) -> NDArray[Any] | None:
-    """A number for each token; None where the file has none."""
+def numbers_of(metadata: Mapping[str, Any], name: str, count: int, kinds: str = "iuf") -> NDArray[Any] | None:
+    """A number for each token; None where the file has none. kinds: those of NumPy that it may be of."""
     values = metadata.get(KEY + name)
     if values is None:
         return None
-    if not isinstance(values, list) or not all(isinstance(value, (int, float)) for value in values[:1]):
+    if not isinstance(values, list):
         raise TokenizerError(f"{KEY}{name}: not a list of numbers; convert the model again")
     if len(values) < count:
         raise TokenizerError(f"{KEY}{name}: {len(values)} values for {count} tokens; convert the model again")
-    return np.array(values[:count])
+    numbers = np.array(values[:count])
+    if numbers.dtype.kind not in kinds:
+        wanted = "numbers" if "f" in kinds else "whole numbers"
+        raise TokenizerError(f"{KEY}{name}: not a list of {wanted}; convert the model again")
+    return numbers
 
 
 def id_of(

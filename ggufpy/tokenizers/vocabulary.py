@@ -130,7 +130,7 @@ def _tokens(metadata: Mapping[str, Any]) -> Tokens:
 
 
 def _types(metadata: Mapping[str, Any], tokens: Tokens) -> NDArray[np.int32]:
-    given = numbers_of(metadata, "token_type", len(tokens))
+    given = numbers_of(metadata, "token_type", len(tokens), "iu")
     if given is None:
         return np.full(len(tokens), TokenType.NORMAL, np.int32)
     types = given.astype(np.int32)

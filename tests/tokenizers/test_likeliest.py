@@ -168,7 +168,7 @@ def changed(name: str, value: Any) -> Any:
     ("change", "message"),
     [
         (without("scores"), "scores: missing"),
-        (changed("scores", ["a"]), "scores: not a list of numbers"),
+        (changed("scores", lambda old: ["a"] * len(old)), "scores: not a list of numbers"),
         (changed("scores", [0.5]), "1 values for"),
         (changed("tokens", []), "no vocabulary"),
         (changed("unknown_token_id", 1.5), "unknown_token_id is 1.5"),
