@@ -8,6 +8,7 @@ from typing import Any
 
 import mutations
 import pytest
+from encoder_jsons import template
 from tiny_checkpoints import models
 from tiny_tokenizers import byte_level_json, converted, write_checkpoint
 from vocabularies import assert_exact
@@ -29,6 +30,7 @@ def as_bytes(use_regex: bool = False, prefix: bool = False) -> dict[str, Any]:
     return {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": use_regex}
 
 
+DIGITS = {"type": "Digits", "individual_digits": True}
 STEPS = {
     "regex": ([split({"Regex": r"\w+|\W+"}), as_bytes()], None),
     "merged": ([split({"Regex": LLAMA3}, "MergedWithNext"), as_bytes()], None),
@@ -38,6 +40,14 @@ STEPS = {
     "digits behind bytes": (
         [as_bytes(use_regex=True), {"type": "Digits", "individual_digits": False}],
         "gpt-2",
+    ),
+    "digits of bytes": (
+        [*map(split, [{"Regex": PRE_TOKENIZERS["viking"].regexes[0]}]), as_bytes(), DIGITS],
+        None,
+    ),
+    "nearly default": (
+        [split({"Regex": regex}) for regex in (*PRE_TOKENIZERS["default"].regexes, "\x01")] + [as_bytes()],
+        "falcon",
     ),
     "whitespace": ([{"type": "WhitespaceSplit"}, as_bytes()], None),
     "words": ([{"type": "Whitespace"}, as_bytes()], None),
@@ -73,6 +83,15 @@ def test_cutting_that_no_name_says(tmp_path: Path, name: str) -> None:
         f"tokenizer: ggufpy's is exact; other programs cut texts as '{pre}' does, "
         "so some texts get other tokens there"
     ]
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "qwen2", "deepseek-v3", "tekken", "poro-chat", "superbpe"])
+def test_the_nearest_is_what_cuts_most_alike(tmp_path: Path, name: str) -> None:
+    regexes = (*PRE_TOKENIZERS[name].regexes, "\x01")  # which is in no text
+    tokenizer = byte_level_json(regexes)
+    tokenizer["model"]["ignore_merges"] = PRE_TOKENIZERS[name].ignore_merges
+    metadata = converted(write_checkpoint(tmp_path, tokenizer, NAMES))
+    assert metadata[KEY + "pre"] == name and OWN + "pre_tokenizer" in metadata
 
 
 @pytest.mark.parametrize(
@@ -167,13 +186,15 @@ def test_flags_of_added_tokens(tmp_path: Path, normalizer: Any) -> None:
 
 def test_texts_of_special_tokens_that_are_ordinary(tmp_path: Path) -> None:
     tokenizer = byte_level_json(specials=("<s>", "<|im_end|>"))
-    tokenizer["model"]["vocab"]["</s>"] = 400
+    vocab = tokenizer["model"]["vocab"]
+    vocab |= {"</s>": 1, next(text for text, id in vocab.items() if id == 1): 400}
     for token in tokenizer["added_tokens"]:
         token["id"] += 1
+    tokenizer["post_processor"] = template("<s>", "$A", ids={"<s>": 401})
     folder = write_checkpoint(tmp_path, tokenizer, {"bos_token": "<s>", "eos_token": "<|im_end|>"})
     metadata = converted(folder)
-    assert metadata["ggufpy.ordinary_token_ids"] == [400]
-    assert 400 not in load_tokenizer(metadata).eog_ids
+    assert metadata["ggufpy.ordinary_token_ids"] == [1] and metadata[KEY + "add_bos_token"] is True
+    assert 1 not in load_tokenizer(metadata).eog_ids
     assert_exact(folder, metadata)
     assert "take </s> in a text for special" in differences(metadata)[0]
 

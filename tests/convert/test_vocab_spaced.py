@@ -14,6 +14,7 @@ from tiny_tokenizers import (
     spaces_json,
     write_checkpoint,
 )
+from tokenizers import Tokenizer
 from vocabularies import assert_exact
 
 from ggufpy.convert.vocabulary.differences import differences
@@ -130,6 +131,21 @@ def test_merges_are_listed_where_scores_do_not_say_them(
     if config:
         assert set(metadata[KEY + "scores"]) == {-1000.0}  # type: ignore[arg-type]
         assert metadata[KEY + "add_space_prefix"] is False
+
+
+def test_an_added_token_that_scores_would_make(tmp_path: Path) -> None:
+    """U+2581 is no space in it, and no space of a text becomes part of it."""
+    tokenizer = spaces_json()
+    vocab, count = tokenizer["model"]["vocab"], len(tokenizer["model"]["vocab"])
+    text = next(text for token in vocab if token.isalpha() and (text := "\u2581a" + token) not in vocab)
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    tokenizer["added_tokens"].append({"id": count, "content": text, **flags})
+    folder = write_checkpoint(tmp_path, tokenizer, NAMES)
+    metadata = converted(folder)
+    assert metadata["ggufpy.added_token_ids"] == [count] and OWN + "merges" in metadata
+    ours, theirs = load_tokenizer(metadata), Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for each in (text, text.replace("\u2581", " "), f"b{text}c", f"b {text[1:]}c"):
+        assert ours.encode(each, add_special=False) == theirs.encode(each, add_special_tokens=False).ids
 
 
 @pytest.mark.parametrize("unknown", ["<unk>", None])

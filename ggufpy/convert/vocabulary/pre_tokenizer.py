@@ -33,7 +33,7 @@ def pre_tokenizer_keys(
     """
     block = files.tokenizer.get("pre_tokenizer") or NO_STEPS
     keys: dict[str, Value] = {}
-    names = [] if writes_bytes(files.tokenizer.get("normalizer")) else _names(block)
+    names = _names(block)
     if not names:
         keys[PRE_TOKENIZER_KEY] = json.dumps(block, ensure_ascii=False)
         cutting = {"type": "Sequence", "pretokenizers": [_without_prefix(step) for step in steps_of(block)]}
@@ -111,7 +111,7 @@ def _nearest(cutter: Cutter) -> list[str]:
 def _words(cutter: Cutter, text: str, *, is_bytes: bool = False) -> Counter[bytes]:
     """How often each word is among those of a text; is_bytes: it comes in the alphabet of bytes."""
     words = cutter.cut(text, True)
-    split = words.data.split(bytes([words.separator]))
+    split = filter(None, words.data.split(bytes([words.separator])))
     return Counter(text_bytes(word.decode()) if is_bytes else word for word in split)
 
 
