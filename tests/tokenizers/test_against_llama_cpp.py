@@ -21,7 +21,7 @@ from ggufpy.tokenizers import Tokenizer, load_tokenizer
 from ggufpy.tokenizers.pretokenizers import PRE_TOKENIZERS
 
 KEY = "tokenizer.ggml."
-COUNT = 2000 if os.environ.get("GGUFPY_REAL") else 40
+COUNT = 2000 if os.environ.get("GGUFPY_REAL") else 25
 NAMES = (
     *("llama-spm", "phi-3", "llama-bpe", "gpt-2", "qwen2", "qwen35", "deepseek-llm", "starcoder", "falcon"),
     *("gemma-4", "nomic-bert-moe", "bert-bge"),
@@ -31,7 +31,7 @@ SCHEMA: Any = sentencepiece_model_pb2
 Encode = Callable[[str], list[int]]
 
 
-def byte_pairs(metadata: dict[str, Any]) -> Encode:
+def byte_pairs(metadata: Any) -> Encode:
     """`tokenizers`: llama.cpp has other classes of characters, and keeps bytes apart that are no tokens."""
     ids = {text: id for id, text in enumerate(metadata[KEY + "tokens"])}
     merges = [tuple(merge.split(" ")) for merge in metadata[KEY + "merges"]]
@@ -43,7 +43,7 @@ def byte_pairs(metadata: dict[str, Any]) -> Encode:
     return lambda text: list(library.encode(text).ids)
 
 
-def word_pieces(metadata: dict[str, Any]) -> Encode:
+def word_pieces(metadata: Any) -> Encode:
     """`tokenizers`: llama.cpp leaves characters of Hangul out that are no tokens."""
     texts = zip(metadata[KEY + "tokens"], metadata[KEY + "token_type"], strict=True)
     ids = {
@@ -56,7 +56,7 @@ def word_pieces(metadata: dict[str, Any]) -> Encode:
     return lambda text: list(library.encode(text).ids)
 
 
-def unigrams(metadata: dict[str, Any]) -> Encode:
+def unigrams(metadata: Any) -> Encode:
     """SentencePiece: llama.cpp, as `tokenizers`, does not round sums of scores to f32."""
     model = SCHEMA.ModelProto()
     model.trainer_spec.model_type, model.trainer_spec.unk_id = 1, metadata[KEY + "unknown_token_id"]
@@ -68,7 +68,7 @@ def unigrams(metadata: dict[str, Any]) -> Encode:
     return lambda text: list(library.encode(text))
 
 
-LIBRARIES: dict[str, Callable[[dict[str, Any]], Encode]] = {
+LIBRARIES: dict[str, Callable[[Any], Encode]] = {
     "gpt2": byte_pairs,
     "bert": word_pieces,
     "t5": unigrams,
@@ -87,8 +87,8 @@ def encode_between(encode: Encode, text: str, added: dict[str, int]) -> list[int
 def test_any_text(shared: Path, name: str) -> None:
     path = conformance_file(shared, name)
     with GGUFFile.open(path) as file, Oracle(path, vocab_only=True) as oracle:
-        metadata: dict[str, Any] = dict(file.metadata)
-        tokenizer = load_tokenizer(file.metadata)
+        metadata: Any = file.metadata
+        tokenizer = load_tokenizer(metadata)
         texts, types = metadata[KEY + "tokens"], vars(tokenizer)["_types"]
         users = {texts[id]: id for id, type in enumerate(types) if type == USER_DEFINED}
         controls = {texts[id]: id for id, type in enumerate(types) if type == CONTROL}
