@@ -44,7 +44,10 @@ def run(*lengths: tuple[int, int]) -> Merges:
 
 def test_runs_of_one_character() -> None:
     """Gemma lists all ways to all lengths, the longest token first, mixed."""
-    assert says(run((3, 1), (2, 1), (2, 2), (1, 3), (1, 2), (1, 1)))
+    mixed = run((3, 1), (2, 1), (2, 2), (1, 3), (1, 2), (1, 1))
+    assert says(mixed)
+    assert says([*mixed, ("a", "b")])
+    assert not says([("a", "b"), *mixed])
     assert not says(run((1, 1), (1, 2), (2, 2), (2, 1), (1, 3), (3, 1)))
 
 
