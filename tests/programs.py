@@ -50,7 +50,7 @@ class Machine:
         self.graph = Graph.trace({}, self.tensors, "test")
         self.output = build(self.graph)
         self.n_threads = N_THREADS
-        self.plan = make_plan(self.graph, {"output": self.output}, passes)
+        self.plan = make_plan(self.graph.nodes, {"output": self.output}, passes)
         self.states = States(self.plan.nodes, types, n_ctx=256, n_seq=8, n_batch=max_rows)
         self.program = Program(
             self.plan, self.tensors, self.states, max_rows=max_rows, n_threads=N_THREADS, precision=precision

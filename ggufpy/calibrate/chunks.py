@@ -36,3 +36,9 @@ def mixed(kinds: Sequence[list[list[int]]], weights: Sequence[float]) -> list[li
         ((number + 0.5) / count, kind, number) for kind, count in enumerate(counts) for number in range(count)
     ]
     return [kinds[kind][number] for _, kind, number in sorted(places)]
+
+
+def spread(chunks: Sequence[list[int]], most: int) -> list[list[int]]:
+    """At most so many chunks, evenly from the first to the last."""
+    count = min(most, len(chunks))
+    return [chunks[(2 * i + 1) * len(chunks) // (2 * count)] for i in range(count)]

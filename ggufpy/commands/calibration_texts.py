@@ -3,13 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ggufpy.errors import FormatError, TemplateError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ggufpy.calibrate.chunks import chunks_of, mixed
+from ggufpy.errors import FormatError, GgufpyError, TemplateError
 from ggufpy.evaluate.perplexity import read_text
-from ggufpy.tokenizers import Tokenizer
+from ggufpy.gguf.reader import GGUFFile
+from ggufpy.tokenizers import Tokenizer, load_tokenizer
+
+
+def chunks_of_texts(
+    file: GGUFFile,
+    paths: Sequence[Path],
+    size: int,
+    mix: Sequence[float] | None = None,
+    *,
+    parse_special: bool = False,
+) -> list[list[int]]:
+    """All texts as contexts of `size` tokens; mix: the share of each text. Raises as `tokens_of`."""
+    tokenizer, kinds = load_tokenizer(file.metadata), []
+    for path in paths:
+        tokens = tokens_of(path, tokenizer, file.metadata, parse_special=parse_special)
+        kinds.append(chunks_of(tokenizer, tokens, size))
+        if not kinds[-1]:
+            problem = f"has {len(tokens)} tokens, and a context {size}"
+            raise GgufpyError(f"{path}: {problem}; give a longer text")
+    return mixed(kinds, mix) if mix else [chunk for kind in kinds for chunk in kind]
+
+
+@contextmanager
+def counting(what: str, total: int | None, unit: str, each: float) -> Iterator[Callable[..., None]]:
+    """Progress on stderr; what it gives is told how many are done, and perhaps of how many.
+
+    each: units of one.
+    """
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total, rate="")
+
+        def show(done: int, total: int | None = total) -> None:
+            seconds = progress.tasks[0].elapsed
+            rate = f"{done * each / seconds:.3g} {unit}" if seconds else ""
+            progress.update(task, completed=done, total=total, rate=rate)
+
+        yield show
 
 
 def tokens_of(

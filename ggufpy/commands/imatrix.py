@@ -13,8 +13,6 @@ from ggufpy.commands.parser import Parser
 from ggufpy.errors import GgufpyError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from ggufpy.gguf.inputs import Inputs
     from ggufpy.gguf.reader import GGUFFile
     from ggufpy.quants.choice.imatrix_file import ImatrixFile
@@ -123,6 +121,7 @@ def _merged(first: ImatrixFile, second: ImatrixFile, path: Path) -> ImatrixFile:
 def _measured(arguments: argparse.Namespace, known: ImatrixFile | None) -> ImatrixFile:
     """What the model reads, added to what is known of it."""
     from ggufpy.calibrate.squares import SquaresOfLinears
+    from ggufpy.commands.calibration_texts import counting
     from ggufpy.gguf.reader import GGUFFile
     from ggufpy.quants.choice.imatrix import ImportanceMatrix
     from ggufpy.quants.choice.imatrix_file import ImatrixFile
@@ -135,14 +134,7 @@ def _measured(arguments: argparse.Namespace, known: ImatrixFile | None) -> Imatr
                 matrix.weights(tensor.name, tensor.shape)  # before hours are spent: whether it fits
         chunks = _chunks(file, arguments)
         squares = SquaresOfLinears(file, size, n_threads=arguments.threads, precision=arguments.precision)
-        with _progress() as progress:
-            task = progress.add_task("contexts", total=len(chunks), rate="")
-
-            def show(done: int) -> None:
-                seconds = progress.tasks[0].elapsed
-                rate = f"{done * size / seconds:.0f} tok/s" if seconds else ""
-                progress.update(task, completed=done, rate=rate)
-
+        with counting("contexts", len(chunks), "tok/s", size) as show:
             squares.read(chunks, show)
         names = [str(path) for path in arguments.file]
         entries = squares.entries(output=arguments.process_output)
@@ -151,33 +143,16 @@ def _measured(arguments: argparse.Namespace, known: ImatrixFile | None) -> Imatr
 
 
 def _chunks(file: GGUFFile, arguments: argparse.Namespace) -> list[list[int]]:
-    from ggufpy.calibrate.chunks import chunks_of, mixed
-    from ggufpy.commands.calibration_texts import tokens_of
-    from ggufpy.tokenizers import load_tokenizer
+    from ggufpy.commands.calibration_texts import chunks_of_texts
 
-    tokenizer, size = load_tokenizer(file.metadata), arguments.ctx_size
-    kinds = []
-    for path in arguments.file:
-        tokens = tokens_of(path, tokenizer, file.metadata, parse_special=arguments.parse_special)
-        kinds.append(chunks_of(tokenizer, tokens, size))
-        if not kinds[-1]:
-            problem = f"has {len(tokens)} tokens, and a context {size}"
-            raise GgufpyError(f"{path}: {problem}; give a longer text, or a smaller context with -c")
-    chunks = mixed(kinds, arguments.mix) if arguments.mix else [each for kind in kinds for each in kind]
+    chunks = chunks_of_texts(
+        file, arguments.file, arguments.ctx_size, arguments.mix, parse_special=arguments.parse_special
+    )
     most = arguments.chunks if arguments.chunks is not None and arguments.chunks >= 0 else None
     chosen = chunks[arguments.chunk :][:most]
     if not chosen:
         raise GgufpyError(f"of {len(chunks)} contexts none is left; see --chunk and --chunks")
     return chosen
-
-
-def _progress() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    text = TextColumn("{task.description}", markup=False)
-    columns = (text, BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
 
 def _say_what_is_missing(found: ImatrixFile) -> None:

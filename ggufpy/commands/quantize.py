@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from ggufpy.calibrate.methods import METHODS, methods_of
 from ggufpy.commands.console import run_command
 from ggufpy.commands.parser import Parser, utf8
 from ggufpy.commands.writing import show_plan, write_plan
@@ -29,7 +30,23 @@ def main(argv: list[str] | None = None) -> int:
     options = _options(arguments)
     options["threads"] = threads
     listed, _ = arguments.tensor_type_file
+    if arguments.calibration and not arguments.dry_run:
+        return run_command(lambda: _calibrate(source, out, type, options, arguments))
     return run_command(lambda: _quantize(source, out, type, options, listed, dry_run=arguments.dry_run))
+
+
+def _calibrate(
+    source: Path, out: Path | None, type: str, options: Options, arguments: argparse.Namespace
+) -> int:
+    from ggufpy.commands.calibrating import quantize_calibrated
+
+    quantize_calibrated(
+        *(source, out, type, options),
+        texts=arguments.calibration,
+        methods=arguments.method,
+        most=arguments.calibration_chunks,
+    )
+    return 0
 
 
 def _quantize(
@@ -56,6 +73,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("files", nargs="+", metavar="IN.gguf [OUT.gguf] TYPE [THREADS]")
     _add_matrix_options(parser)
+    _add_calibration_options(parser)
     _add_type_options(parser)
     _add_file_options(parser)
     return parser
@@ -72,6 +90,29 @@ def _add_matrix_options(parser: Parser) -> None:
             metavar="NAME",
             help=f"{does} importance for tensors with NAME in their names; repeatable",
         )
+
+
+def _add_calibration_options(parser: Parser) -> None:
+    option = parser.add_argument
+    text = "round by what the network computes of a text (or FILE.jsonl of chats); repeatable"
+    option("--calibration", type=Path, action="append", metavar="FILE", help=text)
+    methods = f"with commas between: {', '.join(METHODS)}; default: all"
+    option("--method", type=_methods, default=METHODS, metavar="NAME", help=methods)
+    chunks = "contexts of 512 tokens of it, spread evenly; default: 64"
+    option("--calibration-chunks", type=_count, default=64, metavar="N", help=chunks)
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    try:
+        return methods_of(text)
+    except GgufpyError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
+    return int(text)
 
 
 def _add_type_options(parser: Parser) -> None:

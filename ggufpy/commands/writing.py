@@ -79,7 +79,7 @@ def summary(planned: Sequence[Planned]) -> Iterator[str]:
     if any(each.calibrated for each in planned):
         missing = [each.tensor.name for each in planned if _lacks_importance(each)]
         if missing:
-            yield f"not in the importance matrix: {_some(missing)}"
+            yield f"not in the importance matrix: {some(missing)}"
     before, after = (sum(t.n_bytes for t in tensors) for tensors in zip(*_pairs(planned), strict=True))
     weights = sum(each.tensor.rows * each.tensor.columns for each in planned)
     bits = 8 * after / max(weights, 1)
@@ -107,7 +107,7 @@ def _fallbacks(planned: Sequence[Planned]) -> Iterator[str]:
             why = f"blocks of {wanted.block_size} do not divide rows of {each.tensor.columns}"
             groups[f"{each.tensor.type.label} in place of {wanted.label}, {why}"].append(each.tensor.name)
     for what, names in groups.items():
-        yield f"{what}: {_some(names)}"
+        yield f"{what}: {some(names)}"
 
 
 def _lacks_importance(each: Planned) -> bool:
@@ -115,7 +115,8 @@ def _lacks_importance(each: Planned) -> bool:
     return changed and each.tensor.type.block_size > 1 and not each.calibrated
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first of the names, and how many more there are."""
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return ", ".join(map(printable, names[:_NAMES_SHOWN])) + more
 

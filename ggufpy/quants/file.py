@@ -40,7 +40,7 @@ COPY = "copy"
 class Options(TypedDict, total=False):
     """How to quantize a file, beside the type; the names are those of llama-quantize's options.
 
-    pure: every tensor in the preset's own type. imatrix: file of the importance matrix; include_weights and
+    pure: every tensor in the preset's own type. imatrix: the importance matrix, or its file; include_weights,
     exclude_weights: which of its entries count, by parts of names. output_tensor_type, token_embedding_type:
     of these tensors. tensor_type: pairs (regular expression, type), the first that is found in a name counts.
     leave_output_tensor: output.weight stays as it is. allow_requantize: blocks may be decoded and encoded
@@ -49,7 +49,7 @@ class Options(TypedDict, total=False):
     """
 
     pure: bool
-    imatrix: Path | str | None
+    imatrix: Path | str | ImportanceMatrix | None
     include_weights: Sequence[str]
     exclude_weights: Sequence[str]
     output_tensor_type: str | None
@@ -173,6 +173,8 @@ def _matrix(options: Options, inputs: Inputs) -> ImportanceMatrix | None:
     path = options.get("imatrix")
     if path is None:
         return None
+    if isinstance(path, ImportanceMatrix):
+        return path.only(include, exclude)
     inputs.note(Path(path))
     return ImportanceMatrix.read(path).only(include, exclude)
 

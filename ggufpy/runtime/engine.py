@@ -18,7 +18,7 @@ from ggufpy.architectures import architecture
 from ggufpy.background import wait_for
 from ggufpy.errors import ContextError, GgufpyError, UnsupportedModelError
 from ggufpy.gguf.memory import advise_huge_pages
-from ggufpy.gguf.reader import GGUFFile
+from ggufpy.gguf.reader import GGUFFile, TensorInfo
 from ggufpy.gguf.types import GGMLType
 from ggufpy.graph import Graph, Outputs, Value
 from ggufpy.graph.nodes import Attention, Embed, Pool
@@ -26,7 +26,7 @@ from ggufpy.runtime.batch import Batch, Slice, Span, Wanted, cut
 from ggufpy.runtime.cpu import MOST_THREADS, apply_isa_setting, default_threads
 from ggufpy.runtime.locks import ForkableLock
 from ggufpy.runtime.passes import PASSES, UNSELECTIVE, Pass
-from ggufpy.runtime.plan import make_plan
+from ggufpy.runtime.plan import Plan, make_plan
 from ggufpy.runtime.program import PRECISIONS, Program
 from ggufpy.runtime.result import Result
 from ggufpy.runtime.state import Sequence, States, cache_type
@@ -47,29 +47,25 @@ class Engine:
     def __init__(
         self,
         file: GGUFFile,
+        plan: Plan,
+        *,
         n_ctx: int,
         n_seq: int,
         n_threads: int,
         n_batch: int,
         precision: str,
         cache_types: tuple[GGMLType, GGMLType],
-        outputs: Items[str] = ("logits",),
-        changes: Mapping[str, Any] = MappingProxyType({}),
-        passes: Items[Pass] = PASSES,
-        tap: Pass | None = None,
+        tensors: Mapping[str, TensorInfo] | None = None,
     ) -> None:
+        """Make a plan ready to run, of a network of `file`; tensors: where they are not the file's."""
         apply_isa_setting()
         self._file = file
-        graph, found = trace(file, changes, n_ctx)
-        results = {name: _output(found, name, file) for name in outputs}
-        self.n_ctx = _context(graph, file, n_ctx, grows="logits" in outputs)
-        self.n_threads, self.n_batch = n_threads, min(n_batch, self.n_ctx)
-        plan = make_plan(graph, results, passes, tap)
+        self.n_ctx, self.n_threads, self.n_batch = n_ctx, n_threads, min(n_batch, n_ctx)
         self._states = States(plan.nodes, cache_types, n_ctx=self.n_ctx, n_seq=n_seq, n_batch=self.n_batch)
         self.linears = tuple(plan.linears())
         program = Program(
             plan,
-            file.tensors,
+            tensors or file.tensors,
             self._states,
             max_rows=self.n_batch,
             n_threads=n_threads,
@@ -131,8 +127,19 @@ class Engine:
         if huge_pages:
             advise_huge_pages(file)
         threads = n_threads or default_threads()
-        passes = PASSES if tap is None else UNSELECTIVE
-        return cls(file, n_ctx or 0, n_seq, threads, n_batch, precision, types, outputs, changes, passes, tap)
+        graph, found = trace(file, changes, n_ctx or 0)
+        results = {name: _output(found, name, file) for name in outputs}
+        plan = make_plan(graph.nodes, results, PASSES if tap is None else UNSELECTIVE, tap)
+        return cls(
+            file,
+            plan,
+            n_ctx=_context(graph, file, n_ctx or 0, grows="logits" in outputs),
+            n_seq=n_seq,
+            n_threads=threads,
+            n_batch=n_batch,
+            precision=precision,
+            cache_types=types,
+        )
 
     def bytes_read(self, position: int) -> int:
         """Bytes of state that a token at `position` reads."""

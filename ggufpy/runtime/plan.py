@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ggufpy.graph import Graph, Node, Value
+from ggufpy.graph import Node, Value
 from ggufpy.graph.nodes import (
     LASTING,
     Affine,
@@ -86,20 +86,23 @@ class Plan:
 
 
 def make_plan(
-    graph: Graph, outputs: Mapping[str, Value], passes: Sequence[Pass] = PASSES, tap: Pass | None = None
+    traced: Sequence[Node],
+    outputs: Mapping[str, Value],
+    passes: Sequence[Pass] = PASSES,
+    tap: Pass | None = None,
 ) -> Plan:
-    """Plan what `outputs`, values of the traced `graph`, need; of rows of the batch only the wanted ones.
+    """Plan what `outputs`, values of `traced` nodes, need; of rows of the batch only the wanted ones.
 
     tap: puts taps before linears; then only what these read is computed, of all rows, and there are no
     outputs.
     """
-    rows = {value: node.rows for node in graph.nodes for value in node.outputs}
-    nodes = list(graph.nodes)
+    rows = {value: node.rows for node in traced for value in node.outputs}
+    nodes = list(traced)
     results: dict[str, Value] = {}
     for name, value in outputs.items():
         results[name] = value
         if rows[value] == "all":
-            results[name] = Value(value.shape, graph)
+            results[name] = Value(value.shape, value.graph)
             nodes.append(Copy(outputs=(results[name],), rows="wanted", x=value, picks=True))
     nodes = _needed(nodes, results.values())
     for each in passes:

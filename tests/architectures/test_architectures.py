@@ -16,7 +16,8 @@ from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
 from ggufpy.graph import Node
 from ggufpy.graph.nodes import Affine, Norm
-from ggufpy.runtime.engine import Engine
+from ggufpy.runtime.engine import Engine, trace
+from ggufpy.runtime.plan import make_plan
 from models import FILES, Model, ModelOf, logits_of, model, model_of, parameters
 
 __all__ = ["model", "model_of"]
@@ -83,8 +84,17 @@ def test_numbers_of_eight_bits_cost_little(model: Model, precision: str) -> None
 @both
 def test_passes_change_nothing(model: Model) -> None:
     with_all = load(model.path)
+    file = GGUFFile.open(model.path)
+    graph, found = trace(file)
     with_none = Engine(
-        GGUFFile.open(model.path), 0, 1, 2, 512, "exact", (GGMLType.F32, GGMLType.F32), passes=()
+        file,
+        make_plan(graph.nodes, {"logits": found["logits"]}, ()),
+        n_ctx=graph.context,
+        n_seq=1,
+        n_threads=2,
+        n_batch=512,
+        precision="exact",
+        cache_types=(GGMLType.F32, GGMLType.F32),
     )
     for one, other in zip(both_ways(with_all, TEXT[:40]), both_ways(with_none, TEXT[:40]), strict=True):
         assert nmse(other, one) < 1e-6

@@ -14,7 +14,8 @@ from ggufpy.runtime.plan import Plan, make_plan
 
 def plan(passes: tuple[Pass, ...] = PASSES) -> Plan:
     graph = Graph.trace(metadata(), arrays(), "test")
-    return make_plan(graph, {"logits": forward(graph)["logits"]}, passes)
+    logits = forward(graph)["logits"]
+    return make_plan(graph.nodes, {"logits": logits}, passes)
 
 
 def test_linears_are_fused() -> None:

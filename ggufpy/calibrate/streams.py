@@ -1,0 +1,63 @@
+"""The residual stream of a network, for all tokens of some chunks: what its layers read and leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufpy.gguf.reader import GGUFFile, TensorInfo
+from ggufpy.gguf.types import GGMLType
+from ggufpy.graph import Node, Value
+from ggufpy.runtime.engine import Engine, Span
+from ggufpy.runtime.passes import UNSELECTIVE
+from ggufpy.runtime.plan import make_plan
+
+Floats = NDArray[np.float32]
+
+
+class Runner:
+    """Runs nodes of a network over chunks of one length, each from an empty context, in f32."""
+
+    def __init__(self, file: GGUFFile, chunks: Sequence[list[int]], n_threads: int) -> None:
+        self._file, self._chunks, self._n_threads = file, chunks, n_threads
+
+    def run(
+        self,
+        nodes: Sequence[Node],
+        wanted: Mapping[str, Value],
+        rows: Floats | None,
+        tensors: Mapping[str, TensorInfo] | None = None,
+    ) -> dict[str, Floats]:
+        """The values wanted, each (tokens, width), of all chunks together.
+
+        rows: what the first node gives, (tokens, width); None for the embeddings of the chunks' tokens.
+        tensors: where they are not the file's.
+        """
+        size = len(self._chunks[0])
+        engine = Engine(
+            self._file,
+            make_plan(nodes, wanted, UNSELECTIVE),
+            n_ctx=size,
+            n_seq=1,
+            n_threads=self._n_threads,
+            n_batch=size,
+            precision="exact",
+            cache_types=(GGMLType.F32, GGMLType.F32),
+            tensors=tensors,
+        )
+        found = {
+            name: np.empty((len(self._chunks) * size, value.width), np.float32)
+            for name, value in wanted.items()
+        }
+        for number, chunk in enumerate(self._chunks):
+            part = slice(number * size, (number + 1) * size)
+            given = None if rows is None else rows[part]
+            sequence = engine.new_sequence()
+            result = engine.step([Span(sequence, chunk, logits="all", inputs=given)])
+            for name, values in found.items():
+                values[part] = result.rows(0, name)
+            sequence.close()
+        engine.close()
+        return found

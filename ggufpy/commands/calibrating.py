@@ -1,0 +1,70 @@
+"""`ggufpy quantize --calibration`: the text is read, then layer by layer is rounded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from ggufpy.calibrate.chunks import spread
+from ggufpy.calibrate.quantizing import calibrated
+from ggufpy.calibrate.squares import SquaresOfLinears
+from ggufpy.commands.calibration_texts import chunks_of_texts, counting
+from ggufpy.commands.console import one_line
+from ggufpy.commands.writing import some, write_plan
+from ggufpy.errors import FormatError
+from ggufpy.gguf.reader import GGUFFile
+from ggufpy.quants.choice.imatrix import ImportanceMatrix
+from ggufpy.quants.file import COPY, Options, plan_quantization
+from ggufpy.runtime.cpu import default_threads
+
+_CONTEXT = 512
+
+
+def quantize_calibrated(
+    source: Path,
+    out: Path | None,
+    type: str,
+    options: Options,
+    *,
+    texts: Sequence[Path],
+    methods: Sequence[str],
+    most: int,
+) -> None:
+    """Quantize by `methods`, with at most so many contexts of the texts, spread over these.
+
+    Raises FormatError for options that go with another network than the file's, and as `calibrated` does.
+    """
+    if options.get("prune_layers") or type.lower() == COPY:
+        raise FormatError(
+            "--calibration is for the whole network, quantized: prune it before, and name a type"
+        )
+    threads = options.get("threads") or default_threads()
+    with GGUFFile.open(source) as file:
+        chunks = spread(chunks_of_texts(file, texts, _CONTEXT), most)
+        if options.get("imatrix") is None:
+            options["imatrix"] = _matrix(file, chunks, texts, threads)
+        plan = plan_quantization(source, out, type, **options)
+        for text in texts:
+            plan.inputs.note(text)
+        plan.inputs.check_outputs(plan.sizes())
+        with ExitStack() as stack:
+            with counting("layers", None, "layers/s", 1) as show:
+                run = calibrated(plan, file, chunks, methods, n_threads=threads, on_layer=show)
+                rounded, others = stack.enter_context(run)
+            if others:
+                print(one_line(f"by the importance matrix alone: {some(others)}"), file=sys.stderr)
+            write_plan(rounded, rounded.write)
+
+
+def _matrix(
+    file: GGUFFile, chunks: Sequence[list[int]], texts: Sequence[Path], threads: int
+) -> ImportanceMatrix:
+    """Mean squares of what linears read: scales begin with them, and for some types they are all there is."""
+    squares = SquaresOfLinears(file, _CONTEXT, n_threads=threads, precision="fast")
+    with counting("contexts", len(chunks), "tok/s", _CONTEXT) as show:
+        squares.read(chunks, show)
+    entries = {name: each.means().reshape(-1) for name, each in squares.entries().items()}
+    names = ", ".join(map(str, texts))
+    return ImportanceMatrix(names, entries, names, len(chunks))

@@ -1,0 +1,152 @@
+"""Networks layer by layer: stages compute what the whole does, and rounding to what they read loses less."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+from engines import load, nmse, prompt_logits
+from numpy.typing import NDArray
+from oracle import Oracle
+
+from ggufpy import convert_checkpoint
+from ggufpy.calibrate.chunks import chunks_of, spread
+from ggufpy.calibrate.fitting import fitted, groups_of
+from ggufpy.calibrate.methods import methods_of
+from ggufpy.calibrate.streams import Runner
+from ggufpy.commands.quantize import main
+from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.evaluate.perplexity import read_text
+from ggufpy.gguf.reader import GGUFFile
+from ggufpy.gguf.types import GGMLType
+from ggufpy.runtime.engine import Engine, Span, trace
+from ggufpy.runtime.stages import stages
+from ggufpy.tokenizers import load_tokenizer
+
+CHUNKS = [[(7 * i + 31 * chunk) % tiny_models.VOCAB for i in range(40)] for chunk in range(3)]
+STREAMED = ["llama", "gemma2", "gemma3", "qwen3", "mamba2", "mistral3", "phimoe", "qwen3next", "gpt-oss"]
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_stages_compute_what_the_whole_does(tmp_path: Path, name: str) -> None:
+    file = GGUFFile.open(tiny_models.write(tmp_path / "model.gguf", name))
+    graph, _ = trace(file)
+    layers = stages(graph.nodes, tiny_models.LAYERS)
+    runner = Runner(file, CHUNKS, 2)
+    rows = runner.run(graph.nodes, {"x": layers[0].reads}, None)["x"]
+    for stage in layers:
+        rows = runner.run(stage.nodes, {"x": stage.leaves}, rows)["x"]
+    want = runner.run(graph.nodes, {"x": layers[-1].leaves}, None)["x"]
+    np.testing.assert_allclose(rows, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("name", ["gemma3n", "gemma4"])
+def test_layers_that_hang_together(tmp_path: Path, name: str) -> None:
+    file = GGUFFile.open(tiny_models.write(tmp_path / "model.gguf", name))
+    with pytest.raises(UnsupportedModelError, match=r"values cross to layer \d, not one; layers of this"):
+        stages(trace(file)[0].nodes, tiny_models.LAYERS)
+
+
+def test_groups_read_the_same(tmp_path: Path) -> None:
+    file = GGUFFile.open(tiny_models.write(tmp_path / "model.gguf", "qwen3moe"))
+    types = dict.fromkeys(file.tensors, GGMLType.Q4_0)
+    first, *_ = stages(trace(file)[0].nodes, tiny_models.LAYERS)
+    names = [[name.split(".")[2] for name in group.tensors] for group in groups_of(first, types)]
+    assert names == [["attn_q", "attn_k", "attn_v"], ["attn_output"], ["ffn_gate_inp"]]
+    assert groups_of(first, dict.fromkeys(types, GGMLType.IQ2_XS)) == []
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, shipped_checkpoint: Path) -> Path:
+    (path,) = convert_checkpoint(shipped_checkpoint, tmp_path_factory.mktemp("fit") / "m.gguf", outtype="f16")
+    return path
+
+
+def divergence(model: Path, others: list[Path], chunks: list[list[int]]) -> list[float]:
+    """The mean KL divergence of each file's next tokens from the model's."""
+
+    def logs(path: Path) -> NDArray[np.float64]:
+        engine, rows = Engine.load(GGUFFile.open(path), n_ctx=len(chunks[0]), precision="exact"), []
+        for chunk in chunks:
+            sequence = engine.new_sequence()
+            x = engine.step([Span(sequence, chunk, logits="all")]).rows(0).astype(np.float64)
+            x -= x.max(axis=1, keepdims=True)
+            rows.append(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
+            sequence.close()
+        return np.concatenate(rows)
+
+    want = logs(model)
+    return [float((np.exp(want) * (want - logs(path))).sum(axis=1).mean()) for path in others]
+
+
+def test_a_text_makes_a_better_file(model: Path, tmp_path: Path, shipped_checkpoint: Path) -> None:
+    """Judged on another one."""
+    file = GGUFFile.open(model)
+    docs = shipped_checkpoint.parents[1] / "docs"
+    (tmp_path / "text.txt").write_text("\n".join(read_text(path) for path in sorted(docs.glob("*.md"))))
+    tokenizer = load_tokenizer(file.metadata)
+    judged = chunks_of(tokenizer, tokenizer.encode(read_text(shipped_checkpoint / "README.md")), 128)
+    line = [str(model), "--pure", "--token-embedding-type", "q6_k"]
+    made = {}
+    for method in ("gptq", "propagate"):
+        made[method] = tmp_path / f"{method}.gguf"
+        options = ["--calibration", str(tmp_path / "text.txt"), "--method", method]
+        options += ["--calibration-chunks", "8"]
+        assert main([*options, *line[1:], line[0], str(made[method]), "q4_0"]) == 0
+    assert main([*line[1:], line[0], str(tmp_path / "plain.gguf"), "q4_0"]) == 0
+    plain, gptq, propagated = divergence(
+        model, [tmp_path / "plain.gguf", made["gptq"], made["propagate"]], judged
+    )
+    assert gptq < 0.9 * plain and propagated < 0.9 * plain
+    assert made["gptq"].stat().st_size == pytest.approx((tmp_path / "plain.gguf").stat().st_size, abs=2000)
+    assert GGUFFile.open(made["gptq"]).metadata["ggufpy.quantize.method"] == "gptq"
+    assert GGUFFile.open(made["propagate"]).metadata["ggufpy.quantize.method"] == "gptq,propagate"
+    if find_spec("xllamacpp"):
+        with Oracle(made["propagate"], kv_f32=True) as oracle:
+            rows = prompt_logits(load(made["propagate"]), judged[0])
+            assert nmse(oracle.logits(judged[0]), rows) < 1e-2  # it rounds activations
+
+
+def test_every_linear_of_the_layers_is_rounded(model: Path) -> None:
+    chunks = [[1, *range(10 * i, 10 * i + 31)] for i in range(2)]
+    file = GGUFFile.open(model)
+    types = {name: GGMLType.Q4_0 for name in file.tensors if name.endswith("weight") and "norm" not in name}
+    with fitted(file, types, chunks, propagate=True, n_threads=2) as made:
+        assert made.keys() == {name for name in types if name.startswith("blk.")}
+        assert all(source.type is GGMLType.Q4_0 for source in made.values())
+
+
+def test_methods_by_name() -> None:
+    assert methods_of("gptq") == ("gptq",)
+    assert methods_of("Propagate") == methods_of("propagate, gptq") == ("gptq", "propagate")
+    with pytest.raises(FormatError, match="method 'awk' is unknown; known are gptq, propagate"):
+        methods_of("gptq,awk")
+
+
+def test_chunks_are_spread() -> None:
+    chunks = [[i] for i in range(10)]
+    assert spread(chunks, 3) == [[1], [5], [8]]
+    assert spread(chunks, 99) == chunks
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--prune-layers", "1"], "--calibration is for the whole network"),
+        (["--calibration", "absent.txt"], "absent.txt"),
+        ([], "tokens, and a context 512; give a longer text"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be(
+    model: Path, tmp_path: Path, options: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "short.txt").write_text("a short text")
+    line = [*options, "--calibration", str(tmp_path / "short.txt"), str(model), str(tmp_path / "out.gguf")]
+    assert main([*line, "q4_0"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and problem in error and error.count("\n") == 1
+    assert not (tmp_path / "out.gguf").exists()
