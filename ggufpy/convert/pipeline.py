@@ -66,7 +66,7 @@ def convert_checkpoint(
 
 
 # Of files of a checkpoint that may be read.
-READ_ENDINGS = (".json", ".safetensors", ".bin", ".pth", ".model", ".tiktoken", ".txt", ".jinja", ".md")
+READ_ENDINGS = (".json", ".safetensors", ".bin", ".pth", ".model", ".tiktoken", ".txt", ".jinja", ".md", ".v3")
 
 
 @dataclass(frozen=True, slots=True)

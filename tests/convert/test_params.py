@@ -10,12 +10,15 @@ import pytest
 import tiny
 from conversion import interleave
 from safetensors.numpy import save_file
+from test_other_files import RANKS, tekken
 from tiny import CONFIG, Floats
+from tiny_tokenizers import sentencepiece_model
 from tiny_torch import save_torch
 
 from ggufpy.convert.pipeline import convert_checkpoint
 from ggufpy.errors import FormatError, GgufpyError, UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
+from ggufpy.tokenizers import load_tokenizer
 
 MISTRAL: dict[str, Any] = {
     "dim": 64,
@@ -143,3 +146,19 @@ def test_experts(tmp_path: Path, shipped_checkpoint: Path) -> None:
     file = GGUFFile.open(path)
     assert file.metadata["llama.expert_count"] == 2
     assert file.tensors["blk.1.ffn_down_exps.weight"].shape == (2, 64, 96)
+
+
+@pytest.mark.parametrize("kind", ["tokenizer.model.v3", "tekken.json"])
+def test_mistrals_own_tokenizers(tmp_path: Path, kind: str) -> None:
+    """All that is beside the weights: params.json and one of these."""
+    tokenizer = sentencepiece_model() if kind.endswith("v3") else tekken(RANKS)
+    size = 400 if kind.endswith("v3") else len(RANKS) + 30
+    (tmp_path / kind).write_bytes(tokenizer)
+    (tmp_path / "params.json").write_text(json.dumps(MISTRAL | {"vocab_size": size}))
+    save_file(published(tiny.weights(CONFIG | {"vocab_size": size})), tmp_path / "consolidated.safetensors")
+    (path,) = convert_checkpoint(tmp_path, outtype="f32")
+    file = GGUFFile.open(path)
+    assert file.metadata["tokenizer.ggml.model"] == ("llama" if kind.endswith("v3") else "gpt2")
+    assert load_tokenizer(file.metadata).n_vocab == size
+    ids = load_tokenizer(file.metadata).encode("the fox")
+    assert ids[0] == 1 and len(ids) > 2

@@ -20,8 +20,9 @@ _SPACE = "\u2581"
 
 
 def sentencepiece_path(files: TokenizerFiles) -> Path | None:
-    """The checkpoint's SentencePiece model, by name."""
-    return next((files.folder / name for name in _FILES if (files.folder / name).is_file()), None)
+    """The checkpoint's SentencePiece model, by name; Mistral's own end in a version."""
+    paths = [*(files.folder / name for name in _FILES), *sorted(files.folder.glob("tokenizer.model.v*"))]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def open_sentencepiece(files: TokenizerFiles) -> SentencePieceProcessor | None:
