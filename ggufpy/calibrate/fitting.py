@@ -26,6 +26,7 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.writer import write_gguf
 from ggufpy.graph import Value
 from ggufpy.quants import decode, encode
+from ggufpy.quants.descent import descend
 from ggufpy.quants.feedback import damped, round_with_feedback, upper
 from ggufpy.quants.grids import GRIDS
 from ggufpy.runtime.engine import trace
@@ -149,6 +150,7 @@ class _Fit:
             grid = GRIDS[self._types[name]]
             parts = grid.parts(encode(goal, grid.type, importance))
             round_with_feedback(goal, triangle, grid, parts, self._n_threads)
+            descend(goal, solid, grid, parts, self._n_threads)
             made.append(_source(name, grid.type, goal.shape, grid.data(parts)))
         self._keep(made)
 

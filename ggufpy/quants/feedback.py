@@ -79,9 +79,9 @@ def round_with_feedback(goal: Floats, moment_upper: Floats, grid: Grid, start: P
     def work(first: int) -> None:
         rows = slice(first, min(first + _ROWS, len(goal)))
         values = goal[rows].copy()
-        for begin, end in _panels(goal.shape[1]):
+        for begin, end in panels(goal.shape[1]):
             errors = np.zeros((len(values), end - begin), np.float32)
-            d, m, s, t, q = _part(start, grid, rows, begin, end)
+            d, m, s, t, q = columns_of(start, grid, rows, begin, end)
             triangle = np.ascontiguousarray(moment_upper[begin:end, begin:end])
             panel = np.ascontiguousarray(values[:, begin:end])
             _round_panel(panel, triangle, shape_of(grid), trials, d, m, s, t, q, errors)
@@ -91,15 +91,16 @@ def round_with_feedback(goal: Floats, moment_upper: Floats, grid: Grid, start: P
         list(pool.map(work, range(0, len(goal), _ROWS)))
 
 
-def _panels(n: int) -> Iterator[tuple[int, int]]:
+def panels(n: int) -> Iterator[tuple[int, int]]:
+    """Columns that are worked on together, from .. to."""
     for begin in range(0, n, _PANEL):
         yield begin, min(begin + _PANEL, n)
 
 
-def _part(
+def columns_of(
     parts: Parts, grid: Grid, rows: slice, begin: int, end: int
 ) -> tuple[Floats, Floats, Integers, Integers, Integers]:
-    """Views of some rows and columns."""
+    """Views of some rows and columns: d, m, s, t, q."""
     blocks, subs = slice(begin // grid.block, end // grid.block), slice(begin // grid.sub, end // grid.sub)
     return (
         *(parts.d[rows, blocks], parts.m[rows, blocks]),
@@ -186,7 +187,7 @@ def search_scales(
     best_q: Integers,
     best_error: Floats,
 ) -> bool:
-    """Whether a trial costs less than `limit`; the best one leaves its scales (d, m, s, t), codes and errors."""
+    """Whether a trial costs less than `limit`; the best leaves its scales (d, m, s, t), codes and errors."""
     n = value.size
     q, error, left = np.empty(n, np.int32), np.empty(n, np.float32), np.empty(n, np.float32)
     d, m, s, t = scales[0], scales[1], scales[2], scales[3]

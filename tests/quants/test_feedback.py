@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ggufpy.errors import GgufpyError
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import decode, encode
+from ggufpy.quants.descent import descend
 from ggufpy.quants.feedback import damped, round_with_feedback, trials_of, upper
 from ggufpy.quants.grids import GRIDS, Grid, Parts
 
@@ -48,9 +49,14 @@ def test_outputs_change_less(type: GGMLType) -> None:
     plain = grid.parts(encode(goal, type, np.ascontiguousarray(np.diagonal(moment), np.float32)))
     parts = rounded(goal, moment, grid)
     assert cost(goal, parts, grid, moment) < 0.75 * cost(goal, plain, grid, moment)
+    before = cost(goal, parts, grid, moment)
+    descend(goal, moment, grid, parts, threads=2)
+    assert cost(goal, parts, grid, moment) < 0.95 * before
     data = grid.data(parts)
     np.testing.assert_array_equal(decode(data, type).reshape(goal.shape), grid.values(parts))
-    np.testing.assert_array_equal(grid.data(rounded(goal, moment, grid, threads=3)), data)
+    again = rounded(goal, moment, grid, threads=3)
+    descend(goal, moment, grid, again, threads=1)
+    np.testing.assert_array_equal(grid.data(again), data)
 
 
 @pytest.mark.parametrize("type", [GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q3_K, GGMLType.Q4_K])
