@@ -104,7 +104,7 @@ class _Fit:
     def run(self, on_layer: Callable[[int, int], None] | None) -> dict[str, TensorSource]:
         graph, outputs = trace(self._file)
         nodes = residuals(graph.nodes, list(outputs.values()))
-        layers = stages(nodes, graph.keys.integer("block_count"))
+        layers = stages(nodes)
         first = layers[0].reads
         x = self._runner.run(nodes, {"x": first}, None)["x"]
         y = x

@@ -42,7 +42,9 @@ def quantize_calibrated(
         )
     threads = options.get("threads") or default_threads()
     with GGUFFile.open(source) as file:
-        chunks = spread(chunks_of_texts(file, texts, _CONTEXT), most)
+        context = file.metadata.get(f"{file.metadata.get('general.architecture')}.context_length")
+        size = min(_CONTEXT, context) if isinstance(context, int) and context > 0 else _CONTEXT
+        chunks = spread(chunks_of_texts(file, texts, size), most)
         if options.get("imatrix") is None:
             options["imatrix"] = _matrix(file, chunks, texts, threads)
         plan = plan_quantization(source, out, type, **options)
@@ -62,8 +64,9 @@ def _matrix(
     file: GGUFFile, chunks: Sequence[list[int]], texts: Sequence[Path], threads: int
 ) -> ImportanceMatrix:
     """Mean squares of what linears read: scales begin with them, and for some types they are all there is."""
-    squares = SquaresOfLinears(file, _CONTEXT, n_threads=threads, precision="fast")
-    with counting("contexts", len(chunks), "tok/s", _CONTEXT) as show:
+    size = len(chunks[0])
+    squares = SquaresOfLinears(file, size, n_threads=threads, precision="fast")
+    with counting("contexts", len(chunks), "tok/s", size) as show:
         squares.read(chunks, show)
     entries = {name: each.means().reshape(-1) for name, each in squares.entries().items()}
     names = ", ".join(map(str, texts))

@@ -66,7 +66,10 @@ def convert_checkpoint(
 
 
 # Of files of a checkpoint that may be read.
-READ_ENDINGS = (".json", ".safetensors", ".bin", ".pth", ".model", ".tiktoken", ".txt", ".jinja", ".md", ".v3")
+READ_ENDINGS = (
+    *(".json", ".safetensors", ".bin", ".pth"),
+    *(".model", ".v3", ".tiktoken", ".txt", ".jinja", ".md"),
+)
 
 
 @dataclass(frozen=True, slots=True)

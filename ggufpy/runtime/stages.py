@@ -32,16 +32,18 @@ class Stage:
         return [node for node in self.nodes if isinstance(node, Linear)]
 
 
-def stages(nodes: Sequence[Node], layers: int) -> list[Stage]:
+def stages(nodes: Sequence[Node]) -> list[Stage]:
     """The layers of a traced network; raises UnsupportedModelError where more than one value crosses."""
-    starts = [_first(nodes, f"blk.{layer}.") for layer in range(layers)]
+    starts = list(_starts(nodes))
+    if not starts:
+        raise UnsupportedModelError("the network has no layers that could run by themselves")
     behind = (i for i in range(starts[-1], len(nodes)) if any(map(_is_no_layers, tensors_of(nodes[i]))))
     starts.append(next(behind, len(nodes)))
     fixed = _fixed(nodes)
     streams = [_crossing(nodes, start, fixed, number) for number, start in enumerate(starts)]
     return [
         _stage(nodes, slice(*starts[layer : layer + 2]), fixed, *streams[layer : layer + 2])
-        for layer in range(layers)
+        for layer in range(len(starts) - 1)
     ]
 
 
@@ -60,11 +62,13 @@ def _is_no_layers(name: str) -> bool:
     return "." in name and not name.startswith("blk.")
 
 
-def _first(nodes: Sequence[Node], beginning: str) -> int:
+def _starts(nodes: Sequence[Node]) -> Iterator[int]:
+    """The first node of each layer: the first that names a tensor of it."""
+    layer = 0
     for i, node in enumerate(nodes):
-        if any(name.startswith(beginning) for name in tensors_of(node)):
-            return i
-    raise UnsupportedModelError(f"no op uses a tensor of {beginning[:-1]}, so layers cannot be told apart")
+        if any(name.startswith(f"blk.{layer}.") for name in tensors_of(node)):
+            yield i
+            layer += 1
 
 
 def _fixed(nodes: Sequence[Node]) -> set[Value]:
