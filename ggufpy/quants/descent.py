@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.quants.feedback import (
+    Numbers,
     Shape,
     columns_of,
     nearest_level,
@@ -59,7 +60,7 @@ def descend(
                 new, own_g = old.copy(), np.ascontiguousarray(g[:, begin:end])
                 numbers = columns_of(parts, grid, rows, begin, end)
                 block = np.ascontiguousarray(h[begin:end, begin:end])
-                _descend_panel(new, own_g, block, inverses[subs], triangles[subs], shape, trials, *numbers)
+                _descend_panel(new, own_g, block, inverses[subs], triangles[subs], shape, trials, numbers)
                 x[:, begin:end] = new
                 moved = new - old
                 g[:, end:] -= moved @ h[begin:end, end:]
@@ -77,10 +78,9 @@ def _move(i: int, by: np.float32, h: Floats, x: Floats, g: Floats) -> None:
 
 
 @compiled
-def _move_codes(
-    x: Floats, g: Floats, h: Floats, shape: Shape, d: Floats, m: Floats, s: Integers, t: Integers, q: Integers
-) -> None:
+def _move_codes(x: Floats, g: Floats, h: Floats, shape: Shape, row: Numbers) -> None:
     """Codes of one row, up to three times over."""
+    d, m, s, t, q = row
     n = x.size
     for _ in range(3):
         moved = 0
@@ -106,13 +106,10 @@ def _move_sub_blocks(
     triangles: Floats,
     shape: Shape,
     trials: Floats,
-    d: Floats,
-    m: Floats,
-    s: Integers,
-    t: Integers,
-    q: Integers,
+    row: Numbers,
 ) -> None:
     """Scales of one row's sub-blocks, together with their codes."""
+    d, m, s, t, q = row
     sub = shape.sub
     value, error, scales = np.empty(sub, np.float32), np.empty(sub, np.float32), np.empty(4, np.float32)
     codes = np.empty(sub, np.int32)
@@ -138,10 +135,9 @@ def _move_sub_blocks(
 
 
 @compiled
-def _move_blocks(
-    x: Floats, g: Floats, h: Floats, shape: Shape, d: Floats, m: Floats, s: Integers, t: Integers, q: Integers
-) -> None:
+def _move_blocks(x: Floats, g: Floats, h: Floats, shape: Shape, row: Numbers) -> None:
     """D of one row's blocks, then m, each along the line on which it moves the block."""
+    d, m, s, t, q = row
     block = shape.block
     line, moment = np.empty(block, np.float32), np.empty(x.size, np.float32)
     for a in range(x.size // block):
@@ -183,14 +179,12 @@ def _descend_panel(
     triangles: Floats,
     shape: Shape,
     trials: Floats,
-    d: Floats,
-    m: Floats,
-    s: Integers,
-    t: Integers,
-    q: Integers,
+    numbers: Numbers,
 ) -> None:
     """One sweep over some columns of all rows."""
+    d, m, s, t, q = numbers
     for r in range(x.shape[0]):
-        _move_codes(x[r], g[r], h, shape, d[r], m[r], s[r], t[r], q[r])
-        _move_sub_blocks(x[r], g[r], h, inverses, triangles, shape, trials, d[r], m[r], s[r], t[r], q[r])
-        _move_blocks(x[r], g[r], h, shape, d[r], m[r], s[r], t[r], q[r])
+        row = Numbers(d[r], m[r], s[r], t[r], q[r])
+        _move_codes(x[r], g[r], h, shape, row)
+        _move_sub_blocks(x[r], g[r], h, inverses, triangles, shape, trials, row)
+        _move_blocks(x[r], g[r], h, shape, row)

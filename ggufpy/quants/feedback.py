@@ -81,10 +81,10 @@ def round_with_feedback(goal: Floats, moment_upper: Floats, grid: Grid, start: P
         values = goal[rows].copy()
         for begin, end in panels(goal.shape[1]):
             errors = np.zeros((len(values), end - begin), np.float32)
-            d, m, s, t, q = columns_of(start, grid, rows, begin, end)
+            numbers = columns_of(start, grid, rows, begin, end)
             triangle = np.ascontiguousarray(moment_upper[begin:end, begin:end])
             panel = np.ascontiguousarray(values[:, begin:end])
-            _round_panel(panel, triangle, shape_of(grid), trials, d, m, s, t, q, errors)
+            _round_panel(panel, triangle, shape_of(grid), trials, numbers, errors)
             values[:, end:] -= errors @ moment_upper[begin:end, end:]
 
     with ThreadPoolExecutor(threads) as pool:
@@ -97,12 +97,20 @@ def panels(n: int) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + _PANEL, n)
 
 
-def columns_of(
-    parts: Parts, grid: Grid, rows: slice, begin: int, end: int
-) -> tuple[Floats, Floats, Integers, Integers, Integers]:
-    """Views of some rows and columns: d, m, s, t, q."""
+class Numbers(NamedTuple):
+    """Views of the parts of some rows and columns, or of one row."""
+
+    d: Floats
+    m: Floats
+    s: Integers
+    t: Integers
+    q: Integers
+
+
+def columns_of(parts: Parts, grid: Grid, rows: slice, begin: int, end: int) -> Numbers:
+    """Views of some rows and columns."""
     blocks, subs = slice(begin // grid.block, end // grid.block), slice(begin // grid.sub, end // grid.sub)
-    return (
+    return Numbers(
         *(parts.d[rows, blocks], parts.m[rows, blocks]),
         *(parts.s[rows, subs], parts.t[rows, subs], parts.q[rows, begin:end]),
     )
@@ -220,15 +228,12 @@ def _round_panel(
     triangle: Floats,
     shape: Shape,
     trials: Floats,
-    d: Floats,
-    m: Floats,
-    s: Integers,
-    t: Integers,
-    q: Integers,
+    numbers: Numbers,
     errors: Floats,
 ) -> None:
     """Sub-block after sub-block of each row; values is used up."""
     rows, n = values.shape
+    d, m, s, t, q = numbers
     sub, scales, limit = shape.sub, np.empty(4, np.float32), np.float32(np.inf)
     for b in range(n // sub):
         first, end, a = b * sub, b * sub + sub, b * sub // shape.block
