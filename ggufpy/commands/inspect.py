@@ -53,7 +53,8 @@ def describe(file: GGUFFile) -> dict[str, Any]:
         "version": file.version,
         "byte_order": "little" if file.byte_order == "<" else "big",
         "metadata": {
-            key: _describe_value(value, file.value_types[key]) for key, value in file.metadata.items()
+            key: _describe_value(*file.metadata.beginning(key, _LONGEST_ARRAY), file.value_types[key])
+            for key in file.metadata
         },
         "tensors": [
             {
@@ -72,11 +73,10 @@ def describe(file: GGUFFile) -> dict[str, Any]:
     }
 
 
-def _describe_value(value: Any, type: ValueType) -> dict[str, Any]:
-    if not isinstance(value, list):
+def _describe_value(value: Any, length: int | None, type: ValueType) -> dict[str, Any]:
+    if length is None:
         return {"type": type.label, "value": _plain(value, type)}
-    shown = [_plain(item, type) for item in value[:_LONGEST_ARRAY]]
-    return {"type": f"{type.label}[]", "length": len(value), "value": shown}
+    return {"type": f"{type.label}[]", "length": length, "value": [_plain(item, type) for item in value]}
 
 
 def _plain(value: Any, type: ValueType) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,10 @@ class _Array:
     count: int
     start: int
 
-    def decode(self) -> list[int] | list[float] | list[bool] | list[str]:
+    def decode(self, most: int | None = None) -> list[int] | list[float] | list[bool] | list[str]:
+        """All items, or the first ones."""
+        if most is not None and most < self.count:
+            return replace(self, count=most).decode()
         if self.type is ValueType.STRING:
             return list(self.strings())
         dtype = np.dtype(self.order + self.type.code)
@@ -63,6 +66,13 @@ class Metadata(Mapping[str, Value]):
         if value is _CLOSED:
             raise ValueError(f"metadata {quoted(key)} is an array, and its file was closed")
         return value.decode() if isinstance(value, _Array) else value
+
+    def beginning(self, key: str, most: int) -> tuple[Value, int | None]:
+        """The value; of an array the first items, and how many there are."""
+        value = self._values[key]
+        if not isinstance(value, _Array):
+            return self[key], None
+        return value.decode(most), value.count
 
     def strings(self, key: str) -> Strings | None:
         """The array of strings under `key`, not decoded; None if there is none."""
