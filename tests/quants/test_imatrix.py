@@ -16,6 +16,7 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value, ValueType
 from ggufpy.gguf.writer import write_gguf
 from ggufpy.quants.choice.imatrix import ImportanceMatrix
+from ggufpy.quants.choice.imatrix_file import ImatrixFile
 
 Floats = NDArray[np.float32]
 
@@ -136,6 +137,8 @@ BAD_TENSORS: dict[str, tuple[dict[str, Any], str]] = {
         {SUMS: [1.0, -1.0], COUNTS: [1.0]},
         "importance of tensor 'a.weight' has NaN, Inf or negative",
     ),
+    "counts": ({SUMS: [1.0], COUNTS: [np.nan]}, "importance of tensor 'a.weight' has NaN, Inf or negative"),
+    "beyond f32 if added": ({SUMS: [3e38], COUNTS: [1e9]}, r"or some above 1e\+25; make it anew"),
     "two counts": ({SUMS: [1.0, 2.0], COUNTS: [1.0, 1.0]}, "has 2 sums and 2 counts"),
 }
 
@@ -144,7 +147,7 @@ BAD_TENSORS: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_gguf(tmp_path: Path, case: str) -> None:
     tensors, problem = BAD_TENSORS[case]
     with pytest.raises(FormatError, match=problem) as caught:
-        ImportanceMatrix.read(write(tmp_path / "m.gguf", tensors))
+        ImatrixFile.read(write(tmp_path / "m.gguf", tensors))
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
@@ -167,6 +170,9 @@ def test_legacy_cut_off(tmp_path: Path, length: int) -> None:
 
 
 def test_legacy_nonsense(tmp_path: Path) -> None:
+    (tmp_path / "m.dat").write_bytes(legacy({"a.weight": (2, [])}))
+    with pytest.raises(FormatError, match=r"tensor 'a.weight' has no numbers"):
+        ImatrixFile.read(tmp_path / "m.dat")
     (tmp_path / "m.dat").write_bytes(b"\xff" * 64)
     with pytest.raises(FormatError, match="a length in it is -1"):
         ImportanceMatrix.read(tmp_path / "m.dat")

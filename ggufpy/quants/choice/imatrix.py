@@ -9,8 +9,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from ggufpy.errors import FormatError
 from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.values import Typed, Value, ValueType
@@ -38,10 +36,6 @@ class ImportanceMatrix:
         """Read a GGUF imatrix or a legacy .dat file; raises FormatError for all that is wrong with it."""
         file = ImatrixFile.read(Path(path))
         entries = {name: squares.means().reshape(-1) for name, squares in file.entries.items()}
-        for name, values in entries.items():
-            if not np.isfinite(values).all() or (values < 0).any():
-                problem = f"the importance of tensor {quoted(name)} has NaN, Inf or negative numbers"
-                raise FormatError(f"{path}: {problem}; make it anew with ggufpy imatrix")
         return cls(str(path), entries, file.datasets[0] if file.datasets else "", file.chunks)
 
     def only(self, include: Collection[str], exclude: Collection[str]) -> ImportanceMatrix:

@@ -29,6 +29,7 @@ Floats = NDArray[np.float32]
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _AGAIN = "make it anew with ggufpy imatrix"
+_MOST = 1e25  # above what any text gives; sums of files and products with a context stay within f32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,14 @@ class Squares:
         with np.errstate(invalid="ignore", over="ignore"):
             means[seen] = self.sums[seen] / self.counts[seen, None]
         return means
+
+    def problem(self) -> str | None:
+        """What is wrong with the numbers, if anything is."""
+        if not self.sums.size:
+            return "has no numbers"
+        parts = (self.sums, self.counts, self.means())
+        is_sound = all(((part >= 0) & (part <= _MOST)).all() for part in parts)
+        return None if is_sound else f"has NaN, Inf or negative numbers, or some above {_MOST:g}"
 
     def __add__(self, other: Squares) -> Squares:
         """Those of both texts; raises ValueError for other sizes."""
@@ -76,6 +85,9 @@ class ImatrixFile:
         file = _read_gguf(path) if is_gguf else _read_legacy(path)
         if not file.entries:
             raise FormatError(f"{path}: holds no tensor's importance; {_AGAIN}")
+        for name, squares in file.entries.items():
+            if problem := squares.problem():
+                raise FormatError(f"{path}: the importance of tensor {quoted(name)} {problem}; {_AGAIN}")
         return file
 
     def in_rows(self, chunk_size: int) -> ImatrixFile:
