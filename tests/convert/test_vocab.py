@@ -15,6 +15,7 @@ from tiny_tokenizers import (
     SPECIALS,
     byte_level_json,
     converted,
+    sentencepiece_model,
     spaces_json,
     write_checkpoint,
 )
@@ -316,6 +317,12 @@ def test_damaged_files_are_refused(
     with pytest.raises(FormatError, match=message) as caught:
         read_vocabulary(folder, {})
     assert "\n" not in str(caught.value)
+
+
+def test_two_tokens_of_one_text(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, sentencepiece_model(), {"eos_token": "</s>"}, added_tokens='{"<s>": 400}')
+    with pytest.raises(TokenizerError, match="'<s>' is both token 1 and token 400; correct"):
+        converted(tmp_path)
 
 
 @pytest.mark.parametrize("base", [Exception, BaseException])

@@ -49,15 +49,27 @@ class Comparison:
 def check_vocabulary(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Hold the tokenizer that a file of this metadata has against that of the checkpoint in `folder`.
 
-    Raises TokenizerError that shows the first text on which the two differ.
+    Raises TokenizerError that shows the first text on which the two differ, or that two tokens have.
     """
-    plain = {key: value.value if isinstance(value, Typed) else value for key, value in metadata.items()}
+    plain: dict[str, Any] = {
+        key: value.value if isinstance(value, Typed) else value for key, value in metadata.items()
+    }
+    _check_texts(folder, plain["tokenizer.ggml.tokens"])
     for each in comparisons(folder, plain):
         if each.found.ids != each.wanted.ids:
             raise TokenizerError(
                 f"{folder}: its tokenizer turns {each.text!r:.300} into {each.wanted.ids}, the converted one "
                 f"into {each.found.ids}; open an issue with this line"
             )
+
+
+def _check_texts(folder: Path, tokens: Sequence[str]) -> None:
+    ids: dict[str, int] = {}
+    for id, text in enumerate(tokens):
+        if text and ids.setdefault(text, id) != id:
+            problem = f"{text!r:.60} is both token {ids[text]} and token {id}"
+            remedy = "correct added_tokens.json and added_tokens_decoder, or download it again"
+            raise TokenizerError(f"{folder}: {problem}; {remedy}")
 
 
 def comparisons(folder: Path, metadata: Mapping[str, Any], more: Sequence[str] = ()) -> Iterator[Comparison]:
