@@ -25,8 +25,9 @@ def mixed(kinds: Sequence[list[list[int]]], weights: Sequence[float]) -> list[li
 
     As many as the scarcest kind allows. Raises GgufpyError if that is none.
     """
-    scale = min(len(chunks) / weight for chunks, weight in zip(kinds, weights, strict=True))
-    counts = [int(scale * weight + 1e-9) for weight in weights]
+    shares = [weight / max(weights) for weight in weights]
+    scale = min(len(chunks) / max(share, 1e-300) for chunks, share in zip(kinds, shares, strict=True))
+    counts = [int(scale * share + 1e-9) for share in shares]
     if not all(counts):
         few = min(range(len(kinds)), key=lambda i: counts[i])
         raise GgufpyError(

@@ -18,24 +18,28 @@ def calibrated(
     plan: QuantizationPlan,
     file: GGUFFile,
     chunks: Sequence[list[int]],
-    methods: Sequence[str],
     *,
+    propagate: bool,
     n_threads: int,
     on_layer: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[QuantizationPlan, list[str]]]:
-    """The plan with tensors rounded by `methods`, good until the end of the block, and the names of others.
+    """The plan with tensors rounded by a text, good until the end of the block, and the names of others.
 
-    file: the one that the plan is of. The others keep what the plan has for them: types whose blocks are no
-    grids, matrices of experts, the embedding and the output. Raises as `fitted`.
+    file: the one that the plan is of; propagate: as for `fitted`. The others keep what the plan has for
+    them: types whose blocks are no grids, matrices of experts, the embedding and the output. Raises as
+    `fitted`.
     """
     types: dict[str, GGMLType] = {
         each.tensor.name: each.tensor.type
         for each in plan.planned
         if each.tensor.type is not each.source.type and each.tensor.type.block_size > 1
     }
-    propagate = "propagate" in methods
     with fitted(file, types, chunks, propagate=propagate, n_threads=n_threads, on_layer=on_layer) as made:
         planned = [replace(each, tensor=made.get(each.tensor.name, each.tensor)) for each in plan.planned]
-        metadata = with_entries(plan.metadata, {"ggufpy.quantize.method": ",".join(methods)})
         others = [name for name in types if name not in made]
-        yield replace(plan, planned=planned, metadata=metadata), others
+        yield replace(plan, planned=planned), others
+
+
+def with_methods(plan: QuantizationPlan, methods: Sequence[str]) -> QuantizationPlan:
+    """The plan of a file that says by which methods it was rounded."""
+    return replace(plan, metadata=with_entries(plan.metadata, {"ggufpy.quantize.method": ",".join(methods)}))

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from ggufpy.errors import UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.quants.choice.imatrix_file import Squares
-from ggufpy.runtime.engine import Engine, Span
+from ggufpy.runtime.engine import Engine, Span, trace
 from ggufpy.runtime.passes import squares_tapped
 
 
@@ -16,7 +17,10 @@ class SquaresOfLinears:
     """Reads chunks of tokens, and sums the squares of what the model's linears read meanwhile."""
 
     def __init__(self, file: GGUFFile, chunk_size: int, *, n_threads: int | None, precision: str) -> None:
-        """Raises as `Engine.load` does. chunk_size: most tokens of a chunk."""
+        """Raises as `Engine.load`, also for models that only embed. chunk_size: most tokens of a chunk."""
+        if "logits" not in trace(file)[1]:
+            problem = "embeds texts, and what linears read is measured of models that write them"
+            raise UnsupportedModelError(f"{file.path}: {problem}; quantize it without")
         self.engine = Engine.load(
             file,
             n_ctx=chunk_size,

@@ -8,12 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ggufpy.calibrate.chunks import spread
-from ggufpy.calibrate.quantizing import calibrated
+from ggufpy.calibrate.quantizing import calibrated, with_methods
 from ggufpy.calibrate.squares import SquaresOfLinears
 from ggufpy.commands.calibration_texts import chunks_of_texts, counting
 from ggufpy.commands.console import one_line
-from ggufpy.commands.writing import some, write_plan
+from ggufpy.commands.writing import show_plan, some, write_plan
 from ggufpy.errors import FormatError
+from ggufpy.gguf.outputs import check_targets
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.quants.choice.imatrix import ImportanceMatrix
 from ggufpy.quants.file import COPY, Options, plan_quantization
@@ -28,12 +29,15 @@ def quantize_calibrated(
     type: str,
     options: Options,
     *,
+    inputs: Sequence[Path],
     texts: Sequence[Path],
     methods: Sequence[str],
     most: int,
+    dry_run: bool,
 ) -> None:
     """Quantize by `methods`, with at most so many contexts of the texts, spread over these.
 
+    inputs: more files that must stay. dry_run: show what would be written; the matrix decides some types.
     Raises FormatError for options that go with another network than the file's, and as `calibrated` does.
     """
     if options.get("prune_layers") or type.lower() == COPY:
@@ -48,12 +52,18 @@ def quantize_calibrated(
         if options.get("imatrix") is None:
             options["imatrix"] = _matrix(file, chunks, texts, threads)
         plan = plan_quantization(source, out, type, **options)
-        for text in texts:
-            plan.inputs.note(text)
+        for path in (*inputs, *texts):
+            plan.inputs.note(path)
+        plan = with_methods(plan, methods)
+        if dry_run:
+            return show_plan(plan, plan.sizes())
         plan.inputs.check_outputs(plan.sizes())
+        check_targets(plan.sizes())
         with ExitStack() as stack:
             with counting("layers", None, "layers/s", 1) as show:
-                run = calibrated(plan, file, chunks, methods, n_threads=threads, on_layer=show)
+                run = calibrated(
+                    plan, file, chunks, propagate="propagate" in methods, n_threads=threads, on_layer=show
+                )
                 rounded, others = stack.enter_context(run)
             if others:
                 print(one_line(f"by the importance matrix alone: {some(others)}"), file=sys.stderr)

@@ -43,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     ):
         if value is not None and value < least:
             parser.error(f"{name} {value}: at least {least}")
+        if value is not None and value >= 2**31:
+            parser.error(f"{name} {value}: at most {2**31 - 1}")
     if bool(arguments.model) != bool(arguments.file):
         parser.error("-m and -f belong together: a model, and what it shall read")
     if not arguments.model and not arguments.in_file:
@@ -76,15 +78,19 @@ def _add_options(parser: Parser) -> None:
 
 
 def _weights(text: str) -> list[float]:
-    weights = [float(part) for part in text.split(",")]
+    try:
+        weights = [float(part) for part in text.split(",")]
+    except ValueError:
+        weights = [0.0]
     if not all(0 < weight < float("inf") for weight in weights):
-        raise argparse.ArgumentTypeError(f"{text}: numbers above 0 with commas between them, as 3,1")
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers above 0 with commas between them, as 3,1")
     return weights
 
 
 def _imatrix(arguments: argparse.Namespace) -> int:
     # NumPy and the engine: only for a good command line.
     from ggufpy.gguf.inputs import Inputs
+    from ggufpy.gguf.outputs import check_targets
     from ggufpy.quants.choice.imatrix_file import ImatrixFile
 
     inputs = Inputs()
@@ -94,6 +100,9 @@ def _imatrix(arguments: argparse.Namespace) -> int:
         *([arguments.model] if arguments.model else []),
     ):
         inputs.note(path)
+    if not arguments.show_statistics:  # before hours are spent: whether the file can be written
+        inputs.check_outputs([_target(arguments)])
+        check_targets({_target(arguments): 0})
     found = None
     for path in arguments.in_file:
         file = ImatrixFile.read(path).in_rows(arguments.ctx_size)
@@ -167,8 +176,12 @@ def _say_what_is_missing(found: ImatrixFile) -> None:
         print(f"... and of {len(missing) - 3} tensors more some experts", file=sys.stderr)
 
 
+def _target(arguments: argparse.Namespace) -> Path:
+    return arguments.output_file or Path("imatrix.gguf")
+
+
 def _written(found: ImatrixFile, arguments: argparse.Namespace, inputs: Inputs) -> Path:
-    path: Path = arguments.output_file or Path("imatrix.gguf")
+    path = _target(arguments)
     format = arguments.output_format or ("dat" if path.suffix == ".dat" else "gguf")
     write = found.write_legacy if format == "dat" else found.write_gguf
     write(path, inputs)

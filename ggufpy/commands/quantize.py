@@ -16,6 +16,8 @@ from ggufpy.gguf.values import Typed, ValueType
 from ggufpy.quants.choice.presets import PRESETS, find_preset
 from ggufpy.quants.file import COPY, Options, plan_quantization
 
+_CHUNKS = 64  # that texts are read in, at most
+
 _USAGE = "ggufpy quantize [options] IN.gguf [OUT.gguf] TYPE [THREADS]"
 
 
@@ -30,21 +32,30 @@ def main(argv: list[str] | None = None) -> int:
     options = _options(arguments)
     options["threads"] = threads
     listed, _ = arguments.tensor_type_file
-    if arguments.calibration and not arguments.dry_run:
-        return run_command(lambda: _calibrate(source, out, type, options, arguments))
+    if arguments.calibration:
+        return run_command(lambda: _calibrate(source, out, type, options, listed, arguments))
+    if arguments.method or arguments.calibration_chunks:
+        parser.error("--method, --calibration-chunks: say how --calibration works, which is not given")
     return run_command(lambda: _quantize(source, out, type, options, listed, dry_run=arguments.dry_run))
 
 
 def _calibrate(
-    source: Path, out: Path | None, type: str, options: Options, arguments: argparse.Namespace
+    source: Path,
+    out: Path | None,
+    type: str,
+    options: Options,
+    listed: Path | None,
+    arguments: argparse.Namespace,
 ) -> int:
     from ggufpy.commands.calibrating import quantize_calibrated
 
     quantize_calibrated(
         *(source, out, type, options),
+        inputs=[listed] if listed else [],
         texts=arguments.calibration,
-        methods=arguments.method,
-        most=arguments.calibration_chunks,
+        methods=arguments.method or METHODS,
+        most=arguments.calibration_chunks or _CHUNKS,
+        dry_run=arguments.dry_run,
     )
     return 0
 
@@ -97,9 +108,9 @@ def _add_calibration_options(parser: Parser) -> None:
     text = "round by what the network computes of a text (or FILE.jsonl of chats); repeatable"
     option("--calibration", type=Path, action="append", metavar="FILE", help=text)
     methods = f"with commas between: {', '.join(METHODS)}; default: all"
-    option("--method", type=_methods, default=METHODS, metavar="NAME", help=methods)
-    chunks = "contexts of 512 tokens of it, spread evenly; default: 64"
-    option("--calibration-chunks", type=_count, default=64, metavar="N", help=chunks)
+    option("--method", type=_methods, metavar="NAME", help=methods)
+    chunks = f"contexts of 512 tokens of it, spread evenly; default: {_CHUNKS}"
+    option("--calibration-chunks", type=_count, metavar="N", help=chunks)
 
 
 def _methods(text: str) -> tuple[str, ...]:

@@ -10,12 +10,30 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 _PREFIX, _SUFFIX = ".ggufpy-", ".tmp"
+
+
+def check_targets(sizes: Mapping[Path, int]) -> None:
+    """Refuse files of one folder, and of so many bytes, that could not be written: raises OSError."""
+    first, *_ = sizes
+    folder = first.parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; create it first")
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder}: no files may be made in it; choose another folder")
+    for path in sizes:
+        if path.exists() and not path.is_file():
+            raise FileExistsError(f"{path}: is there and not a regular file; choose another name")
+    needed, free = sum(sizes.values()), shutil.disk_usage(folder).free
+    if needed > free:
+        problem = f"takes {needed:,} bytes, the disk has {free:,} free"
+        raise OSError(f"{first}: {problem}; make room or choose another place")
 
 
 @contextmanager

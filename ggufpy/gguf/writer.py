@@ -6,7 +6,6 @@ Version 3, little-endian. Files appear under their names only when they are whol
 from __future__ import annotations
 
 import secrets
-import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from ggufpy.gguf.layout import (
     MAX_NAME_BYTES,
     padded,
 )
-from ggufpy.gguf.outputs import whole_files
+from ggufpy.gguf.outputs import check_targets, whole_files
 from ggufpy.gguf.splits import SPLIT_COUNT, SPLIT_ID, SPLIT_NO, SPLIT_TENSORS, SPLIT_TYPES, shard_path
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value, ValueType, encode_string, encode_value, typed
@@ -79,7 +78,7 @@ def write_gguf(
     files = _checked_plan(path, metadata, tensors, split_max_size, shards)
     paths, inputs = [file.path for file in files], inputs or Inputs()
     inputs.check_outputs(paths)
-    _check_target(files)
+    check_targets({file.path: file.n_bytes for file in files})
     with whole_files(paths) as streams:
         for stream, file in zip(streams, files, strict=True):
             _write_file(stream, file, on_progress)
@@ -221,20 +220,6 @@ def _tensor_entry(tensor: TensorSource, offset: int) -> bytes:
     shape = tensor.shape[::-1]
     numbers = struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, tensor.type, offset)
     return encode_string(tensor.name) + numbers
-
-
-def _check_target(files: Sequence[_File]) -> None:
-    """Refuse, before anything is written, what would fail at the end."""
-    folder = files[0].path.parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; create it first")
-    for file in files:
-        if file.path.exists() and not file.path.is_file():
-            raise FileExistsError(f"{file.path}: is there and not a regular file; choose another name")
-    needed, free = sum(file.n_bytes for file in files), shutil.disk_usage(folder).free
-    if needed > free:
-        problem = f"takes {needed:,} bytes, the disk has {free:,} free"
-        raise OSError(f"{files[0].path}: {problem}; make room or choose another place")
 
 
 def _write_file(stream: BinaryIO, file: _File, on_progress: Progress | None) -> None:

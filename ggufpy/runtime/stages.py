@@ -14,6 +14,8 @@ from ggufpy.errors import UnsupportedModelError
 from ggufpy.graph import Node, Value
 from ggufpy.graph.nodes import LASTING, Embed, Linear, Matrix
 
+_WHOLE = "layers of this architecture do not run by themselves: use an importance matrix instead"
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -86,7 +88,7 @@ def _crossing(nodes: Sequence[Node], at: int, fixed: set[Value], layer: int) -> 
     crossing = made & read
     if len(crossing) != 1:
         problem = f"{len(crossing)} values cross to layer {layer}, not one"
-        raise UnsupportedModelError(f"{problem}; layers of this architecture do not run by themselves")
+        raise UnsupportedModelError(f"{problem}; {_WHOLE}")
     return crossing.pop()
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import random_bert
 import tiny_models
 from engines import load, nmse, prompt_logits
 from numpy.typing import NDArray
 from oracle import Oracle
 
 from ggufpy import convert_checkpoint, quantize_file
-from ggufpy.calibrate.chunks import chunks_of, spread
+from ggufpy.calibrate.chunks import chunks_of, mixed, spread
 from ggufpy.calibrate.fitting import fitted, groups_of
 from ggufpy.calibrate.methods import methods_of
 from ggufpy.calibrate.streams import Runner
@@ -133,6 +134,37 @@ def test_chunks_are_spread() -> None:
     chunks = [[i] for i in range(10)]
     assert spread(chunks, 3) == [[1], [5], [8]]
     assert spread(chunks, 99) == chunks
+
+
+def test_sizes_before_and_what_is_read(
+    model: Path, tmp_path: Path, shipped_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, listed, out = shipped_checkpoint / "README.md", tmp_path / "types.txt", tmp_path / "out.gguf"
+    listed.write_text("attn_v=q5_1")
+    line = ["--calibration", str(text), "--calibration-chunks", "1", "--tensor-type-file", str(listed)]
+    assert main([*line, "--dry-run", str(model), str(out), "q4_0"]) == 0
+    said = capsys.readouterr().out
+    assert not out.exists() and main([*line, str(model), str(out), "q4_0"]) == 0
+    assert said.splitlines()[-1] == f"{out}: {out.stat().st_size:,} bytes"
+    capsys.readouterr()
+    for name, problem in ((str(listed), "which is read"), (str(tmp_path), "not a regular file")):
+        assert main([*line, str(model), name, "q4_0"]) == 1
+        error = capsys.readouterr().err
+        assert problem in error and "layers" not in error
+    assert listed.read_text() == "attn_v=q5_1"
+
+
+def test_a_model_that_embeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(random_bert.write(tmp_path / "bert.gguf", 1))
+    (tmp_path / "text.txt").write_text("a b c " * 2000)
+    assert main(["--calibration", str(tmp_path / "text.txt"), path, str(tmp_path / "x.gguf"), "q4_0"]) == 1
+    assert "embeds texts" in capsys.readouterr().err
+
+
+def test_shares_may_be_any_numbers() -> None:
+    kinds = [[[i] for i in range(4)], [[i] for i in range(8)]]
+    for size in (1e-308, 1.0, 1e308):
+        assert len(mixed(kinds, [size, size])) == 8
 
 
 @pytest.mark.parametrize(

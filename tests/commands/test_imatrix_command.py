@@ -35,6 +35,26 @@ def made(model: Path, *arguments: str) -> ImatrixFile:
     return ImatrixFile.read(Path("imatrix.gguf"))
 
 
+def test_where_it_cannot_be_written(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Is said before the text is read."""
+    for out, problem in (
+        ("text.txt", "which is read"),
+        (".", "not a regular file"),
+        ("no/x", "no such folder"),
+    ):
+        assert main(["-m", str(model), "-c", "32", "-f", "text.txt", "-o", out]) == 1
+        error = capsys.readouterr().err
+        assert problem in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", ["--mix ,", "--mix x", f"-c {2**31}"])
+def test_numbers_that_are_none(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["-m", "model", "-f", "text", *options.split()])
+    error = capsys.readouterr().err
+    assert "numbers above 0" in error or "at most 2147483647" in error
+
+
 def test_a_file_from_a_text(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = made(model, "--process-output")
     assert capsys.readouterr().out == "imatrix.gguf\n"

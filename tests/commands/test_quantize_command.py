@@ -102,6 +102,8 @@ def test_options_of_the_command(tmp_path: Path, small: Path, capsys: pytest.Capt
         "in.gguf q4_0 --override-kv key=int:x",
         "in.gguf q4_0 --override-kv key=bool:maybe",
         "in.gguf q4_0 --search deep",
+        "in.gguf q4_0 --method gptq",
+        "in.gguf q4_0 --calibration-chunks 3",
     ],
 )
 def test_usage_errors(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
