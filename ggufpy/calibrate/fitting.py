@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.calibrate.streams import Floats, Runner
+from ggufpy.errors import FormatError
+from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.reader import GGUFFile, TensorInfo
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.writer import write_gguf
 from ggufpy.graph import Value
-from ggufpy.quants import decode, encode
+from ggufpy.quants import check_range, decode, encode
 from ggufpy.quants.descent import descend
 from ggufpy.quants.feedback import damped, round_with_feedback, upper
 from ggufpy.quants.grids import GRIDS
@@ -148,7 +150,7 @@ class _Fit:
                     aim += _mean(plain[added] - own[added], own[reads])
                 goal = np.ascontiguousarray(np.linalg.solve(solid, aim.T).T, np.float32)
             grid = GRIDS[self._types[name]]
-            parts = grid.parts(encode(goal, grid.type, importance))
+            parts = grid.parts(_encoded(name, goal, grid.type, importance))
             round_with_feedback(goal, triangle, grid, parts, self._n_threads)
             descend(goal, solid, grid, parts, self._n_threads)
             made.append(_source(name, grid.type, goal.shape, grid.data(parts)))
@@ -166,6 +168,14 @@ class _Fit:
 
     def _tensors(self) -> Mapping[str, TensorInfo]:
         return ChainMap(self._made, dict(self._file.tensors))
+
+
+def _encoded(name: str, goal: Floats, type: GGMLType, importance: Floats) -> NDArray[np.uint8]:
+    try:
+        check_range(goal, type)
+        return encode(goal, type, importance)
+    except FormatError as error:
+        raise FormatError(f"tensor {quoted(name)}: {error}") from error
 
 
 def _mean(a: Floats, b: Floats) -> Moment:

@@ -166,7 +166,7 @@ def quantized(
         x = floats.decode(data, source.type)
         own = weights if weights is None or weights.ndim == 1 else weights[first // rows_per_expert]
         try:
-            _check_range(x, type)
+            check_range(x, type)
             return encode(x, type, own, search=search)
         except FormatError as exc:
             raise FormatError(f"tensor '{source.name}': {exc}") from exc
@@ -208,8 +208,8 @@ def _rows_per_expert(source: TensorSource, weights: Floats | None) -> int:
     return source.shape[1]
 
 
-def _check_range(x: Floats, type: GGMLType) -> None:
-    """What a type of floats would make infinite is refused, and what was when it became f32."""
+def check_range(x: Floats, type: GGMLType) -> None:
+    """What a type would make infinite is refused with FormatError, and what was when it became f32."""
     largest = _largest(x)
     if largest == np.inf and type.block_size == 1:
         raise FormatError("a number is beyond the range of f32; no type has more, get the weights again")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import random_bert
+import random_llama
 import tiny_models
 from engines import load, nmse, prompt_logits
 from numpy.typing import NDArray
@@ -121,6 +122,19 @@ def test_every_linear_of_the_layers_is_rounded(model: Path) -> None:
     with fitted(file, types, chunks, propagate=True, n_threads=2) as made:
         assert made.keys() == {name for name in types if name.startswith("blk.")}
         assert all(source.type is GGMLType.Q4_0 for source in made.values())
+
+
+def test_weights_beyond_the_type(tmp_path: Path) -> None:
+    arrays = random_llama.arrays()
+    arrays["blk.1.attn_q.weight"][0, 0] = 1e6
+    file = GGUFFile.open(random_llama.write(tmp_path / "model.gguf", arrays))
+    types = {"blk.1.attn_q.weight": GGMLType.Q4_0}
+    message = "tensor 'blk.1.attn_q.weight': 1e.06 is beyond the range of f16, which q4_0 needs"
+    with (
+        pytest.raises(FormatError, match=message),
+        fitted(file, types, [[1, *range(3, 30)]], propagate=False, n_threads=1),
+    ):
+        pass
 
 
 def test_methods_by_name() -> None:
