@@ -107,8 +107,7 @@ class _Fit:
         graph, outputs = trace(self._file)
         nodes = residuals(graph.nodes, list(outputs.values()))
         layers = stages(nodes)
-        first = layers[0].reads
-        x = self._runner.run(nodes, {"x": first}, None)["x"]
+        x = self._runner.run(nodes, {"x": layers[0].reads}, None)["x"]
         y = x
         for done, stage in enumerate(layers, 1):
             x, y = self._layer(stage, x, y)
@@ -141,13 +140,15 @@ class _Fit:
         solid = damped(moment, _DAMPING)
         triangle = upper(solid).astype(np.float32)
         importance = np.ascontiguousarray(np.diagonal(moment), np.float32)
+        crossed = lost = None
+        if self._propagate:
+            crossed = _mean(plain[reads], own[reads]) + (solid - moment)
+            lost = None if group.added is None else _mean(plain[added] - own[added], own[reads])
         made = []
         for name in group.tensors:
             goal = self._weights(name)
-            if self._propagate:
-                aim = goal @ (_mean(plain[reads], own[reads]) + (solid - moment))
-                if group.added is not None:
-                    aim += _mean(plain[added] - own[added], own[reads])
+            if crossed is not None:
+                aim = goal @ crossed if lost is None else goal @ crossed + lost
                 goal = np.ascontiguousarray(np.linalg.solve(solid, aim.T).T, np.float32)
             grid = GRIDS[self._types[name]]
             parts = grid.parts(_encoded(name, goal, grid.type, importance))

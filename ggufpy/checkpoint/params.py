@@ -38,8 +38,9 @@ _META = {"multiple_of", "ffn_dim_multiplier"}  # by which its code finds the wid
 
 # Nothing is said of the context of most: Mistral 7B's, Llama 2's, and that of Llama 3, which says rope_theta.
 _CONTEXT, _LLAMA_2, _LLAMA_3 = 32768, 4096, 8192
-# Sizes that may be left out, as -1 or as what others are computed from.
+
 _NEEDED = ("dim", "n_layers", "n_heads", "norm_eps")
+# Sizes that may be left out, as -1 or as what others are computed from.
 _ROWS = {"intermediate_size": "layers.0.feed_forward.w1.weight", "vocab_size": "tok_embeddings.weight"}
 _IGNORED = {"causal"}
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from ggufpy.calibrate.chunks import spread
 from ggufpy.calibrate.quantizing import calibrated, with_methods
-from ggufpy.calibrate.squares import SquaresOfLinears
-from ggufpy.commands.calibration_texts import chunks_of_texts, counting
+from ggufpy.commands.calibration_texts import chunks_of_texts, counting, squares_of
 from ggufpy.commands.console import one_line
 from ggufpy.commands.writing import show_plan, some, write_plan
 from ggufpy.errors import FormatError
 from ggufpy.gguf.outputs import check_targets
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.quants.choice.imatrix import ImportanceMatrix
+from ggufpy.quants.choice.imatrix_file import ImatrixFile
 from ggufpy.quants.file import COPY, Options, plan_quantization
 from ggufpy.runtime.cpu import default_threads
 
@@ -74,10 +74,5 @@ def _matrix(
     file: GGUFFile, chunks: Sequence[list[int]], texts: Sequence[Path], threads: int
 ) -> ImportanceMatrix:
     """Mean squares of what linears read: scales begin with them, and for some types they are all there is."""
-    size = len(chunks[0])
-    squares = SquaresOfLinears(file, size, n_threads=threads, precision="fast")
-    with counting("contexts", len(chunks), "tok/s", size) as show:
-        squares.read(chunks, show)
-    entries = {name: each.means().reshape(-1) for name, each in squares.entries().items()}
-    names = ", ".join(map(str, texts))
-    return ImportanceMatrix(names, entries, names, len(chunks))
+    entries, names = squares_of(file, chunks, n_threads=threads).entries(), ", ".join(map(str, texts))
+    return ImportanceMatrix.of(names, ImatrixFile(entries, [names], len(chunks), len(chunks[0])))

@@ -11,11 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ggufpy.calibrate.chunks import chunks_of, mixed
+from ggufpy.calibrate.chunks import mixed
+from ggufpy.calibrate.squares import SquaresOfLinears
 from ggufpy.errors import FormatError, GgufpyError, TemplateError
 from ggufpy.evaluate.perplexity import read_text
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.tokenizers import Tokenizer, load_tokenizer
+from ggufpy.tokenizers.chunks import chunks_of
 
 
 def chunks_of_texts(
@@ -54,6 +56,17 @@ def counting(what: str, total: int | None, unit: str, each: float) -> Iterator[C
             progress.update(task, completed=done, total=total, rate=rate)
 
         yield show
+
+
+def squares_of(
+    file: GGUFFile, chunks: Sequence[list[int]], *, n_threads: int | None, precision: str = "fast"
+) -> SquaresOfLinears:
+    """What the model's linears read of chunks of one length, with progress on stderr."""
+    size = len(chunks[0])
+    squares = SquaresOfLinears(file, size, n_threads=n_threads, precision=precision)
+    with counting("contexts", len(chunks), "tok/s", size) as show:
+        squares.read(chunks, show)
+    return squares
 
 
 def tokens_of(

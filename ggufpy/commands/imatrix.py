@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,12 +104,12 @@ def _imatrix(arguments: argparse.Namespace) -> int:
     if not arguments.show_statistics:  # before hours are spent: whether the file can be written
         inputs.check_outputs([_target(arguments)])
         check_targets({_target(arguments): 0})
+    files = [(path, ImatrixFile.read(path).in_rows(arguments.ctx_size)) for path in arguments.in_file]
     found = None
-    for path in arguments.in_file:
-        file = ImatrixFile.read(path).in_rows(arguments.ctx_size)
+    for path, file in files:
         found = file if found is None else _merged(found, file, path)
     if arguments.model:
-        found = _measured(arguments, found)
+        found = _measured(arguments, files, found)
     assert found is not None
     if arguments.show_statistics:
         from ggufpy.commands.imatrix_table import table
@@ -127,27 +128,24 @@ def _merged(first: ImatrixFile, second: ImatrixFile, path: Path) -> ImatrixFile:
         raise GgufpyError(f"{path}: {error}, so the files are of different models") from None
 
 
-def _measured(arguments: argparse.Namespace, known: ImatrixFile | None) -> ImatrixFile:
-    """What the model reads, added to what is known of it."""
-    from ggufpy.calibrate.squares import SquaresOfLinears
-    from ggufpy.commands.calibration_texts import counting
+def _measured(
+    arguments: argparse.Namespace, files: Sequence[tuple[Path, ImatrixFile]], known: ImatrixFile | None
+) -> ImatrixFile:
+    """What the model reads, added to what is known of it from files."""
+    from ggufpy.commands.calibration_texts import squares_of
     from ggufpy.gguf.reader import GGUFFile
     from ggufpy.quants.choice.imatrix import ImportanceMatrix
     from ggufpy.quants.choice.imatrix_file import ImatrixFile
 
-    size = arguments.ctx_size
     with GGUFFile.open(arguments.model) as file:
-        for path in arguments.in_file:
-            matrix = ImportanceMatrix.read(path)
+        for path, each in files:
+            matrix = ImportanceMatrix.of(str(path), each)
             for tensor in file.tensors.values():
                 matrix.weights(tensor.name, tensor.shape)  # before hours are spent: whether it fits
         chunks = _chunks(file, arguments)
-        squares = SquaresOfLinears(file, size, n_threads=arguments.threads, precision=arguments.precision)
-        with counting("contexts", len(chunks), "tok/s", size) as show:
-            squares.read(chunks, show)
-        names = [str(path) for path in arguments.file]
+        squares = squares_of(file, chunks, n_threads=arguments.threads, precision=arguments.precision)
         entries = squares.entries(output=arguments.process_output)
-    measured = ImatrixFile(entries, names, len(chunks), size)
+    measured = ImatrixFile(entries, [str(path) for path in arguments.file], len(chunks), arguments.ctx_size)
     return measured if known is None else known.merged(measured)
 
 

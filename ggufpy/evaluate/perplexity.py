@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ggufpy.errors import GgufpyError
 from ggufpy.runtime.engine import Engine, Span
 from ggufpy.tokenizers import Tokenizer
+from ggufpy.tokenizers.chunks import chunks_of
 
 SMALLEST_CONTEXT = 4
 
@@ -59,11 +60,7 @@ def text_chunks(tokenizer: Tokenizer, text: str, n_ctx: int) -> list[list[int]]:
         raise GgufpyError(
             f"the text has {len(tokens)} tokens, {needed}; take a longer text or a smaller context"
         )
-    chunks = [tokens[i : i + n_ctx] for i in range(0, len(tokens) - n_ctx + 1, n_ctx)]
-    if tokenizer.add_bos and tokenizer.bos_id is not None:
-        for chunk in chunks:
-            chunk[0] = tokenizer.bos_id
-    return chunks
+    return chunks_of(tokenizer, tokens, n_ctx)
 
 
 def perplexity(

@@ -1,6 +1,10 @@
 """What tokens are."""
 
+import re
 from enum import IntEnum
+
+# The text of a token that is a byte.
+BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 
 class TokenType(IntEnum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +22,9 @@ from ggufpy.tokenizers.special import (
     SINGLE_WORD_KEY,
 )
 from ggufpy.tokenizers.tokens import Tokens
-from ggufpy.tokenizers.types import TokenType
+from ggufpy.tokenizers.types import BYTE, TokenType
 from ggufpy.tokenizers.values import KEY, flag_of, id_of, ids_of, numbers_of
 
-_BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 _SPECIAL = (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
 
 
@@ -135,7 +133,7 @@ def _types(metadata: Mapping[str, Any], tokens: Tokens) -> NDArray[np.int32]:
         return np.full(len(tokens), TokenType.NORMAL, np.int32)
     types = given.astype(np.int32)
     for id in np.flatnonzero(types == TokenType.BYTE).tolist():
-        if not _BYTE.fullmatch(tokens[id]):
+        if not BYTE.fullmatch(tokens[id]):
             raise TokenizerError(f"{KEY}tokens: byte token {id} is {tokens[id]!r:.60}, not like '<0x0A>'")
     return types
 

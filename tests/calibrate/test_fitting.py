@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from oracle import Oracle
 
 from ggufpy import convert_checkpoint, quantize_file
-from ggufpy.calibrate.chunks import chunks_of, mixed, spread
+from ggufpy.calibrate.chunks import mixed, spread
 from ggufpy.calibrate.fitting import fitted, groups_of
 from ggufpy.calibrate.methods import methods_of
 from ggufpy.calibrate.streams import Runner
@@ -27,6 +27,7 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.runtime.engine import Engine, Span, trace
 from ggufpy.runtime.stages import stages
 from ggufpy.tokenizers import load_tokenizer
+from ggufpy.tokenizers.chunks import chunks_of
 
 CHUNKS = [[(7 * i + 31 * chunk) % tiny_models.VOCAB for i in range(40)] for chunk in range(3)]
 STREAMED = ["llama", "gemma2", "gemma3", "qwen3", "mamba2", "mistral3", "phimoe", "qwen3next", "gpt-oss"]

@@ -12,13 +12,14 @@ from oracle import needs_oracle
 from oracle_squares import SquaresOracle
 from tiny_checkpoints import models
 
-from ggufpy.calibrate.chunks import chunks_of, mixed
+from ggufpy.calibrate.chunks import mixed
 from ggufpy.calibrate.squares import SquaresOfLinears, unreached
 from ggufpy.convert.pipeline import convert_checkpoint
 from ggufpy.errors import GgufpyError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.quants.choice.imatrix_file import Squares
 from ggufpy.tokenizers import load_tokenizer
+from ggufpy.tokenizers.chunks import chunks_of
 
 CHUNKS = [[(7 * i + 31 * chunk) % tiny_models.VOCAB for i in range(40)] for chunk in range(3)]
 

@@ -13,10 +13,10 @@ from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.convert.vocabulary.unigram import read_unigram
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.tokenizers.charsmap import SCHEMA
+from ggufpy.tokenizers.escaped import SPACE
 from ggufpy.tokenizers.types import TokenType
 
 _FILES = ("tokenizer.model", "spiece.model", FAIRSEQ_FILE)
-_SPACE = "\u2581"
 
 
 def sentencepiece_path(files: TokenizerFiles) -> Path | None:
@@ -85,8 +85,8 @@ def _bpe(files: TokenizerFiles, model: Any) -> VocabularyTable:
         text, type = piece.piece, TokenType(piece.type)
         if type == TokenType.USER_DEFINED:
             # Readers cut these out of the raw text, except white space, which merging makes anyway.
-            type = TokenType.USER_DEFINED if text.strip(_SPACE) else TokenType.NORMAL
-            text = text.replace(_SPACE, " ") if type == TokenType.USER_DEFINED else text
+            type = TokenType.USER_DEFINED if text.strip(SPACE) else TokenType.NORMAL
+            text = text.replace(SPACE, " ") if type == TokenType.USER_DEFINED else text
         table.put(id, text, type, piece.score)
     table.put_added(files.added_tokens(), unescaped=True)
     table.add_space_prefix = model.normalizer_spec.add_dummy_prefix

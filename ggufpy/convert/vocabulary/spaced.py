@@ -9,7 +9,6 @@ scores do not say: "gemma4" for the architecture of that name, as it always star
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 
 import tokenizers
@@ -24,9 +23,8 @@ from ggufpy.gguf.values import Value
 from ggufpy.tokenizers.escaped import SPACE
 from ggufpy.tokenizers.libraries import errors_of_rust
 from ggufpy.tokenizers.special import ADDED_KEY, FUSE_UNKNOWN_KEY, MERGES_KEY, PRE_TOKENIZER_KEY
-from ggufpy.tokenizers.types import TokenType
+from ggufpy.tokenizers.types import BYTE, TokenType
 
-BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 _PARTS = ("normalizer", "pre_tokenizer", "decoder")
 
 _ESCAPE = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from ggufpy.convert.vocabulary.tokenizer_files import AddedToken
 from ggufpy.errors import TokenizerError
 from ggufpy.gguf.values import Value
+from ggufpy.tokenizers.escaped import SPACE
 from ggufpy.tokenizers.types import TokenType
 
 # Scores of tokens that were added to a trained vocabulary, and of ids without a token. Source: llama.cpp.
 ADDED_SCORE = -1000.0
 _PADDING_SCORE = -10000.0
-
-_SPACE = "\u2581"
 
 
 @dataclass(slots=True)
@@ -66,5 +65,5 @@ class VocabularyTable:
             if token.special:
                 self.put(id, token.text, TokenType.CONTROL, ADDED_SCORE)
             else:
-                text = token.text.replace(_SPACE, " ") if unescaped else token.text
+                text = token.text.replace(SPACE, " ") if unescaped else token.text
                 self.put(id, text, TokenType.USER_DEFINED, ADDED_SCORE)

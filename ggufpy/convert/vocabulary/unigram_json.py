@@ -14,14 +14,13 @@ import tokenizers
 
 from ggufpy.convert.vocabulary.normalizing import normalizer_key, normalizer_steps
 from ggufpy.convert.vocabulary.pre_tokenizer import NO_STEPS
-from ggufpy.convert.vocabulary.spaced import BYTE
 from ggufpy.convert.vocabulary.tables import VocabularyTable
 from ggufpy.convert.vocabulary.tokenizer_files import TokenizerFiles
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.tokenizers.escaped import SPACE
 from ggufpy.tokenizers.libraries import errors_of_rust
 from ggufpy.tokenizers.special import PRE_TOKENIZER_KEY
-from ggufpy.tokenizers.types import TokenType
+from ggufpy.tokenizers.types import BYTE, TokenType
 
 
 def read_unigram_json(files: TokenizerFiles, encoder: tokenizers.Tokenizer) -> VocabularyTable:

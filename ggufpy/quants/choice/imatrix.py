@@ -34,9 +34,13 @@ class ImportanceMatrix:
     @classmethod
     def read(cls, path: Path | str) -> ImportanceMatrix:
         """Read a GGUF imatrix or a legacy .dat file; raises FormatError for all that is wrong with it."""
-        file = ImatrixFile.read(Path(path))
+        return cls.of(str(path), ImatrixFile.read(Path(path)))
+
+    @classmethod
+    def of(cls, path: str, file: ImatrixFile) -> ImportanceMatrix:
+        """That of a file's sums; path: what messages and metadata call it."""
         entries = {name: squares.means().reshape(-1) for name, squares in file.entries.items()}
-        return cls(str(path), entries, file.datasets[0] if file.datasets else "", file.chunks)
+        return cls(path, entries, file.datasets[0] if file.datasets else "", file.chunks)
 
     def only(self, include: Collection[str], exclude: Collection[str]) -> ImportanceMatrix:
         """Entries whose names hold one of `include`, if there are any, and none of `exclude`.
