@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ggufpy.commands.console import one_line, run_command
 from ggufpy.commands.llama_flags import add_flags_without_effect, remedies
-from ggufpy.commands.parser import Parser
+from ggufpy.commands.parser import Parser, shares
 from ggufpy.errors import GgufpyError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _add_options(parser: Parser) -> None:
     option = parser.add_argument
     option("-m", "--model", type=Path, metavar="FILE", help="a GGUF file, of any type")
     option("-f", "--file", type=Path, action="append", metavar="TEXT", help="a text, or chats; several times")
-    option("--mix", type=_weights, metavar="W,W", help="shares of the texts; default: all there is of each")
+    option("--mix", type=shares, metavar="W,W", help="shares of the texts; default: all there is of each")
     option("--in-file", type=Path, action="append", default=[], metavar="FILE", help="add what it holds")
     option("-o", "--output-file", type=Path, metavar="FILE", help="default: imatrix.gguf")
     format = "gguf, or dat: the format before; default: by the ending of -o"
@@ -76,16 +76,6 @@ def _add_options(parser: Parser) -> None:
     for name in _WITH_VALUE:
         option(name, help=argparse.SUPPRESS)
     add_flags_without_effect(parser)
-
-
-def _weights(text: str) -> list[float]:
-    try:
-        weights = [float(part) for part in text.split(",")]
-    except ValueError:
-        weights = [0.0]
-    if not all(0 < weight < float("inf") for weight in weights):
-        raise argparse.ArgumentTypeError(f"{text!r}: numbers above 0 with commas between them, as 3,1")
-    return weights
 
 
 def _imatrix(arguments: argparse.Namespace) -> int:

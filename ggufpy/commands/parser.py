@@ -66,6 +66,17 @@ def utf8(text: str) -> str:
     return text
 
 
+def shares(text: str) -> list[float]:
+    """The type of arguments that say how much there shall be of each of several things."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = [0.0]
+    if not all(0 < number < float("inf") for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers above 0 with commas between them, as 3,1")
+    return numbers
+
+
 def _dashed(word: str) -> str:
     """The word, with "--ctx_size" spelled "--ctx-size", as llama.cpp reads it."""
     found = _LONG.fullmatch(word)
