@@ -8,30 +8,66 @@ e_i^2 with U of H_bb (as in feedback.py); and d, then m, of a block along the li
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufpy.quants.feedback import (
-    Numbers,
+from ggufpy.quants.columns import (
+    Columns,
+    Room,
     Shape,
+    as_f16,
     columns_of,
-    nearest_level,
+    inverse_of,
+    level_of,
+    load_scales,
     panels,
+    put_columns,
+    room_for,
     search_scales,
     shape_of,
+    store_scales,
+    transposed,
     trials_of,
-    upper,
 )
+from ggufpy.quants.feedback import upper
 from ggufpy.quants.formats.compiled import compiled
-from ggufpy.quants.formats.floats import f16_bits, f16_value
+from ggufpy.quants.formats.k_search import ZERO
+from ggufpy.quants.formats.lanes import (
+    LANES,
+    F32x16,
+    any_lane,
+    load,
+    magnitude,
+    multiply_add,
+    select,
+    splat,
+    store,
+)
 from ggufpy.quants.grids import Grid, Parts
 
 Floats = NDArray[np.float32]
-Integers = NDArray[np.int32]
 
-_ROWS = 64  # that one thread takes at a time
+_ROWS = 128  # that one thread takes at a time
 _LEAST = 5e-4  # of the cost: a sweep that gains less is the last
+
+
+class _Moments(NamedTuple):
+    """H of some columns; of each sub-block H^-1, its U, and one over the diagonal of that. All of them flat."""
+
+    h: Floats
+    inverses: Floats
+    triangles: Floats
+    diagonals: Floats
+
+
+class _Own(NamedTuple):
+    """Of a sub-block of 16 rows, (sub * 16,): g, what x has moved by, and values to round."""
+
+    g: Floats
+    moved: Floats
+    values: Floats
 
 
 def descend(
@@ -39,152 +75,213 @@ def descend(
 ) -> None:
     """Move `parts` (rows, n) towards `goal`. moment: H of the inputs, positive definite, (n, n)."""
     h: Floats = moment.astype(np.float32)
-    own = [moment[i : i + grid.sub, i : i + grid.sub] for i in range(0, len(moment), grid.sub)]
-    inverses = np.array([np.linalg.inv(each) for each in own], np.float32)
-    triangles = np.array([upper(each) for each in own], np.float32)
     shape, trials = shape_of(grid), trials_of(grid)
+    moments = [_moments(moment[begin:end, begin:end], grid.sub) for begin, end in panels(len(moment))]
 
     def work(first: int) -> None:
         rows = slice(first, min(first + _ROWS, len(goal)))
-        x = grid.values(Parts(parts.d[rows], parts.m[rows], parts.s[rows], parts.t[rows], parts.q[rows]))
+        columns, aim = columns_of(parts, grid, rows), transposed(goal[rows])
+        x = transposed(grid.values(Parts(*(each[rows] for each in parts.arrays()))))
         before = np.inf
         for _ in range(sweeps):
-            g: Floats = np.matmul(goal[rows] - x, h)
-            cost = float(np.vdot(goal[rows] - x, g))
+            g: Floats = np.matmul(h, aim - x)
+            cost = float(np.vdot(aim - x, g))
             if cost > before * (1 - _LEAST):
                 break
             before = cost
-            for begin, end in panels(goal.shape[1]):
-                subs = slice(begin // grid.sub, end // grid.sub)
-                old = x[:, begin:end].copy()
-                new, own_g = old.copy(), np.ascontiguousarray(g[:, begin:end])
-                numbers = columns_of(parts, grid, rows, begin, end)
-                block = np.ascontiguousarray(h[begin:end, begin:end])
-                _descend_panel(new, own_g, block, inverses[subs], triangles[subs], shape, trials, numbers)
-                x[:, begin:end] = new
-                moved = new - old
-                g[:, end:] -= moved @ h[begin:end, end:]
+            for number, (begin, end) in enumerate(panels(goal.shape[1])):
+                old, numbers = x[begin:end].copy(), columns.flat(shape, begin, end)
+                own_x, own_g = x[begin:end].reshape(-1), g[begin:end].reshape(-1)
+                _descend_panel(own_x, own_g, moments[number], shape, trials, numbers)
+                g[end:] -= h[end:, begin:end] @ (x[begin:end] - old)
+        put_columns(columns, parts, grid, rows)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, range(0, len(goal), _ROWS)))
 
 
-@compiled
-def _move(i: int, by: np.float32, h: Floats, x: Floats, g: Floats) -> None:
-    """Value i of a row moves, and g with it."""
-    x[i] += by
-    for j in range(g.size):
-        g[j] -= by * h[i, j]
-
-
-@compiled
-def _move_codes(x: Floats, g: Floats, h: Floats, shape: Shape, row: Numbers) -> None:
-    """Codes of one row, up to three times over."""
-    d, m, s, t, q = row
-    n = x.size
-    for _ in range(3):
-        moved = 0
-        for i in range(n):
-            a, b = i // shape.block, i // shape.sub
-            step, low = d[a] * np.float32(s[b]), m[a] * np.float32(t[b])
-            code = nearest_level(x[i] + g[i] / h[i, i], step, low, shape)
-            by = step * shape.levels[code] - low - x[i]
-            if code != q[i] and 2 * by * g[i] - by * by * h[i, i] > np.float32(1e-7) * h[i, i] * step * step:
-                q[i] = code
-                _move(i, by, h, x, g)
-                moved += 1
-        if moved * 200 < n:
-            break
-
-
-@compiled
-def _move_sub_blocks(
-    x: Floats,
-    g: Floats,
-    h: Floats,
-    inverses: Floats,
-    triangles: Floats,
-    shape: Shape,
-    trials: Floats,
-    row: Numbers,
-) -> None:
-    """Scales of one row's sub-blocks, together with their codes."""
-    d, m, s, t, q = row
-    sub = shape.sub
-    value, error, scales = np.empty(sub, np.float32), np.empty(sub, np.float32), np.empty(4, np.float32)
-    codes = np.empty(sub, np.int32)
-    for b in range(x.size // sub):
-        first, a = b * sub, b * sub // shape.block
-        gain = np.float32(0)
-        for i in range(sub):
-            free = np.float32(0)
-            for j in range(sub):
-                free += inverses[b, i, j] * g[first + j]
-            value[i] = x[first + i] + free
-            gain += free * g[first + i]
-        scales[0], scales[1], scales[2], scales[3] = d[a], m[a], s[b], t[b]
-        limit = gain * np.float32(0.99999)
-        if search_scales(value, triangles[b], shape, trials, limit, scales, codes, error):
-            d[a], m[a], s[b], t[b] = scales[0], scales[1], np.int32(scales[2]), np.int32(scales[3])
-            step, low = scales[0] * scales[2], scales[1] * scales[3]
-            for i in range(sub):
-                q[first + i] = codes[i]
-                by = step * shape.levels[codes[i]] - low - x[first + i]
-                if by != 0:
-                    _move(first + i, by, h, x, g)
-
-
-@compiled
-def _move_blocks(x: Floats, g: Floats, h: Floats, shape: Shape, row: Numbers) -> None:
-    """D of one row's blocks, then m, each along the line on which it moves the block."""
-    d, m, s, t, q = row
-    block = shape.block
-    line, moment = np.empty(block, np.float32), np.empty(x.size, np.float32)
-    for a in range(x.size // block):
-        first = a * block
-        for is_minimum in range(2 if shape.has_minimum else 1):
-            moment[:] = 0
-            slope, curve = np.float32(0), np.float32(0)
-            for i in range(block):
-                b = (first + i) // shape.sub
-                line[i] = -np.float32(t[b]) if is_minimum else np.float32(s[b]) * shape.levels[q[first + i]]
-                slope += line[i] * g[first + i]
-                for j in range(x.size):
-                    moment[j] += line[i] * h[first + i, j]
-            for i in range(block):
-                curve += line[i] * moment[first + i]
-            if curve <= 0:
-                continue
-            old = m[a] if is_minimum else d[a]
-            new = f16_value(f16_bits(old + slope / curve))
-            by = new - old
-            if 2 * by * slope - by * by * curve <= 0 or (is_minimum and shape.ranges[2] >= 0 and new < 0):
-                continue
-            if is_minimum:
-                m[a] = new
-            else:
-                d[a] = new
-            for i in range(block):
-                x[first + i] += by * line[i]
-            for j in range(x.size):
-                g[j] -= by * moment[j]
+def _moments(moment: NDArray[np.float64], sub: int) -> _Moments:
+    own = [moment[i : i + sub, i : i + sub] for i in range(0, len(moment), sub)]
+    triangles = np.array([upper(each) for each in own], np.float32)
+    diagonals = 1 / np.diagonal(triangles, axis1=1, axis2=2)
+    inverses = np.array([np.linalg.inv(each) for each in own], np.float32)
+    arrays = (moment.astype(np.float32), inverses, triangles, diagonals)
+    return _Moments(*(np.ascontiguousarray(array).reshape(-1) for array in arrays))
 
 
 @compiled
 def _descend_panel(
+    x: Floats, g: Floats, moments: _Moments, shape: Shape, trials: Floats, numbers: Columns
+) -> None:
+    """One sweep over some columns of all rows: x, g (n, rows)."""
+    sub = shape.sub
+    n = moments.diagonals.size
+    rows, room = x.size // n, room_for(sub)
+    own = _Own(room.left.copy(), room.left.copy(), room.left.copy())
+    line, moment = np.empty(shape.block * LANES, np.float32), np.empty(n * LANES, np.float32)
+    for b in range(n // sub):
+        triangle = moments.triangles[b * sub * sub : (b + 1) * sub * sub]
+        diagonal = moments.diagonals[b * sub : (b + 1) * sub]
+        for at in range(0, rows, LANES):
+            load_scales(numbers, shape, b, rows, at, room)
+            _move_codes(x, g, moments.h, shape, numbers.levels, b, rows, at, room, own)
+            limit = _free_values(x, moments.inverses, shape, b, rows, at, own)
+            before = limit
+            best = search_scales(own.values, LANES, 0, triangle, diagonal, shape, trials, limit, room)
+            if any_lane(best < before):
+                _take_scales(x, shape, numbers, b, rows, at, best < before, room, own)
+            _pass_on(g, moments.h, sub, b, rows, at, own.moved)
+    for a in range(n // shape.block):
+        for at in range(0, rows, LANES):
+            _move_block(x, g, moments.h, shape, numbers, a, rows, at, line, moment, False)
+            if shape.has_minimum:
+                _move_block(x, g, moments.h, shape, numbers, a, rows, at, line, moment, True)
+
+
+@compiled
+def _move_codes(
     x: Floats,
     g: Floats,
     h: Floats,
-    inverses: Floats,
-    triangles: Floats,
     shape: Shape,
-    trials: Floats,
-    numbers: Numbers,
+    levels: Floats,
+    b: int,
+    rows: int,
+    at: int,
+    room: Room,
+    own: _Own,
 ) -> None:
-    """One sweep over some columns of all rows."""
-    d, m, s, t, q = numbers
-    for r in range(x.shape[0]):
-        row = Numbers(d[r], m[r], s[r], t[r], q[r])
-        _move_codes(x[r], g[r], h, shape, row)
-        _move_sub_blocks(x[r], g[r], h, inverses, triangles, shape, trials, row)
-        _move_blocks(x[r], g[r], h, shape, row)
+    """Codes of a sub-block, twice over; own.g is g after that."""
+    sub = shape.sub
+    n, first = x.size // rows, b * sub
+    step = load(room.scales, 0) * load(room.scales, 2 * LANES)
+    low = load(room.scales, LANES) * load(room.scales, 3 * LANES)
+    inverse = inverse_of(step)
+    for i in range(sub):
+        store(own.g, i * LANES, load(g, (first + i) * rows + at))
+        store(own.moved, i * LANES, splat(ZERO))
+    for _ in range(2):
+        for i in range(sub):
+            place, curve = (first + i) * rows + at, h[(first + i) * n + first + i]
+            now, slope = load(x, place), load(own.g, i * LANES)
+            level = level_of((now + slope * (np.float32(1) / curve) + low) * inverse, shape)
+            by = step * level - low - now
+            gain = (slope + slope - by * curve) * by
+            is_better = gain > np.float32(1e-7) * curve * step * step
+            if any_lane(is_better):
+                by = select(is_better, by, splat(ZERO))
+                store(x, place, now + by)
+                store(levels, place, select(is_better, level, load(levels, place)))
+                store(own.moved, i * LANES, load(own.moved, i * LANES) + by)
+                _pass_within(own.g, h, n, first, first + i, sub, by)
+
+
+@compiled
+def _pass_within(own_g: Floats, h: Floats, n: int, first: int, i: int, sub: int, by: F32x16) -> None:
+    """G of a sub-block from column `first` on, after column i has moved."""
+    negative = splat(ZERO) - by
+    for j in range(sub):
+        place = j * LANES
+        store(own_g, place, multiply_add(negative, h[i * n + first + j], load(own_g, place)))
+
+
+@compiled
+def _free_values(x: Floats, inverses: Floats, shape: Shape, b: int, rows: int, at: int, own: _Own) -> F32x16:
+    """own.values: what a sub-block would be if it could be anything; what that gains."""
+    sub, gain = shape.sub, splat(ZERO)
+    for i in range(sub):
+        free = splat(ZERO)
+        for j in range(sub):
+            free = multiply_add(load(own.g, j * LANES), inverses[(b * sub + i) * sub + j], free)
+        store(own.values, i * LANES, load(x, (b * sub + i) * rows + at) + free)
+        gain = multiply_add(free, load(own.g, i * LANES), gain)
+    return gain * np.float32(0.99999)
+
+
+@compiled
+def _take_scales(
+    x: Floats,
+    shape: Shape,
+    numbers: Columns,
+    b: int,
+    rows: int,
+    at: int,
+    is_better: F32x16,
+    room: Room,
+    own: _Own,
+) -> None:
+    """Scales and levels that were found for a sub-block, where they are better."""
+    store_scales(numbers, shape, b, rows, at, room)
+    step = load(room.scales, 0) * load(room.scales, 2 * LANES)
+    low = load(room.scales, LANES) * load(room.scales, 3 * LANES)
+    for i in range(shape.sub):
+        place = (b * shape.sub + i) * rows + at
+        level, now = load(room.best_levels, i * LANES), load(x, place)
+        by = select(is_better, step * level - low - now, splat(ZERO))
+        store(x, place, now + by)
+        store(numbers.levels, place, select(is_better, level, load(numbers.levels, place)))
+        store(own.moved, i * LANES, load(own.moved, i * LANES) + by)
+
+
+@compiled
+def _pass_on(g: Floats, h: Floats, sub: int, b: int, rows: int, at: int, moved: Floats) -> None:
+    """G of all columns, after a sub-block has moved."""
+    n = g.size // rows
+    for i in range(0, sub * LANES, LANES):
+        store(moved, i, splat(ZERO) - load(moved, i))
+    for j in range(n):
+        value = load(g, j * rows + at)
+        for i in range(sub):
+            value = multiply_add(load(moved, i * LANES), h[j * n + b * sub + i], value)
+        store(g, j * rows + at, value)
+
+
+@compiled
+def _move_block(
+    x: Floats,
+    g: Floats,
+    h: Floats,
+    shape: Shape,
+    numbers: Columns,
+    a: int,
+    rows: int,
+    at: int,
+    line: Floats,
+    moment: Floats,
+    is_minimum: bool,
+) -> None:
+    """D or m of a block, along the line on which it moves the block."""
+    n, block, first = x.size // rows, shape.block, a * shape.block
+    slope, curve = splat(ZERO), splat(ZERO)
+    for i in range(block):
+        scale = (first + i) // shape.sub * rows + at
+        place = (first + i) * rows + at
+        if is_minimum:
+            value = splat(ZERO) - load(numbers.t, scale)
+        else:
+            value = load(numbers.s, scale) * load(numbers.levels, place)
+        store(line, i * LANES, value)
+        slope = multiply_add(value, load(g, place), slope)
+    for j in range(n):
+        total = splat(ZERO)
+        for i in range(block):
+            total = multiply_add(load(line, i * LANES), h[j * n + first + i], total)
+        store(moment, j * LANES, total)
+    for i in range(block):
+        curve = multiply_add(load(line, i * LANES), load(moment, (first + i) * LANES), curve)
+    scales = numbers.m if is_minimum else numbers.d
+    old = load(scales, a * rows + at)
+    new = as_f16(old + slope * inverse_of(curve))
+    by = new - old
+    is_better = ((slope + slope - by * curve) * by > ZERO) & (magnitude(new) <= np.float32(65504))
+    if is_minimum and shape.ranges[2] >= 0:
+        is_better = is_better & (new >= ZERO)
+    by = select(is_better, by, splat(ZERO))
+    store(scales, a * rows + at, select(is_better, new, old))
+    for i in range(block):
+        place = (first + i) * rows + at
+        store(x, place, multiply_add(by, load(line, i * LANES), load(x, place)))
+    negative = splat(ZERO) - by
+    for j in range(n):
+        place = j * rows + at
+        store(g, place, multiply_add(negative, load(moment, j * LANES), load(g, place)))

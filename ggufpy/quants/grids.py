@@ -38,6 +38,10 @@ class Parts:
     t: Integers
     q: Integers
 
+    def arrays(self) -> tuple[Floats, Floats, Integers, Integers, Integers]:
+        """All of them."""
+        return self.d, self.m, self.s, self.t, self.q
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:

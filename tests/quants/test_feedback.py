@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from ggufpy.errors import GgufpyError
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import decode, encode
+from ggufpy.quants.columns import trials_of
 from ggufpy.quants.descent import descend
-from ggufpy.quants.feedback import damped, round_with_feedback, trials_of, upper
+from ggufpy.quants.feedback import damped, round_with_feedback, upper
 from ggufpy.quants.grids import GRIDS, Grid, Parts
 
 Floats = NDArray[np.float32]

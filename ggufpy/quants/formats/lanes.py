@@ -195,6 +195,18 @@ def square_root(typing: Any, value: Any) -> Any:
 
 
 @_function
+def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, lane by lane; rounded once where the machine does that as fast. b may be an f32."""
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        function = ir.FunctionType(_F32X16, [_F32X16] * 3)
+        callee = cgutils.get_or_insert_function(builder.module, function, "llvm.fmuladd.v16f32")
+        return builder.call(callee, [_wide(builder, *each) for each in zip(sig.args, args, strict=True)])
+
+    return _f32x16(a, b, c), generate
+
+
+@_function
 def greatest_lane(typing: Any, value: Any) -> Any:
     """The greatest of the lanes, none of them NaN."""
     return types.float32(value), _reduction("llvm.vector.reduce.fmax.v16f32")
