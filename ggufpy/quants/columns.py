@@ -175,7 +175,7 @@ def _cost(
     limit: F32x16,
     room: Room,
 ) -> F32x16:
-    """Round sub-blocks with these scales into room.levels, .errors; the sums of errors^2, if below `limit`."""
+    """Sub-blocks with these scales in room.levels, .errors; the sums of errors^2, if below `limit`."""
     n, inverse, cost = shape.sub, inverse_of(step), splat(ZERO)
     for i in range(n):
         store(room.left, LANES * i, load(value, at + i * stride))

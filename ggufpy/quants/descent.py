@@ -54,7 +54,7 @@ _LEAST = 5e-4  # of the cost: a sweep that gains less is the last
 
 
 class _Moments(NamedTuple):
-    """H of some columns; of each sub-block H^-1, its U, and one over the diagonal of that. All of them flat."""
+    """H of some columns; of each sub-block H^-1, its U, and one over the diagonal of that; all flat."""
 
     h: Floats
     inverses: Floats
@@ -81,7 +81,7 @@ def descend(
     def work(first: int) -> None:
         rows = slice(first, min(first + _ROWS, len(goal)))
         columns, aim = columns_of(parts, grid, rows), transposed(goal[rows])
-        x = transposed(grid.values(Parts(*(each[rows] for each in parts.arrays()))))
+        x = transposed(grid.values(parts.of(rows)))
         before = np.inf
         for _ in range(sweeps):
             g: Floats = np.matmul(h, aim - x)
@@ -105,8 +105,12 @@ def _moments(moment: NDArray[np.float64], sub: int) -> _Moments:
     triangles = np.array([upper(each) for each in own], np.float32)
     diagonals = 1 / np.diagonal(triangles, axis1=1, axis2=2)
     inverses = np.array([np.linalg.inv(each) for each in own], np.float32)
-    arrays = (moment.astype(np.float32), inverses, triangles, diagonals)
-    return _Moments(*(np.ascontiguousarray(array).reshape(-1) for array in arrays))
+    return _Moments(
+        np.ascontiguousarray(moment, np.float32).reshape(-1),
+        inverses.reshape(-1),
+        triangles.reshape(-1),
+        np.ascontiguousarray(diagonals).reshape(-1),
+    )
 
 
 @compiled

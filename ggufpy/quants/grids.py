@@ -38,9 +38,9 @@ class Parts:
     t: Integers
     q: Integers
 
-    def arrays(self) -> tuple[Floats, Floats, Integers, Integers, Integers]:
-        """All of them."""
-        return self.d, self.m, self.s, self.t, self.q
+    def of(self, rows: slice) -> Parts:
+        """Views of some rows."""
+        return Parts(self.d[rows], self.m[rows], self.s[rows], self.t[rows], self.q[rows])
 
 
 @dataclass(frozen=True, slots=True)

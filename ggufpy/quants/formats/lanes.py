@@ -196,7 +196,7 @@ def square_root(typing: Any, value: Any) -> Any:
 
 @_function
 def multiply_add(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c, lane by lane; rounded once where the machine does that as fast. b may be an f32."""
+    """Lane by lane a * b + c, rounded once where the machine does that as fast. b may be an f32."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         function = ir.FunctionType(_F32X16, [_F32X16] * 3)
