@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufpy.checkpoint.json_files import parse_json
+from ggufpy.checkpoint.small_floats import E4M3, E5M2, E8M0, as_bf16
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.stored import read_bytes, stored_tensor
@@ -25,10 +26,15 @@ _TYPES = {
     "I32": GGMLType.I32,
     "I16": GGMLType.I16,
     "I8": GGMLType.I8,
-    # Bytes in which blocks are packed, and masks: numbers of these types have no place in GGUF.
+    # Bits in which numbers are packed, and masks: numbers of these types have no place in GGUF.
+    "U32": GGMLType.I32,
     "U8": GGMLType.I8,
     "BOOL": GGMLType.I8,
 }
+
+# Read as bf16, which holds each of their values.
+_SMALL_FLOATS = {"F8_E4M3": E4M3, "F8_E5M2": E5M2, "F8_E8M0": E8M0}
+_KNOWN = (*_TYPES, *_SMALL_FLOATS)
 
 # The reference implementation's limit.
 _MAX_HEADER_BYTES = 100_000_000
@@ -86,10 +92,11 @@ class _Entry:
             raise self._broken(f"has data_offsets {list(offsets)}")
         self.begin, self.end = offsets
         dtype = fields["dtype"]
-        if not isinstance(dtype, str) or dtype not in _TYPES:
-            problem = f"tensor {quoted(name)} has dtype {dtype!r:.40}; ggufpy reads {', '.join(_TYPES)}"
+        if not isinstance(dtype, str) or dtype not in _KNOWN:
+            problem = f"tensor {quoted(name)} has dtype {dtype!r:.40}; ggufpy reads {', '.join(_KNOWN)}"
             raise UnsupportedModelError(f"{path}: {problem}")
-        self.type = _TYPES[dtype]
+        self.table = _SMALL_FLOATS.get(dtype)
+        self.type = _TYPES.get(dtype, GGMLType.I8)
         size = math.prod(self.shape) * self.type.block_bytes
         if size != self.end - self.begin:
             raise self._broken(f"takes {size} bytes but has {self.end - self.begin}")
@@ -98,7 +105,8 @@ class _Entry:
         return self.begin, self.end
 
     def source(self, start: int) -> TensorSource:
-        return stored_tensor(self.name, self.shape, self.type, self.path, start + self.begin)
+        stored = stored_tensor(self.name, self.shape, self.type, self.path, start + self.begin)
+        return stored if self.table is None else as_bf16(stored, self.table)
 
     def _numbers(self, value: Any, field: str) -> tuple[int, ...]:
         if not isinstance(value, list) or len(value) > _MAX_DIMENSIONS:

@@ -128,12 +128,12 @@ PACKED = {"group_size": 64, "bits": 4}
 def test_quantized_checkpoints_are_named_before_their_tensors(
     tmp_path: Path, config: dict[str, object], message: str
 ) -> None:
-    write_safetensors(tmp_path / "model.safetensors", {"w": entry(0, 24, dtype="U32")}, bytes(24))
+    write_safetensors(tmp_path / "model.safetensors", {"w": entry(0, 24, dtype="F4")}, bytes(24))
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | config))
     with pytest.raises((UnsupportedModelError, FormatError), match=message):
         Checkpoint.open(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {}}))
-    with pytest.raises(UnsupportedModelError, match="has dtype 'U32'"):
+    with pytest.raises(UnsupportedModelError, match="has dtype 'F4'"):
         Checkpoint.open(tmp_path)
     (tmp_path / "quantize_config.json").write_text("{}")
     with pytest.raises(UnsupportedModelError, match="quantized by GPTQ"):
@@ -228,7 +228,7 @@ def entry(begin: int, end: int, **fields: object) -> dict[str, object]:
         ({"w": entry(24, 0)}, "has data_offsets"),
         ({"w": entry(0, 24) | {"data_offsets": [0, 12, 24]}}, "has data_offsets"),
         ({"w": entry(0, 24, dtype=["F32"])}, "has dtype"),
-        ({"w": entry(0, 24, dtype="F8_E4M3")}, "has dtype 'F8_E4M3'; ggufpy reads F64"),
+        ({"w": entry(0, 24, dtype="F4")}, "has dtype 'F4'; ggufpy reads F64"),
         ({"w": entry(0, 20)}, "takes 24 bytes but has 20"),
         ({"w": entry(0, 24, dtype="F16")}, "takes 12 bytes but has 24"),
         ({"w": entry(0, 24, shape=[1 << 40, 1 << 40])}, "takes"),
