@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,22 @@ class Runner:
         rows: Floats | None,
         tensors: Mapping[str, TensorInfo] | None = None,
     ) -> dict[str, Floats]:
-        """The values wanted, each (tokens, width), of all chunks together.
+        """The values wanted, each (tokens, width), of all chunks together; arguments are those of `each`."""
+        tokens = sum(map(len, self._chunks))
+        found = {name: np.empty((tokens, value.width), np.float32) for name, value in wanted.items()}
+        for part, values in self.each(nodes, wanted, rows, tensors):
+            for name, array in values.items():
+                found[name][part] = array
+        return found
+
+    def each(
+        self,
+        nodes: Sequence[Node],
+        wanted: Mapping[str, Value],
+        rows: Floats | None,
+        tensors: Mapping[str, TensorInfo] | None = None,
+    ) -> Iterator[tuple[slice, dict[str, Floats]]]:
+        """Chunk by chunk: which tokens these are of all, and the values wanted, each (tokens, width).
 
         rows: what the first node gives, (tokens, width); None for the embeddings of the chunks' tokens.
         tensors: where they are not the file's.
@@ -47,17 +62,11 @@ class Runner:
             cache_types=(GGMLType.F32, GGMLType.F32),
             tensors=tensors,
         )
-        found = {
-            name: np.empty((len(self._chunks) * size, value.width), np.float32)
-            for name, value in wanted.items()
-        }
         for number, chunk in enumerate(self._chunks):
             part = slice(number * size, (number + 1) * size)
             given = None if rows is None else rows[part]
             sequence = engine.new_sequence()
             result = engine.step([Span(sequence, chunk, logits="all", inputs=given)])
-            for name, values in found.items():
-                values[part] = result.rows(0, name)
+            yield part, {name: result.rows(0, name) for name in wanted}
             sequence.close()
         engine.close()
-        return found
