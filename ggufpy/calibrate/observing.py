@@ -72,10 +72,11 @@ def activations_of(
     try:
         layers = stages(nodes)
     except UnsupportedModelError:
-        found, _ = _observe(runner, nodes, None, None)
+        whole, _ = _observe(runner, nodes, None, None)
         on_done(1, 1)
-        return found
-    found, rows = [], runner.run(nodes, {"x": layers[0].reads}, None)["x"]
+        return whole
+    found: list[Observed] = []
+    rows: Floats | None = runner.run(nodes, {"x": layers[0].reads}, None)["x"]
     for done, stage in enumerate(layers, 1):
         observed, rows = _observe(runner, stage.nodes, stage.leaves, rows)
         found += observed

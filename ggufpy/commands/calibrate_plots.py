@@ -61,7 +61,7 @@ def _panels(title: str, kinds: Kinds, draw: Callable[[Axes, Spread, object], Non
     for axis, (kind, layers) in zip(axes, kinds.items(), strict=False):
         axis.set_title(kind, fontsize=10)
         for layer, spread in layers.items():
-            draw(axis, spread, "black" if layer < 0 else colors.to_rgba(layer))
+            draw(axis, spread, "black" if layer < 0 else _COLORS(layer / max(last, 1)))
         axis.grid(alpha=0.3)
     if last > 0:
         figure.colorbar(colors, ax=axes, label="layer", fraction=0.03)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import random_llama
 import tiny
 
+from ggufpy.calibrate import observing
+from ggufpy.calibrate.observing import Observed
 from ggufpy.commands.calibrate import main
 from ggufpy.commands.calibrate_output import layer_and_kind
 
@@ -62,14 +65,21 @@ def test_json(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert [each["column"] for each in hard["outliers"]] == [9]
 
 
-def test_plots(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plots(model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of few tensors: matplotlib takes its time."""
     pytest.importorskip("matplotlib")
+    for name in ("weights_of", "activations_of"):
+        monkeypatch.setattr(observing, name, _first(getattr(observing, name)))
     assert main(["-m", model, "-f", "text.txt", "-c", "32", "--plots", "some/plots"]) == 0
     names = {f"{kind}-{what}.png" for kind in KINDS for what in ("histograms", "channels", "outliers")}
     written = list(Path("some/plots").iterdir())
     assert {path.name for path in written} == names
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     assert "some/plots/weights-channels.png" in capsys.readouterr().err
+
+
+def _first(observe: Callable[..., list[Observed]]) -> Callable[..., list[Observed]]:
+    return lambda *arguments: observe(*arguments)[:1]
 
 
 def test_a_checkpoint(tmp_path: Path, shipped_checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
