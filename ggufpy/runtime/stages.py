@@ -36,17 +36,19 @@ class Stage:
 
 def stages(nodes: Sequence[Node]) -> list[Stage]:
     """The layers of a traced network; raises UnsupportedModelError where more than one value crosses."""
-    starts = list(_starts(nodes))
-    if not starts:
-        raise UnsupportedModelError("the network has no layers that could run by themselves")
-    behind = (i for i in range(starts[-1], len(nodes)) if any(map(_is_no_layers, tensors_of(nodes[i]))))
-    starts.append(next(behind, len(nodes)))
-    fixed = _fixed(nodes)
+    starts, fixed = _boundaries(nodes), _fixed(nodes)
     streams = [_crossing(nodes, start, fixed, number) for number, start in enumerate(starts)]
     return [
         _stage(nodes, slice(*starts[layer : layer + 2]), fixed, *streams[layer : layer + 2])
         for layer in range(len(starts) - 1)
     ]
+
+
+def before_and_behind(nodes: Sequence[Node], output: Value) -> tuple[Sequence[Node], Stage]:
+    """What is before the layers, and what makes `output` of what the last one leaves; raises as `stages`."""
+    starts, fixed = _boundaries(nodes), _fixed(nodes)
+    reads = _crossing(nodes, starts[-1], fixed, len(starts) - 1)
+    return nodes[: starts[0]], _stage(nodes, slice(starts[-1], None), fixed, reads, output)
 
 
 def tensors_of(node: Node) -> Iterator[str]:
@@ -62,6 +64,15 @@ def tensors_of(node: Node) -> Iterator[str]:
 
 def _is_no_layers(name: str) -> bool:
     return "." in name and not name.startswith("blk.")
+
+
+def _boundaries(nodes: Sequence[Node]) -> list[int]:
+    """The first node of each layer, and of what is behind the last."""
+    starts = list(_starts(nodes))
+    if not starts:
+        raise UnsupportedModelError("the network has no layers that could run by themselves")
+    behind = (i for i in range(starts[-1], len(nodes)) if any(map(_is_no_layers, tensors_of(nodes[i]))))
+    return [*starts, next(behind, len(nodes))]
 
 
 def _starts(nodes: Sequence[Node]) -> Iterator[int]:
