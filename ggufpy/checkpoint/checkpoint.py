@@ -10,7 +10,7 @@ from typing import Any
 
 from ggufpy.checkpoint.json_files import read_json
 from ggufpy.checkpoint.params import read_params, renamed
-from ggufpy.checkpoint.quantization import check_not_quantized
+from ggufpy.checkpoint.quantized import PackedWeights, unpacked
 from ggufpy.checkpoint.safetensors import read_safetensors
 from ggufpy.checkpoint.torch_file import read_torch_file
 from ggufpy.errors import FormatError
@@ -37,12 +37,16 @@ _PARAMS_FORMATS: tuple[_Format, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a checkpoint folder holds, apart from the tokenizer; tensors have their Hugging Face names."""
+    """What a checkpoint folder holds, apart from the tokenizer; tensors have their Hugging Face names.
+
+    packed: what was done to tensors that others had quantized; `config` says no longer that they are.
+    """
 
     folder: Path
     config: dict[str, Any]
     generation_config: dict[str, Any]
     tensors: dict[str, TensorSource]
+    packed: PackedWeights | None = None
 
     @classmethod
     def open(cls, folder: Path, *, weights: bool = True) -> Checkpoint:
@@ -59,10 +63,10 @@ class Checkpoint:
         if not (folder / "config.json").is_file():
             return cls._open_params(folder)
         config = read_json(folder / "config.json")
-        check_not_quantized(folder, config)
+        plain = unpacked(folder, config, lambda: read_weights(folder) if weights else {})
         generation = folder / "generation_config.json"
         generation_config = read_json(generation) if generation.is_file() else {}
-        return cls(folder, config, generation_config, read_weights(folder) if weights else {})
+        return cls(folder, plain.config, generation_config, plain.tensors, plain.packed)
 
     @classmethod
     def _open_params(cls, folder: Path) -> Checkpoint:

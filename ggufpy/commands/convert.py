@@ -78,9 +78,13 @@ def _convert(arguments: argparse.Namespace) -> int:
         print(visible(f"note: {note}", sys.stderr), file=sys.stderr)
     if arguments.dry_run:
         show_plan(plan, plan.sizes(arguments.split_max_size))
+        for line in plan.of_packed():
+            print(line)
         return 0
     if arguments.verbose:
         for line in table(plan.planned):
             print(line, file=sys.stderr)
     write_plan(plan, lambda tell: plan.write(split_max_size=arguments.split_max_size, on_progress=tell))
+    for line in plan.of_packed():
+        print(line, file=sys.stderr)
     return 0

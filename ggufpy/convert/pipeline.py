@@ -12,6 +12,7 @@ from ggufpy import architectures
 from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.convert.general import general_metadata
 from ggufpy.convert.modules import MODULE_FOLDERS, read_modules
+from ggufpy.convert.packed import Origin, described, nearly_packed
 from ggufpy.convert.placing import Converted, with_predicting_layers
 from ggufpy.convert.rerankers import answers, template_keys
 from ggufpy.convert.vocabulary.chat_templates import MORE_TEMPLATES
@@ -23,7 +24,7 @@ from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.gguf.writer import file_sizes, write_gguf
-from ggufpy.quants import quantized
+from ggufpy.quants import quantized, unblocked
 from ggufpy.quants.choice.imatrix import ImportanceMatrix
 from ggufpy.quants.choice.planning import (
     Planned,
@@ -54,7 +55,8 @@ def convert_checkpoint(
     out: the file, or a folder for one with the default name; by default a file within the checkpoint's
     folder, or in the working folder if that one lies in Hugging Face's cache. outtype: one of OUTTYPES, or
     another name of such a preset; "auto" keeps bf16 or f16 weights as they are, and makes f16 of others. A
-    type of blocks gives what converting to f32 and `quantize_file` give.
+    type of blocks gives what converting to f32 and `quantize_file` give. Of weights that others had quantized
+    "auto" keeps the blocks that they were repacked to; another type decodes them first.
     imatrix: file of an importance matrix, for types of blocks. split_max_size: bytes of a file. on_progress
     is told of each slab: its tensor, and the bytes written.
     Raises FormatError for checkpoints that are damaged or incomplete, UnsupportedModelError for what ggufpy
@@ -76,7 +78,7 @@ READ_ENDINGS = (
 class Plan:
     """All that will be in the file; no weights are read yet, but for those of two heads that may be one.
 
-    notes: what whoever converts should know, a line each.
+    notes: what whoever converts should know, a line each. origin: of weights that others had quantized.
     """
 
     folder: Path
@@ -85,6 +87,7 @@ class Plan:
     planned: list[Planned]
     inputs: Inputs
     notes: list[str]
+    origin: Origin
 
     @property
     def tensors(self) -> list[TensorSource]:
@@ -94,6 +97,10 @@ class Plan:
     def sizes(self, split_max_size: int | None = None) -> dict[Path, int]:
         """The files to be written, and their bytes."""
         return file_sizes(self.path, self.metadata, self.tensors, split_max_size=split_max_size)
+
+    def of_packed(self) -> list[str]:
+        """What became of weights that others had quantized, a line each; with errors once all is written."""
+        return list(self.origin.summary(self.planned))
 
     def write(
         self,
@@ -133,7 +140,8 @@ def plan_conversion(
     opened = Checkpoint.open(Path(checkpoint), weights=not vocab_only)
     name = _architecture_name(opened)
     architecture = architectures.architecture(name)
-    preset = _auto(opened) if outtype.lower() == "auto" else find_preset(outtype)
+    is_auto = outtype.lower() == "auto"
+    preset = _auto(opened) if is_auto else find_preset(outtype)
     vocabulary = read_vocabulary(opened.folder, opened.config)
     tokens = _tokens(vocabulary)
     config = with_predicting_layers(text_config(opened.config), opened.tensors) | answers(opened, tokens)
@@ -143,14 +151,19 @@ def plan_conversion(
     if "classifier.output_labels" in keys:
         vocabulary |= template_keys(opened, vocabulary)
     model = Converted(name, architecture, config, keys, len(tokens), opened.folder / "config.json")
-    sources = [] if vocab_only else model.place({**opened.tensors, **modules.tensors})
+    floats = nearly_packed(opened.packed, keep=None if is_auto else preset.type)
+    tensors = {**opened.tensors, **modules.tensors, **({} if is_auto else floats)}
+    sources = [] if vocab_only else model.place(tensors, floats)
     metadata = {
         **general_metadata(opened, name, sources),
         **{f"{name}.{key}": value for key, value in keys.items()},
         **_token_types(config),
         **vocabulary,
     }
-    metadata = quantized_metadata(metadata, _described(preset, sources))
+    if opened.packed and preset.is_float and not is_auto:
+        sources = list(map(unblocked, sources))
+    label = described(preset, sources) if preset.is_float else preset
+    metadata = quantized_metadata(metadata, label)
     if preset.is_float:
         planned = _as_floats(sources, preset.type)
     else:
@@ -159,20 +172,21 @@ def plan_conversion(
             inputs.note(Path(imatrix))
             matrix = ImportanceMatrix.read(imatrix)
             metadata = with_entries(metadata, matrix.metadata())
-        planned = _in_blocks(sources, Facts.from_metadata(metadata), Request(preset, matrix=matrix))
-    path = _output_path(opened, out, "vocab" if vocab_only else preset.label)
+        request = Request(preset, matrix=matrix, allow_requantize=opened.packed is not None)
+        planned = _in_blocks(sources, Facts.from_metadata(metadata), request)
+    path = _output_path(opened, out, "vocab" if vocab_only else (label if opened.packed else preset).label)
     notes = [*model.notes, *modules.notes, *differences(vocabulary), *_notes(opened)]
-    return Plan(opened.folder, path, metadata, planned, inputs, notes)
-
-
-def _described(preset: Preset, sources: Sequence[TensorSource]) -> Preset:
-    """What the file calls itself: by the blocks of its experts, which stay, if it has such."""
-    packed = any(source.type is GGMLType.MXFP4 for source in sources)
-    return find_preset("MXFP4_MOE") if packed else preset
+    return Plan(opened.folder, path, metadata, planned, inputs, notes, Origin(opened.packed, model.parts))
 
 
 def _as_floats(sources: Sequence[TensorSource], type: GGMLType) -> list[Planned]:
-    """Blocks stay as they are: they would only grow."""
+    """Blocks stay as they are, they would only grow, but for tensors that are of f32 in every file."""
+    sources = [
+        unblocked(source)
+        if converter_type(source.name, source.shape, GGMLType.F16) is GGMLType.F32
+        else source
+        for source in sources
+    ]
     types = [
         source.type if source.type.block_size > 1 else converter_type(source.name, source.shape, type)
         for source in sources
@@ -185,19 +199,22 @@ def _as_floats(sources: Sequence[TensorSource], type: GGMLType) -> list[Planned]
 
 def _in_floats(source: TensorSource, type: GGMLType) -> TensorSource:
     """No type can hold NaN or Inf so that a network computes anything with them."""
-    return quantized(source if source.type.block_size > 1 else finite(source), type)
+    return quantized(finite(source), type)
 
 
 def _in_blocks(sources: Sequence[TensorSource], facts: Facts, request: Request) -> list[Planned]:
     """As from a file of f32; what that keeps stays f32 here."""
     ordered = sorted(sources, key=lambda source: visiting_order(source.name))
     for source in ordered:
-        if source.type.block_size > 1 and source.type is not request.preset.type:
+        is_other = source.type.block_size > 1 and source.type is not request.preset.type
+        if is_other and not request.allow_requantize:
             problem = f"is {source.type.label} already, and quantizing it again adds to its errors"
             remedy = f"choose auto or {source.type.label}, which keep it"
             raise UnsupportedModelError(f"tensor '{source.name}' {problem}; {remedy}")
     return [
-        replace(each, tensor=quantized(each.tensor, GGMLType.F32)) if each.decision.type is None else each
+        replace(each, tensor=quantized(unblocked(each.tensor), GGMLType.F32))
+        if each.decision.type is None
+        else each
         for each in plan_tensors(ordered, facts, request)
     ]
 

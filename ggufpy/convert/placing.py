@@ -16,6 +16,7 @@ from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.graph import Graph
 from ggufpy.graph.messages import Messages
+from ggufpy.quants import unblocked
 
 # Buffers of old checkpoints, which follow from the configuration; parts of models that see and hear.
 _NOT_NEEDED_ENDS = (
@@ -72,7 +73,8 @@ class Converted:
     """What tracing needs to know of a file that is yet to be written.
 
     name: of the architecture. keys: its metadata, without prefix. tokens: how many the vocabulary has. where:
-    the configuration's file. notes: what whoever converts should know, once tensors are placed.
+    the configuration's file. Once tensors are placed: notes, what whoever converts should know; parts, the
+    names in the checkpoint of what each tensor is made of.
     """
 
     name: str
@@ -82,16 +84,22 @@ class Converted:
     tokens: int
     where: Path
     notes: list[str] = field(default_factory=list)
+    parts: dict[str, list[str]] = field(default_factory=dict)
 
-    def place(self, tensors: Mapping[str, TensorSource]) -> list[TensorSource]:
+    def place(
+        self, tensors: Mapping[str, TensorSource], floats: Mapping[str, TensorSource] | None = None
+    ) -> list[TensorSource]:
         """All tensors of the file, from those of the checkpoint, in the order of the table of names.
 
+        floats: the numbers of those whose blocks have them nearly only.
         Raises FormatError for a tensor that is missing or has another shape than the metadata says,
         UnsupportedModelError for one that has no place.
         """
         self._check_layers(tensors)
         place = Place(self.config, self.keys, self.tokens)
-        placing = _Placing(self.architecture.NAMES, tensors, place, not_needed(self.architecture))
+        placing = _Placing(
+            self.architecture.NAMES, tensors, place, not_needed(self.architecture), floats or {}
+        )
         placing.tie(self.config.get("tie_word_embeddings"), str(self.where))
         messages = CheckpointMessages(str(self.where), self.name, tensors, placing.asked)
         for name, rows in (
@@ -106,6 +114,7 @@ class Converted:
         self.architecture.forward(graph)
         graph.check_all_used()
         self.notes.extend(placing.left_out())
+        self.parts.update((name, placing.asked[name]) for name in placing.placed)
         return list(placing.placed.values())
 
     def _check_layers(self, tensors: Mapping[str, TensorSource]) -> None:
@@ -135,14 +144,15 @@ class Converted:
 class _Placing:
     """Going through the table of names.
 
-    not_needed: how tensors begin that have no place. placed: the file's tensors by name. asked: what the
-    checkpoint calls the parts of each, for the way of which most are there.
+    not_needed: how tensors begin that have no place. floats: in place of blocks. placed: the file's tensors
+    by name. asked: what the checkpoint calls the parts of each, for the way of which most are there.
     """
 
     names: Names
     tensors: Mapping[str, TensorSource]
     place: Place
     not_needed: Sequence[str] = ()
+    floats: Mapping[str, TensorSource] = field(default_factory=dict)
     placed: dict[str, TensorSource] = field(default_factory=dict)
     asked: dict[str, list[str]] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
@@ -161,7 +171,11 @@ class _Placing:
             self.asked[name] = parts
         if name in self.placed or self._found(parts) < len(parts):
             return
-        source = way.make(place, [_whole(self.tensors[part]) for part in parts])
+        found = [_whole(self.tensors[part]) for part in parts]
+        try:
+            source = way.make(place, found)
+        except sources.OfBlocksError:  # numbers of blocks cannot be moved, nor changed, one by one
+            source = way.make(place, [self.floats.get(each.name) or unblocked(each) for each in found])
         self.used.update(parts)
         if source is not None:
             self.placed[name] = replace(source, name=name)

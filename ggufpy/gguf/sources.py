@@ -27,6 +27,10 @@ Which = slice | NDArray[np.int64]
 _SLAB_BYTES = 4 << 20
 
 
+class OfBlocksError(UnsupportedModelError):
+    """Numbers of a tensor cannot be changed or moved one by one: it is not of floats."""
+
+
 def constant(name: str, values: Floats) -> TensorSource:
     """Values that are there already."""
     data = values.astype("<f4").view(np.uint8).reshape(-1, values.shape[-1] * 4)
@@ -156,9 +160,9 @@ def reshaped(source: TensorSource, shape: tuple[int, ...]) -> TensorSource:
 
 
 def mapped(source: TensorSource, function: Callable[[Floats], Floats]) -> TensorSource:
-    """function(values), as f32; raises UnsupportedModelError for a tensor that is not of floats."""
+    """function(values), as f32; raises OfBlocksError for a tensor that is not of floats."""
     if source.type not in DTYPES:
-        raise UnsupportedModelError(f"tensor '{source.name}' is {source.type.label}, it must be of floats")
+        raise OfBlocksError(f"tensor '{source.name}' is {source.type.label}, it must be of floats")
 
     def read(start: int, stop: int) -> Bytes:
         values = function(decode(source.read(start, stop), source.type))
@@ -287,8 +291,8 @@ def _by_matrix(start: int, stop: int, n: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _item_bytes(source: TensorSource) -> int:
-    """Bytes of a number; raises UnsupportedModelError for blocks, whose numbers do not stand alone."""
+    """Bytes of a number; raises OfBlocksError for blocks, whose numbers do not stand alone."""
     if source.type.block_size > 1:
         problem = f"is {source.type.label}, whose numbers cannot be put in another order"
-        raise UnsupportedModelError(f"tensor '{source.name}' {problem}")
+        raise OfBlocksError(f"tensor '{source.name}' {problem}")
     return source.type.block_bytes

@@ -30,7 +30,7 @@ from ggufpy.quants.formats import (
 )
 from ggufpy.quants.formats.decoding import decode
 
-__all__ = ["ENCODERS", "decode", "encode", "quantized"]
+__all__ = ["ENCODERS", "decode", "encode", "quantized", "unblocked"]
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -180,6 +180,17 @@ def quantized(
         return np.concatenate(list(_pool(threads).map(encode_chunk, chunks, firsts)))
 
     return TensorSource(source.name, source.shape, type, read)
+
+
+def unblocked(source: TensorSource) -> TensorSource:
+    """`source`, in F32 if it is of blocks; rows are decoded when they are read."""
+    if source.type.block_size == 1:
+        return source
+
+    def read(start: int, stop: int) -> Bytes:
+        return decode(source.read(start, stop), source.type).view(np.uint8)
+
+    return TensorSource(source.name, source.shape, GGMLType.F32, read)
 
 
 def _checked_weights(weights: Floats | None, type: GGMLType, columns: int) -> Floats:

@@ -106,20 +106,12 @@ def test_json_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert Checkpoint.open(tmp_path, weights=False).config == CONFIG
 
 
-PACKED = {"group_size": 64, "bits": 4}
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (
-            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
-            "quantized by gptq .* convert the checkpoint",
-        ),
-        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "by bitsandbytes .* call dequantize()"),
-        ({"quantization": PACKED, "quantization_config": PACKED}, "by MLX to 4 bits; .* --de-quantize"),
-        ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, "quantized by awq"),
-        ({"quantization_config": {"bits": 4}}, "names no quant_method"),
+        ({"quantization_config": {"quant_method": "aqlm"}}, "quantized by aqlm; convert the checkpoint"),
+        ({"text_config": {"quantization_config": {"quant_method": "quark"}}}, "quantized by quark"),
+        ({"quantization_config": {"bits": 4}}, "no quant_method is named"),
         ({"quantization_config": 4}, "quantization_config is 4, it must be an object"),
         ({"text_config": [4]}, r"text_config is \[4\], it must be an object"),
         ({"quantization_config": {"quant_method": 4}}, "quant_method is 4, it must be a name"),
@@ -135,8 +127,10 @@ def test_quantized_checkpoints_are_named_before_their_tensors(
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"quantization_config": {}}))
     with pytest.raises(UnsupportedModelError, match="has dtype 'F4'"):
         Checkpoint.open(tmp_path)
-    (tmp_path / "quantize_config.json").write_text("{}")
-    with pytest.raises(UnsupportedModelError, match="quantized by GPTQ"):
+    (tmp_path / "quantize_config.json").write_text('{"is_marlin_format": true}')
+    (tmp_path / "model.safetensors").unlink()
+    write_safetensors(tmp_path / "model.safetensors", {"w": entry(0, 24)}, bytes(24))
+    with pytest.raises(UnsupportedModelError, match=r"quantize_config\.json: .* know .*'is_marlin_format'"):
         Checkpoint.open(tmp_path)
 
 

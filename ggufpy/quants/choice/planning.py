@@ -13,7 +13,7 @@ from ggufpy.gguf.floats import are_finite
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, Value
-from ggufpy.quants import ENCODERS, NEEDS_WEIGHTS, Search, decode, quantized
+from ggufpy.quants import ENCODERS, NEEDS_WEIGHTS, Search, decode, quantized, unblocked
 from ggufpy.quants.choice.imatrix import ImportanceMatrix
 from ggufpy.quants.choice.presets import QUANTIZATION_VERSION, Preset
 from ggufpy.quants.choice.recipe import NO_OVERRIDES, Decision, Facts, Overrides, choose_types
@@ -124,13 +124,7 @@ def _as_floats(source: TensorSource, type: GGMLType, allow_requantize: bool) -> 
         raise FormatError(
             f"tensor '{source.name}' {problem}; start from f16 or f32, or allow it (--allow-requantize)"
         )
-
-    def read(start: int, stop: int) -> NDArray[np.uint8]:
-        x = decode(source.read(start, stop), source.type)
-        _check_finite(source.name, x)
-        return x.view(np.uint8)
-
-    return TensorSource(source.name, source.shape, GGMLType.F32, read)
+    return finite(unblocked(source))
 
 
 def finite(source: TensorSource) -> TensorSource:

@@ -1,0 +1,148 @@
+"""Weights that are integers in groups, each group with a scale: most methods differ in their packing only.
+
+Which type of blocks has them, by the range of the integers once their zero-points are subtracted:
+
+| range | type | where not exact |
+|---|---|---|
+| -2 to 1, or -1 to 2 | q2_0, for groups of a multiple of 64 | scales that f16 does not hold |
+| -8 to 7 | q4_0 | the same |
+| others of at most 4 bits, also with minimums | q4_1 | minimums that f16 does not hold, too |
+| -16 to 15 | q5_0 | as q4_0 |
+| -128 to 127 | q8_0 | as q4_0 |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufpy.checkpoint.quantized import blocks
+from ggufpy.checkpoint.quantized.method import Error, How, Weight, as_floats
+from ggufpy.gguf.tensors import TensorSource
+from ggufpy.gguf.types import GGMLType
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """Some rows: weight = (code - zero) * scale, or code * scale + minimum.
+
+    codes: (rows, columns), of integers, from 0 on. scales: (rows, groups), f32. zeros: an integer for all, or
+    int16 (rows, groups). minimums: f32 (rows, groups), in place of zeros.
+    """
+
+    codes: NDArray[Any]
+    scales: Floats
+    zeros: NDArray[np.int16] | int = 0
+    minimums: Floats | None = None
+
+    def floats(self, group_of: NDArray[np.int64]) -> Floats:
+        """The weights themselves, (rows, columns)."""
+        if self.minimums is not None:
+            return self.codes * self.scales[:, group_of] + self.minimums[:, group_of]
+        return self.integers(group_of) * self.scales[:, group_of]
+
+    def integers(self, group_of: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Codes without their zero-points."""
+        zeros = self.zeros if isinstance(self.zeros, int) else self.zeros[:, group_of]
+        return self.codes.astype(np.int16) - zeros
+
+
+@dataclass(frozen=True, slots=True)
+class Integers:
+    """A weight of the checkpoint.
+
+    parts: the names of the tensors that it is made of. group_of: (columns,), each column's group. bits: of a
+    code. zeros: the least zero-point and the greatest, None where there are minimums. precision: of the
+    scales in f16 (`precision_in_f16`). read: rows start..stop.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    parts: Sequence[str]
+    group_of: NDArray[np.int64]
+    bits: int
+    zeros: tuple[int, int] | None
+    precision: How
+    read: Callable[[int, int], Slab]
+
+    def weight(self) -> Weight:
+        """In the type of blocks that has these numbers, exactly or nearly; else floats."""
+        type, floats = self._type(), as_floats(self.name, self.shape, self.parts, self._floats)
+        if type is None:
+            return floats
+        how = How.NEARLY if type is GGMLType.Q4_1 else self.precision
+        error = Error() if how is How.NEARLY else None
+
+        def read(start: int, stop: int) -> Bytes:
+            return self._blocks(self.read(start, stop), type, error)
+
+        source = TensorSource(self.name, self.shape, type, read)
+        return Weight(source, self.parts, how, error, floats=floats.source if error else None)
+
+    def _type(self) -> GGMLType | None:
+        if self.precision is How.AS_FLOATS or not self._fits(32):
+            return None
+        if self._fits(64) and (self._within(-2, 1) or self._within(-1, 2)):
+            return GGMLType.Q2_0
+        if self._within(-8, 7):
+            return GGMLType.Q4_0
+        if self.bits <= 4:
+            return GGMLType.Q4_1
+        if self._within(-16, 15):
+            return GGMLType.Q5_0
+        return GGMLType.Q8_0 if self._within(-128, 127) else None
+
+    def _within(self, lowest: int, highest: int) -> bool:
+        """Whether integers without their zero-points, which are integers, are so."""
+        if self.zeros is None:
+            return False
+        return lowest + self.zeros[1] <= 0 and (1 << self.bits) - 1 - self.zeros[0] <= highest
+
+    def _fits(self, size: int) -> bool:
+        """Whether all columns of each block of this size are of one group."""
+        if len(self.group_of) % size:
+            return False
+        of_blocks = self.group_of.reshape(-1, size)
+        return bool((of_blocks == of_blocks[:, :1]).all())
+
+    def _floats(self, start: int, stop: int) -> Floats:
+        return self.read(start, stop).floats(self.group_of)
+
+    def _blocks(self, slab: Slab, type: GGMLType, error: Error | None) -> Bytes:
+        group_of = self.group_of[:: type.block_size]
+        with np.errstate(over="ignore"):  # what becomes infinite is refused when it is written
+            d = slab.scales[:, group_of].astype(np.float16)
+            if type is GGMLType.Q4_1:
+                minimums = slab.minimums if slab.minimums is not None else -slab.zeros * slab.scales
+                m = minimums[:, group_of].astype(np.float16)
+        if type is GGMLType.Q4_1:
+            kept, out = slab.codes, blocks.q4_1(slab.codes.astype(np.uint8), d, m)
+        else:
+            kept, m = slab.integers(self.group_of), np.zeros((), np.float16)
+            out = self._symmetric(kept, d, type)
+        if error is not None:
+            error.add(slab.floats(self.group_of), _decoded(kept, d, m, type.block_size))
+        return out
+
+    def _symmetric(self, values: NDArray[np.int16], d: NDArray[np.float16], type: GGMLType) -> Bytes:
+        if type is GGMLType.Q8_0:
+            return blocks.q8_0(values.astype(np.int8), d)
+        if type is GGMLType.Q4_0:
+            return blocks.q4_0((values + 8).astype(np.uint8), d)
+        if type is GGMLType.Q5_0:
+            return blocks.q5_0((values + 16).astype(np.uint8), d)
+        is_turned = self._within(-2, 1)
+        return blocks.q2_0((1 - values if is_turned else values + 1).astype(np.uint8), -d if is_turned else d)
+
+
+def _decoded(values: NDArray[Any], d: NDArray[np.float16], m: NDArray[np.float16], block_size: int) -> Floats:
+    of_blocks = values.reshape(len(values), -1, block_size).astype(np.float32)
+    floats: Floats = of_blocks * d.astype(np.float32)[..., None] + m.astype(np.float32)[..., None]
+    return floats.reshape(values.shape)

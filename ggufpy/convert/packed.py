@@ -1,0 +1,72 @@
+"""What converting makes of weights that others had quantized."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ggufpy.checkpoint.quantized import PackedWeights
+from ggufpy.checkpoint.quantized.method import Error, How, Weight
+from ggufpy.gguf.tensors import TensorSource
+from ggufpy.gguf.types import GGMLType
+from ggufpy.quants.choice.planning import Planned
+from ggufpy.quants.choice.presets import Preset, find_preset
+
+
+def described(preset: Preset, sources: Sequence[TensorSource]) -> Preset:
+    """What a file of floats and blocks calls itself: by the type of blocks that most weights are of."""
+    count = Counter[str]()
+    for source in sources:
+        if source.type.block_size > 1:
+            count[source.type.name] += source.rows * source.columns
+    return find_preset(count.most_common(1)[0][0]) if count else preset
+
+
+def nearly_packed(packed: PackedWeights | None, keep: GGMLType | None) -> dict[str, TensorSource]:
+    """The numbers of weights whose blocks have them nearly only, but for blocks of the type `keep`."""
+    weights = packed.weights.values() if packed else ()
+    return {each.floats.name: each.floats for each in weights if each.floats and each.source.type is not keep}
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which weights were packed, if there are such; parts: the checkpoint's names of what each tensor has."""
+
+    packed: PackedWeights | None
+    parts: Mapping[str, Sequence[str]]
+
+    def summary(self, planned: Sequence[Planned]) -> Iterator[str]:
+        """A line for each outcome: how many weights, of which types, and how far from what was packed.
+
+        Errors are known once tensors are written.
+        """
+        if self.packed is None:
+            return
+        types: dict[How, Counter[str]] = defaultdict(Counter)
+        errors = []
+        for each in planned:
+            for name in self.parts.get(each.tensor.name, ()):
+                if (weight := self.packed.weights.get(name)) is not None:
+                    how = _how(weight, each)
+                    types[how][each.tensor.type.label] += 1
+                    errors += [weight.error] if weight.error and how is How.NEARLY else []
+        for how in sorted(types, key=list(How).index):
+            listed = ", ".join(f"{n} {label}" for label, n in types[how].most_common())
+            error = _relative(errors) if how is How.NEARLY else ""
+            yield f"{self.packed.method}: {types[how].total()} weights {how.value} ({listed}){error}"
+
+
+def _how(weight: Weight, planned: Planned) -> How:
+    type = planned.tensor.type
+    if type.block_size == 1 or type is not planned.source.type:
+        return How.AS_FLOATS
+    if weight.error is not None and weight.error.total and not weight.error.squares:
+        return How.EXACTLY
+    return weight.how
+
+
+def _relative(errors: Sequence[Error]) -> str:
+    """Root mean square of all errors over that of the weights."""
+    total = sum(error.total for error in errors)
+    return f", relative error {(sum(error.squares for error in errors) / total) ** 0.5:.2g}" if total else ""
