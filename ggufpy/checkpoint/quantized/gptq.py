@@ -31,7 +31,7 @@ from ggufpy.gguf.types import GGMLType
 BITS = (2, 3, 4, 5, 6, 7, 8)
 
 # Of the settings: how calibration went, and which kernels run.
-_ABOUT_MAKING = (
+ABOUT_MAKING = (
     *("quant_method", "method", "quantizer", "meta", "dataset", "tokenizer", "batch_size", "pad_token_id"),
     *("damp_percent", "damp_auto_increment", "static_groups", "true_sequential", "mse", "act_group_aware"),
     *("block_name_to_quantize", "module_name_preceding_first_block", "modules_in_block_to_quantize"),
@@ -69,7 +69,7 @@ class Layout:
 
 def weights(packed: Packed) -> list[Weight]:
     """All that GPTQ has packed."""
-    packed.check_keys((*_ABOUT_MAKING, *_USED))
+    packed.check_keys((*ABOUT_MAKING, *_USED))
     packed.choice("pack_dtype", "int32", "int32")
     key = "checkpoint_format" if packed.settings.get("checkpoint_format") else "format"
     form = packed.choice(key, "gptq", "gptq", "gptq_v2", "gptq_p")
@@ -87,11 +87,11 @@ def weights(packed: Packed) -> list[Weight]:
     return made
 
 
-def group_size(packed: Packed, settings: Mapping[str, Any]) -> int:
+def group_size(packed: Packed, settings: Mapping[str, Any], key: str = "group_size") -> int:
     """Inputs of a group, -1 for all."""
-    size = settings.get("group_size", -1)
+    size = settings.get(key, -1)
     if type(size) is not int or size == 0 or size < -1:
-        raise FormatError(f"{packed.where}: group_size is {size!r:.40}, it must be -1 or a positive number")
+        raise FormatError(f"{packed.where}: {key} is {size!r:.40}, it must be -1 or a positive number")
     return size
 
 
@@ -115,12 +115,12 @@ def linear(packed: Packed, stem: str, layout: Layout) -> Weight:
     qweight = packed.part(name, (GGMLType.I32,))
     scales, qzeros = packed.part(f"{stem}.scales", FLOATS), packed.part(f"{stem}.qzeros", (GGMLType.I32,))
     if {len(each.shape) for each in (qweight, scales, qzeros)} != {2}:
-        raise _misfit(qweight, scales, qzeros)
+        raise misfit(qweight, scales, qzeros)
     outputs, groups = qweight.shape[1], scales.shape[0]
     bits, rest = divmod(32 * qzeros.shape[1], outputs)
     inputs, rest_of_inputs = divmod(32 * qweight.shape[0], bits or 1)
     if rest or bits not in BITS or rest_of_inputs or scales.shape[1] != outputs or qzeros.shape[0] != groups:
-        raise _misfit(qweight, scales, qzeros)
+        raise misfit(qweight, scales, qzeros)
     group_of, parts = _groups(packed, qweight, inputs, groups, layout)
     zeros = _Zeros(qzeros, bits, layout)
     qweight, scales = sources.transposed(qweight), sources.transposed(scales)
@@ -209,7 +209,8 @@ def neighbours(packed: Packed, name: str, inputs: int, groups: int, size: int) -
     return np.arange(inputs) // size
 
 
-def _misfit(*parts: TensorSource) -> FormatError:
+def misfit(*parts: TensorSource) -> FormatError:
+    """Parts whose shapes cannot be of one weight."""
     shapes = ", ".join(f"{quoted(each.name)} {each.shape}" for each in parts)
     return FormatError(
         f"tensors of one weight do not fit each other: {shapes}; download the checkpoint again"
