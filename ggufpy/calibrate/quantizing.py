@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ggufpy.calibrate.fitting import fitted
+from ggufpy.calibrate.methods import METHOD_KEY
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants.choice.planning import with_entries
@@ -42,4 +43,4 @@ def calibrated(
 
 def with_methods(plan: QuantizationPlan, methods: Sequence[str]) -> QuantizationPlan:
     """The plan of a file that says by which methods it was rounded."""
-    return replace(plan, metadata=with_entries(plan.metadata, {"ggufpy.quantize.method": ",".join(methods)}))
+    return replace(plan, metadata=with_entries(plan.metadata, {METHOD_KEY: ",".join(methods)}))

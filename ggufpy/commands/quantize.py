@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from ggufpy.calibrate.methods import METHODS, methods_of
+from ggufpy.calibrate.methods import BY_TEXT, METHODS
 from ggufpy.commands.console import run_command
 from ggufpy.commands.parser import Parser, utf8
+from ggufpy.commands.ranging import add_method, in_range, range_of
 from ggufpy.commands.writing import show_plan, write_plan
 from ggufpy.errors import GgufpyError
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.values import Typed, ValueType
 from ggufpy.quants.choice.presets import PRESETS, find_preset
 from ggufpy.quants.file import COPY, Options, plan_quantization
+from ggufpy.quants.ranges import Range
 
+_BY_WEIGHTS = ", ".join(name for name, needs_text in METHODS.items() if not needs_text)
 _CHUNKS = 64  # that texts are read in, at most
 
 _USAGE = "ggufpy quantize [options] IN.gguf [OUT.gguf] TYPE [THREADS]"
@@ -32,11 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     options = _options(arguments)
     options["threads"] = threads
     listed, _ = arguments.tensor_type_file
+    how = range_of(parser, arguments)
     if arguments.calibration:
         return run_command(lambda: _calibrate(source, out, type, options, listed, arguments))
-    if arguments.method or arguments.calibration_chunks:
+    if (arguments.method and how is None) or arguments.calibration_chunks:
         parser.error("--method, --calibration-chunks: say how --calibration works, which is not given")
-    return run_command(lambda: _quantize(source, out, type, options, listed, dry_run=arguments.dry_run))
+    return run_command(lambda: _quantize(source, out, type, options, listed, how, dry_run=arguments.dry_run))
 
 
 def _calibrate(
@@ -53,7 +58,7 @@ def _calibrate(
         *(source, out, type, options),
         inputs=[listed] if listed else [],
         texts=arguments.calibration,
-        methods=arguments.method or METHODS,
+        methods=arguments.method or BY_TEXT,
         most=arguments.calibration_chunks or _CHUNKS,
         dry_run=arguments.dry_run,
     )
@@ -61,9 +66,18 @@ def _calibrate(
 
 
 def _quantize(
-    source: Path, out: Path | None, type: str, options: Options, listed: Path | None, *, dry_run: bool
+    source: Path,
+    out: Path | None,
+    type: str,
+    options: Options,
+    listed: Path | None,
+    how: Range | None,
+    *,
+    dry_run: bool,
 ) -> int:
     plan = plan_quantization(source, out, type, **options)
+    if how is not None:
+        plan = replace(plan, **in_range(plan.metadata, plan.planned, how, options.get("threads")))
     if listed is not None:
         plan.inputs.note(listed)
     if dry_run:
@@ -107,17 +121,9 @@ def _add_calibration_options(parser: Parser) -> None:
     option = parser.add_argument
     text = "round by what the network computes of a text (or FILE.jsonl of chats); repeatable"
     option("--calibration", type=Path, action="append", metavar="FILE", help=text)
-    methods = f"with commas between: {', '.join(METHODS)}; default: all"
-    option("--method", type=_methods, metavar="NAME", help=methods)
+    add_method(parser, f"with commas between: {', '.join(BY_TEXT)}; or, without a text: {_BY_WEIGHTS}")
     chunks = f"contexts of 512 tokens of it, spread evenly; default: {_CHUNKS}"
     option("--calibration-chunks", type=_count, metavar="N", help=chunks)
-
-
-def _methods(text: str) -> tuple[str, ...]:
-    try:
-        return methods_of(text)
-    except GgufpyError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _count(text: str) -> int:

@@ -79,7 +79,7 @@ class Range:
             remedy = f"choose a type of {known}, or no --method"
             raise FormatError(f"tensor '{name}': {type.label} has no free scale for {self.method}; {remedy}")
         if self.method == "zero-point" and not (grid.is_flat and grid.has_minimum):
-            remedy = "choose q4_1 or q5_1, or another method"
+            remedy = "choose q4_1 or q5_1 (--pure: for all), or another method"
             raise FormatError(f"tensor '{name}': {type.label} has no free zero-point; {remedy}")
         if isinstance(self.reach, int) and (self.reach % grid.sub or columns % self.reach):
             remedy = f"choose a multiple of {grid.sub} that divides {columns}"
