@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ggufpy.commands.console import run_command, visible
 from ggufpy.commands.parser import Parser
+from ggufpy.commands.ranging import add_method, in_range, range_of
 from ggufpy.commands.writing import show_plan, table, write_plan
 from ggufpy.convert.pipeline import OUTTYPES, plan_conversion
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.quants.choice.presets import find_preset
+from ggufpy.quants.ranges import RANGES, Range
 
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Convert one checkpoint and return the exit status."""
-    arguments = _parser().parse_args(argv)
-    return run_command(lambda: _convert(arguments))
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    how = range_of(parser, arguments)
+    if arguments.method and how is None:
+        parser.error(
+            "--method: gptq and propagate need a text; convert, then see ggufpy quantize --calibration"
+        )
+    return run_command(lambda: _convert(arguments, how))
 
 
 def _parser() -> Parser:
@@ -39,6 +48,7 @@ def _parser() -> Parser:
         help=f"{', '.join(OUTTYPES)}; default: auto (bf16 or f16 as it is, f16 of others)",
     )
     parser.add_argument("--imatrix", metavar="FILE", help="importance of the columns, by llama-imatrix")
+    add_method(parser, f"how scales of blocks are chosen: {', '.join(RANGES)}; default: as llama.cpp")
     parser.add_argument("--vocab-only", action="store_true", help="write the metadata, no tensors")
     parser.add_argument(
         "--dry-run", action="store_true", help="print tensors, types and sizes; write nothing"
@@ -66,7 +76,7 @@ def _size(text: str) -> int:
     return int(digits) * _UNITS.get(unit, 1)
 
 
-def _convert(arguments: argparse.Namespace) -> int:
+def _convert(arguments: argparse.Namespace, how: Range | None) -> int:
     plan = plan_conversion(
         arguments.checkpoint,
         arguments.outfile,
@@ -74,6 +84,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         imatrix=arguments.imatrix,
         vocab_only=arguments.vocab_only,
     )
+    if how is not None:
+        plan = replace(plan, **in_range(plan.metadata, plan.planned, how, None))
     for note in plan.notes:
         print(visible(f"note: {note}", sys.stderr), file=sys.stderr)
     if arguments.dry_run:

@@ -83,10 +83,8 @@ class Range:
             raise FormatError(f"tensor '{name}': {type.label} has no free zero-point; {remedy}")
         if isinstance(self.reach, int) and (self.reach % grid.sub or columns % self.reach):
             remedy = f"choose a multiple of {grid.sub} that divides {columns}"
-            raise FormatError(
-                f"tensor '{name}': groups of {self.reach} do not fit {type.label}'s blocks of {grid.sub} "
-                f"in rows of {columns}; {remedy}"
-            )
+            problem = f"groups of {self.reach} do not fit {type.label}, a scale per {grid.sub} weights"
+            raise FormatError(f"tensor '{name}': {problem}, in rows of {columns}; {remedy}")
 
     def scales(self, x: Floats, grid: Grid) -> tuple[Floats, Floats]:
         """Step and low of each sub-block of (rows, n): (rows, n / sub). With "tensor", x is the matrix."""

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import random_llama
 from oracle import Oracle, needs_oracle
-from quantizing import logits
+from quantizing import logits, types, wide_checkpoint
 from random_llama import TOKENS, nmse
 
 from ggufpy.calibrate.methods import methods_of
+from ggufpy.commands import convert
 from ggufpy.commands.quantize import main
 from ggufpy.errors import FormatError
 from ggufpy.gguf.reader import GGUFFile
@@ -45,6 +46,22 @@ def test_files_are_plain_ones(model: str, tmp_path: Path, type: str, method: str
     assert main(["--pure", "--method", method, model, str(out), type]) == 0
     with Oracle(out, kv_f32=True) as oracle:
         assert nmse(oracle.logits(TOKENS), logits(out)) < 1e-2  # it rounds activations
+
+
+def test_converting_is_quantizing(
+    tmp_path: Path, shipped_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = wide_checkpoint(tmp_path / "checkpoint", shipped_checkpoint)
+    options = ["--method", "absmax", "--granularity", "group=96"]
+    one, two, plain = (str(tmp_path / name) for name in ("one.gguf", "two.gguf", "plain.gguf"))
+    assert convert.main([str(folder), "-o", plain, "--outtype", "f32"]) == 0
+    assert convert.main([str(folder), "-o", one, "--outtype", "q4_0", *options]) == 1
+    assert "groups of 96 do not fit q6_K, a scale per 16 weights, in rows of 256" in capsys.readouterr().err
+    options[-1] = "tensor"
+    assert convert.main([str(folder), "-o", one, "--outtype", "q4_0", *options]) == 0
+    assert main([*options, plain, two, "q4_0"]) == 0
+    assert Path(one).read_bytes() == Path(two).read_bytes()
+    assert "q4_0" in types(Path(one)).values()
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,12 @@ def test_what_no_type_can_hold() -> None:
         ),
         ("mse", None, GGMLType.MXFP4, "mxfp4 has no free scale"),
         ("zero-point", None, GGMLType.Q4_0, "q4_0 has no free zero-point; choose q4_1 or q5_1"),
-        ("mse", "group=48", GGMLType.Q4_0, "groups of 48 do not fit q4_0's blocks of 32 in rows of 576"),
+        (
+            "mse",
+            "group=48",
+            GGMLType.Q4_0,
+            "groups of 48 do not fit q4_0, a scale per 32 weights, in rows of 576",
+        ),
         ("mse", "group=128", GGMLType.Q8_0, "choose a multiple of 32 that divides 576"),
     ],
 )
