@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from ggufpy.errors import ShapeError
 
-# Rows widened to f64 at once: with 128k tokens 33 MB for each of the two.
-_BLOCK_ROWS = 32
+# Rows widened to f64 at once: with 128k tokens 33 MB a matrix.
+BLOCK_ROWS = 32
 
 
 def divergence(p_logits: NDArray[np.float32], q_logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -20,8 +20,8 @@ def divergence(p_logits: NDArray[np.float32], q_logits: NDArray[np.float32]) -> 
     if p_logits.ndim != 2 or p_logits.shape != q_logits.shape:
         raise ShapeError(f"logits are {p_logits.shape} and {q_logits.shape}, must be (rows, n_vocab) of both")
     found = np.empty(len(p_logits))
-    for start in range(0, len(found), _BLOCK_ROWS):
-        block = slice(start, start + _BLOCK_ROWS)
+    for start in range(0, len(found), BLOCK_ROWS):
+        block = slice(start, start + BLOCK_ROWS)
         ln_p, ln_q = log_softmax(p_logits[block]), log_softmax(q_logits[block])
         found[block] = np.einsum("ij,ij->i", np.exp(ln_p), ln_p - ln_q)
     return found

@@ -64,16 +64,21 @@ def text_chunks(tokenizer: Tokenizer, text: str, n_ctx: int) -> list[list[int]]:
 
 
 def perplexity(
-    engine: Engine, chunks: Sequence[list[int]], *, on_chunk: Callable[[int, float], None] | None = None
+    engine: Engine,
+    chunks: Sequence[list[int]],
+    *,
+    on_chunk: Callable[[int, float], None] | None = None,
+    on_logits: Callable[[NDArray[np.float32]], None] | None = None,
 ) -> Perplexity:
     """Measure the perplexity of a text in the chunks that `text_chunks` makes of it.
 
-    on_chunk is told after each chunk: how many are done, and the perplexity so far.
+    on_chunk is told after each chunk: how many are done, and the perplexity so far. on_logits is given the
+    rows that count, (rows, n_vocab), in their order.
     """
     start = perf_counter()
     n_tokens, total, squares = 0, 0.0, 0.0
     for done, chunk in enumerate(chunks, 1):
-        losses = _losses(engine, chunk)
+        losses = _losses(engine, chunk, on_logits)
         n_tokens += len(losses)
         total += float(losses.sum())
         squares += float(np.square(losses).sum())
@@ -92,20 +97,35 @@ def _exp(x: float) -> float:
         return math.inf
 
 
-def _losses(engine: Engine, chunk: list[int]) -> NDArray[np.float64]:
-    """Negative log-likelihoods of the tokens in the second half of a chunk, but for its first: (n,)."""
-    first = len(chunk) // 2
+def scored(engine: Engine, chunk: list[int]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """Slabs of the second half of a chunk: logits, (rows, n_vocab), and the tokens that follow, (rows,)."""
+    first = scored_from(len(chunk))
     sequence = engine.new_sequence()
     try:
         engine.step([Span(sequence, chunk[:first], logits="none")])
-        parts: list[NDArray[np.float64]] = []
         for start in range(first, len(chunk) - 1, _SLAB_ROWS):
             stop = min(start + _SLAB_ROWS, len(chunk) - 1)
             result = engine.step([Span(sequence, chunk[start:stop], logits="all")])
-            parts.extend(_slab_losses(result.rows(0), np.array(chunk[start + 1 : stop + 1])))
-        return np.concatenate(parts)
+            yield result.rows(0), np.array(chunk[start + 1 : stop + 1])
     finally:
         sequence.close()
+
+
+def scored_from(n_ctx: int) -> int:
+    """The first position of a chunk whose logits count; that of the last token does not, as none follows."""
+    return n_ctx // 2
+
+
+def _losses(
+    engine: Engine, chunk: list[int], on_logits: Callable[[NDArray[np.float32]], None] | None
+) -> NDArray[np.float64]:
+    """Negative log-likelihoods of the tokens in the second half of a chunk, but for its first: (n,)."""
+    parts: list[NDArray[np.float64]] = []
+    for logits, targets in scored(engine, chunk):
+        parts.extend(_slab_losses(logits, targets))
+        if on_logits is not None:
+            on_logits(logits)
+    return np.concatenate(parts)
 
 
 def _slab_losses(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:

@@ -1,71 +1,24 @@
 """Perplexity: the counting, with an engine whose logits are known, and the command."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from fakes import FakeFile
-from numpy.typing import NDArray
+from known_engine import BOS, Bytes, Table
 from oracle import Oracle, needs_oracle
 from random_model import TYPES, random_model
 from shapes import llama
 
 from ggufpy.commands import perplexity as command
+from ggufpy.commands.perplexity_output import PerplexityResult, show
 from ggufpy.errors import GgufpyError
 from ggufpy.evaluate.perplexity import Perplexity, perplexity, read_text, text_chunks
 from ggufpy.gguf.reader import GGUFFile
-from ggufpy.runtime.engine import Engine, Span
-from ggufpy.runtime.result import Result
+from ggufpy.runtime.engine import Engine
 from ggufpy.tokenizers import Tokenizer, load_tokenizer
-
-BOS = 7
-
-
-class Bytes:
-    """A tokenizer with a token per byte."""
-
-    bos_id = BOS
-    n_vocab = 256
-
-    def __init__(self, add_bos: bool = False) -> None:
-        self.add_bos = add_bos
-
-    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
-        return [BOS] * (add_special and self.add_bos) + list(text.encode())
-
-
-class Table:
-    """An engine whose logits depend on the last token and its position only."""
-
-    n_vocab = n_embeddings = 256
-
-    def __init__(self, n_ctx: int) -> None:
-        self.n_ctx = n_ctx
-        random = np.random.default_rng(0)
-        self._of_token: NDArray[np.float32] = random.normal(size=(256, 256)).astype(np.float32)
-        self._of_position: NDArray[np.float32] = random.normal(size=(n_ctx, 256)).astype(np.float32)
-
-    def row(self, position: int, token: int) -> NDArray[np.float32]:
-        row: NDArray[np.float32] = self._of_token[token] + self._of_position[position]
-        return row
-
-    def new_sequence(self) -> Any:
-        return SimpleNamespace(length=0, close=lambda: None)
-
-    def step(self, spans: Sequence[Span]) -> Result:
-        [span] = spans
-        start = span.sequence.length
-        assert start + len(span.tokens) <= self.n_ctx
-        result = Result(1, {"logits": self.n_vocab})
-        if span.logits == "all":
-            rows = np.stack([self.row(start + i, token) for i, token in enumerate(span.tokens)])
-            result.add("logits", [0] * len(rows), rows)
-        span.sequence.length += len(span.tokens)
-        return result
 
 
 def measure(engine: Table, tokenizer: Bytes, text: str) -> Perplexity:
@@ -112,15 +65,18 @@ def test_each_chunk_is_told_of() -> None:
     assert told == [(1, pytest.approx(expected(engine, chunks[:1])[0])), (2, result.value)]
 
 
-def test_a_perplexity_beyond_all_floats_is_inf() -> None:
+def test_a_perplexity_beyond_all_floats_is_inf(capsys: pytest.CaptureFixture[str]) -> None:
     engine = Table(8)
     engine._of_token *= 1e6
     told: list[float] = []
     chunks = [list(b"abcdefgh"), list(b"ijklmnop")]
     result = perplexity(cast(Engine, engine), chunks, on_chunk=lambda done, so_far: told.append(so_far))
     assert (result.value, result.error, told) == (np.inf, np.inf, [np.inf, np.inf])
-    assert json.loads(command._json(result))["perplexity"] is None
-    assert command._line(result, 8).startswith("PPL = inf +/- inf ")
+    show([PerplexityResult(Path("m"), result, 8)], "json")
+    show([PerplexityResult(Path("m"), result, 8)], "text")
+    record, line = capsys.readouterr().out.splitlines()
+    assert json.loads(record)["perplexity"] is None
+    assert line.startswith("PPL = inf +/- inf ")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +100,13 @@ def test_a_text_keeps_its_bytes_but_for_the_last_newline(tmp_path: Path) -> None
     assert read_text(path) == "a\r\n"
 
 
-@pytest.mark.parametrize("options", [["-c", "3"], ["-t", "-1"], ["--chunks", "0"], ["--precision", "best"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["-c", "3"], ["-t", "-1"], ["--chunks", "0"], ["--precision", "best"], ["--kl-divergence"]),
+        ["-m", "other.gguf", "--kl-divergence-base", "base"],
+    ],
+)
 def test_senseless_options_are_usage_errors(options: list[str]) -> None:
     with pytest.raises(SystemExit) as status:
         command.main(["-m", "model.gguf", "-f", "text", *options])
@@ -175,22 +137,35 @@ def test_the_command_prints_a_line_or_json(
         loaded.update(options)
         return Table(options["n_ctx"])
 
-    monkeypatch.setattr("ggufpy.commands.perplexity.GGUFFile.open", lambda path: FakeFile({}))
-    monkeypatch.setattr("ggufpy.commands.perplexity.Engine.load", load)
-    monkeypatch.setattr("ggufpy.commands.perplexity.load_tokenizer", lambda metadata: Bytes())
+    monkeypatch.setattr("ggufpy.commands.evaluating.GGUFFile.open", lambda path: FakeFile({}))
+    monkeypatch.setattr("ggufpy.commands.evaluating.Engine.load", load)
+    monkeypatch.setattr("ggufpy.commands.evaluating.load_tokenizer", lambda metadata: Bytes())
     arguments = ["-m", "model.gguf", "-f", str(text), "-c", "16", "-t", "2", "--precision", "exact"]
     arguments += ["-ctk", "q8_0"]
     assert command.main(arguments) == 0
     assert capsys.readouterr().out.startswith("PPL = ")
-    assert loaded == {"n_ctx": 16, "n_threads": 2, "precision": "exact", "type_k": "q8_0", "type_v": None}
+    assert loaded == {
+        "n_ctx": 16,
+        "n_seq": 1,
+        "n_threads": 2,
+        "precision": "exact",
+        "type_k": "q8_0",
+        "type_v": None,
+    }
     assert command.main([*arguments, "--chunks", "1"]) == 0
     assert "(7 tokens in 1 chunks of 16" in capsys.readouterr().out
     assert command.main([*arguments, "-o", "json"]) == 0
     captured = capsys.readouterr()
     result = json.loads(captured.out)
-    assert result.keys() == {"perplexity", "stderr", "n_tokens", "n_chunks", "seconds"}
+    assert result.keys() == {"model", "perplexity", "stderr", "n_tokens", "n_chunks", "seconds"}
     assert (result["n_tokens"], result["n_chunks"]) == (14, 2)
     assert "PPL" in captured.err
+    assert command.main(["-m", "other.gguf", *arguments]) == 0
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert [cell.strip() for cell in head.split("|")[1:-1]] == ["model", "PPL", "tokens", "s"]
+    assert [row.split("|")[1] for row in rows] == [" other.gguf ", " model.gguf "]
+    assert command.main(["-m", "other.gguf", *arguments, "-o", "json"]) == 0
+    assert [each["model"] for each in json.loads(capsys.readouterr().out)] == ["other.gguf", "model.gguf"]
 
 
 @pytest.fixture(scope="module")

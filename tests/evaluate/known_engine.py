@@ -1,0 +1,59 @@
+"""An engine whose logits are known, and a tokenizer of bytes."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ggufpy.runtime.engine import Span
+from ggufpy.runtime.result import Result
+
+BOS = 7
+
+
+class Bytes:
+    """A tokenizer with a token per byte."""
+
+    bos_id = BOS
+    n_vocab = 256
+
+    def __init__(self, add_bos: bool = False) -> None:
+        self.add_bos = add_bos
+
+    def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        return [BOS] * (add_special and self.add_bos) + list(text.encode())
+
+    def decode(self, tokens: Sequence[int], *, special: bool = False) -> bytes:
+        return bytes(tokens)
+
+
+class Table:
+    """An engine whose logits depend on the last token and its position only."""
+
+    n_vocab = n_embeddings = 256
+
+    def __init__(self, n_ctx: int) -> None:
+        self.n_ctx = n_ctx
+        random = np.random.default_rng(0)
+        self._of_token: NDArray[np.float32] = random.normal(size=(256, 256)).astype(np.float32)
+        self._of_position: NDArray[np.float32] = random.normal(size=(n_ctx, 256)).astype(np.float32)
+
+    def row(self, position: int, token: int) -> NDArray[np.float32]:
+        row: NDArray[np.float32] = self._of_token[token] + self._of_position[position]
+        return row
+
+    def new_sequence(self) -> Any:
+        return SimpleNamespace(length=0, close=lambda: None)
+
+    def step(self, spans: Sequence[Span]) -> Result:
+        [span] = spans
+        start = span.sequence.length
+        assert start + len(span.tokens) <= self.n_ctx
+        result = Result(1, {"logits": self.n_vocab})
+        if span.logits == "all":
+            rows = np.stack([self.row(start + i, token) for i, token in enumerate(span.tokens)])
+            result.add("logits", [0] * len(rows), rows)
+        span.sequence.length += len(span.tokens)
+        return result
