@@ -25,6 +25,45 @@ def conv(passed: Passed, node: n.Conv, g: Array) -> Gradients:
 
 
 def scan(passed: Passed, node: n.Scan, g: Array) -> Gradients:
+    """Where a head's state fades as one, all tokens at once."""
+    fades_as_one = passed.weight(node.a).shape[1] == 1
+    return (_scan_at_once if fades_as_one else _scan_by_token)(passed, node, g)
+
+
+def _scan_at_once(passed: Passed, node: n.Scan, g: Array) -> Gradients:
+    """As y = M (dt x) with M = fade(t, s) c(t) b(s)^T for s <= t: Mamba 2's dual form, head by head."""
+    x, dt, a = passed[node.x], passed[node.dt], passed.weight(node.a)[:, 0]
+    b, c, added, g = (_by_head(each) for each in (passed[node.b], passed[node.c], dt[..., None] * x, g))
+    of_added, of_b, of_c = np.empty_like(added), np.zeros_like(b), np.zeros_like(c)
+    age = np.cumsum(dt * a, axis=0, dtype=np.float64)
+    of_age = np.empty_like(age)
+    for head in range(len(added)):
+        group = head * len(b) // len(added)
+        fade = np.tril((age[:, None, head] - age[:, head]).astype(x.dtype))
+        fade = np.tril(np.exp(fade, out=fade))
+        mixed = fade * (c[group] @ b[group].T)
+        of_mixed = g[head] @ added[head].T
+        of_added[head] = mixed.T @ g[head]
+        of_products = of_mixed * fade
+        of_b[group] += of_products.T @ c[group]
+        of_c[group] += of_products @ b[group]
+        fading = of_mixed * mixed
+        np.fill_diagonal(fading, 0)  # a token's own state has not faded: both sums would have it
+        of_age[:, head] = fading.sum(axis=1) - fading.sum(axis=0)
+    of_faded = np.cumsum(of_age[::-1], axis=0)[::-1].astype(x.dtype)
+    of_added = _by_head(of_added)
+    yield node.x, of_added * dt[..., None]
+    yield node.dt, (of_added * x).sum(axis=-1) + of_faded * a
+    yield node.b, _by_head(of_b)
+    yield node.c, _by_head(of_c)
+
+
+def _by_head(x: Array) -> Array:
+    """With its first two axes the other way round."""
+    return np.ascontiguousarray(x.swapaxes(0, 1))
+
+
+def _scan_by_token(passed: Passed, node: n.Scan, g: Array) -> Gradients:
     """The state's own gradient decays as the state did."""
     x, dt, a = passed[node.x], passed[node.dt], passed.weight(node.a).astype(g.dtype)
     heads, groups = x.shape[1], node.b.shape[0]

@@ -76,6 +76,24 @@ def check_nodes(nodes: Nodes, output: Value, tensors: dict[str, NDArray[Any]], t
         assert abs(got - want) < 3e-6 * scale + 1e-7, (value, got, want)
         checked += 1
     assert checked
+    check_singles(nodes, text, output, weights, found)
+
+
+def check_singles(
+    nodes: Nodes,
+    text: reference.Text,
+    output: Value,
+    weights: NDArray[Any],
+    want: dict[Value, NDArray[Any]],
+) -> None:
+    """In f32 it gives f32, and the same."""
+    singles = {name: text.tensor(name).astype(np.float32) for name in text.tensors}
+    values = {value: text[value].astype(np.float32) for value in measured(nodes)}
+    found = backward(passed_by(nodes, values, singles.__getitem__), {output: weights.astype(np.float32)})
+    assert found.keys() == want.keys()
+    for value, g in found.items():
+        assert g.dtype == np.float32, value
+        np.testing.assert_allclose(g, want[value], atol=3e-5 * np.abs(want[value]).max() + 1e-9)
 
 
 def differentiable(nodes: Nodes, output: Value) -> Iterator[Value]:
