@@ -150,8 +150,8 @@ class Flow:
             return x.ids[..., node.start : node.start + node.outputs[0].shape[-1]]
         if isinstance(node, View) and self._route is None:
             return x.ids.reshape(node.outputs[0].shape)
-        if isinstance(node, Total) and self._route is None and (x.ids == x.ids[0]).all():
-            return x.ids[0]
+        if isinstance(node, Total) and self._route is None:
+            return _alike(x.ids)
         raise Blocked
 
     def _ids(self, value: Value) -> Ids:
@@ -219,11 +219,15 @@ class Flow:
             return ids
         if node.per_head:
             return x.ids[:, None, :]
-        if len(x.ids.shape) > 1:
-            if not (x.ids == x.ids[0]).all():
-                raise Blocked
-            return x.ids[0]
-        return x.ids
+        return _alike(x.ids) if x.ids.ndim > 1 else x.ids
+
+
+def _alike(ids: Ids) -> Ids:
+    """Those of the first axis, which have to be the same."""
+    first: Ids = ids[0]
+    if not (ids == first).all():
+        raise Blocked
+    return first
 
 
 def _is_square(node: Node) -> bool:
