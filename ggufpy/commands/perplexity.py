@@ -16,6 +16,7 @@ from ggufpy.commands.evaluating import OnDone, Opened, engine_options, opened, p
 from ggufpy.commands.llama_flags import add_flags_without_effect
 from ggufpy.commands.parser import Parser
 from ggufpy.commands.perplexity_output import KlResult, PerplexityResult, Place, Result, show
+from ggufpy.commands.perplexity_tasks import run_tasks, task_options
 from ggufpy.errors import GgufpyError
 from ggufpy.evaluate.against_base import AgainstBase, against_base
 from ggufpy.evaluate.base_logits import BaseLogits, BaseWriter, base_size
@@ -48,10 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     ):
         if value is not None and value < least:
             parser.error(f"{name} {value}: at least {least}")
+    if arguments.task and (arguments.kl_divergence or arguments.kl_divergence_base):
+        parser.error(f"--{arguments.task} and --kl-divergence: one at a time")
     if arguments.kl_divergence and not arguments.kl_divergence_base:
         parser.error("--kl-divergence: name the file to compare with by --kl-divergence-base")
     if not arguments.kl_divergence and not arguments.file:
-        parser.error("name a text with -f")
+        parser.error("name a text, or a file of tasks, with -f")
     if arguments.kl_divergence_base and not arguments.kl_divergence and len(arguments.model) > 1:
         parser.error("--kl-divergence-base is written by one model; to compare, add --kl-divergence")
     return run_command(lambda: _perplexity(arguments))
@@ -61,19 +64,23 @@ def _add_options(parser: Parser) -> None:
     option = parser.add_argument
     models = "a GGUF file; of several, each with -m, there is a table"
     option("-m", "--model", type=Path, required=True, action="append", metavar="FILE", help=models)
-    option("-f", "--file", type=Path, metavar="TEXT", help="the text, in UTF-8")
+    option("-f", "--file", "-bf", "--binary-file", type=Path, metavar="TEXT", help="the text, in UTF-8")
     context = "tokens of context, half of which is counted; default: 512"
     option("-c", "--ctx-size", type=int, metavar="N", help=context)
     option("--chunks", type=int, metavar="N", help="stop after so many contexts")
     base = "write what the model predicts, or with --kl-divergence read it"
     option("--kl-divergence-base", "--save-all-logits", type=Path, metavar="FILE", help=base)
     option("--kl-divergence", action="store_true", help="compare models with --kl-divergence-base")
+    task_options(parser)
     engine_options(parser)
     option("-o", "--output", choices=("text", "json"), default="text", help="default: text")
     add_flags_without_effect(parser)
 
 
 def _perplexity(arguments: argparse.Namespace) -> int:
+    if arguments.task:
+        run_tasks(arguments, arguments.ctx_size or _CONTEXT)
+        return 0
     measure = _against_base if arguments.kl_divergence else _of_text
     show(list(measure(arguments)), arguments.output)
     return 0

@@ -53,7 +53,7 @@ def show(results: Sequence[Result], output: str) -> None:
     """Print one result, or a table of several; all are of one kind."""
     if output == "json":
         records = [_record(result) for result in results]
-        print(json.dumps(records if len(records) > 1 else records[0], indent=2 if len(records) > 1 else None))
+        print(json.dumps(records if len(records) > 1 else records[0]))
         return
     if len(results) > 1:
         rows = [_row(result) for result in results]

@@ -1,7 +1,6 @@
 """An engine whose logits are known, and a tokenizer of bytes."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -45,15 +44,29 @@ class Table:
         return row
 
     def new_sequence(self) -> Any:
-        return SimpleNamespace(length=0, close=lambda: None)
+        return Length()
 
     def step(self, spans: Sequence[Span]) -> Result:
-        [span] = spans
-        start = span.sequence.length
-        assert start + len(span.tokens) <= self.n_ctx
-        result = Result(1, {"logits": self.n_vocab})
-        if span.logits == "all":
+        result = Result(len(spans), {"logits": self.n_vocab})
+        for number, span in enumerate(spans):
+            start = span.sequence.length
+            assert span.tokens
+            assert start + len(span.tokens) <= self.n_ctx
             rows = np.stack([self.row(start + i, token) for i, token in enumerate(span.tokens)])
-            result.add("logits", [0] * len(rows), rows)
-        span.sequence.length += len(span.tokens)
+            rows = rows[{"all": 0, "last": len(rows) - 1, "none": len(rows)}[span.logits] :]
+            result.add("logits", [number] * len(rows), rows)
+            span.sequence.length += len(span.tokens)
         return result
+
+
+class Length:
+    """As much of a sequence as the table needs."""
+
+    def __init__(self, length: int = 0) -> None:
+        self.length = length
+
+    def fork(self) -> "Length":
+        return Length(self.length)
+
+    def close(self) -> None:
+        pass
