@@ -154,7 +154,8 @@ def test_the_score_counts_what_is_right() -> None:
     tasks = read_multiple_choice(QUIZ, "f")
     told: list[Score] = []
     found = score(cast(Engine, engine), cast(Tokenizer, Bytes()), tasks, on_task=told.append)
-    best = [max(range(len(t.texts)), key=lambda i, t=t: chosen(engine, t)[i]) for t in tasks]
+    likelihoods = [chosen(engine, task) for task in tasks]
+    best = [each.index(max(each)) for each in likelihoods]
     n_right = sum(i in task.right for i, task in zip(best, tasks, strict=True))
     assert found == told[-1] == Score(2, n_right, 2 / 5)
     of = Score(400, 134, 0.25)
