@@ -27,7 +27,7 @@ Metadata = Mapping[str, Value | Typed]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor stands. part: "weight" or "bias", or nothing where a table has the tensor's whole name.
+    """Where a tensor stands. part: "weight", "bias" or "scale", nothing where a table has the whole name.
 
     layer: 0 outside of layers. keys: the architecture's metadata, without its prefix. tokens: how many the
     vocabulary has.
@@ -100,7 +100,12 @@ def tensor(name: str) -> Way:
 
 def renamed(name: str, **endings: str) -> Way:
     """Parts that end otherwise than in "weight" and "bias": what stands in place of these."""
-    return Way(lambda place: [f"{replace(place, part='').filled(name)}.{endings[place.part]}"], _first)
+
+    def names(place: Place) -> list[str]:
+        ending = endings.get(place.part, place.part)
+        return [f"{replace(place, part='').filled(name)}.{ending}"]
+
+    return Way(names, _first)
 
 
 def when(is_so: Callable[[Place], bool], of: str | Way) -> Way:
@@ -163,7 +168,10 @@ def stack(of: str | Way, count: Callable[[Place], int] = _experts) -> Way:
     def make(place: Place, found: list[TensorSource]) -> TensorSource | None:
         rest = iter(found)
         made = [way.make(one, list(islice(rest, len(way.names(one))))) for one in each(place)]
-        return sources.stack([source for source in made if source is not None]) if made else None
+        if not made:
+            return None
+        stacked = sources.stack([source for source in made if source is not None])
+        return sources.reshaped(stacked, (len(made),)) if place.part == "scale" else stacked
 
     return Way(names, make, way.whole)
 
@@ -229,6 +237,8 @@ def scaled(of: str | Way, factors: Callable[[Place], Sequence[float]]) -> Way:
     """Numbers times one factor, or one for each output."""
 
     def change(place: Place, source: TensorSource) -> TensorSource:
+        if place.part == "scale":
+            return source
         return sources.scaled(source, np.array(factors(place), np.float32))
 
     return _changed(of, change)

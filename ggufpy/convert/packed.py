@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from ggufpy.checkpoint.quantized import PackedWeights
 from ggufpy.checkpoint.quantized.method import Error, How, Weight
 from ggufpy.gguf.tensors import TensorSource
-from ggufpy.gguf.types import GGMLType
 from ggufpy.quants.choice.planning import Planned
 from ggufpy.quants.choice.presets import Preset, find_preset
 
@@ -23,10 +22,10 @@ def described(preset: Preset, sources: Sequence[TensorSource]) -> Preset:
     return find_preset(count.most_common(1)[0][0]) if count else preset
 
 
-def nearly_packed(packed: PackedWeights | None, keep: GGMLType | None) -> dict[str, TensorSource]:
-    """The numbers of weights whose blocks have them nearly only, but for blocks of the type `keep`."""
+def numbers_of(packed: PackedWeights | None) -> dict[str, TensorSource]:
+    """The numbers of weights whose blocks alone do not have them, or have them nearly only."""
     weights = packed.weights.values() if packed else ()
-    return {each.floats.name: each.floats for each in weights if each.floats and each.source.type is not keep}
+    return {each.floats.name: each.floats for each in weights if each.floats}
 
 
 @dataclass(frozen=True, slots=True)

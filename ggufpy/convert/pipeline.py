@@ -12,7 +12,7 @@ from ggufpy import architectures
 from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.convert.general import general_metadata
 from ggufpy.convert.modules import MODULE_FOLDERS, read_modules
-from ggufpy.convert.packed import Origin, described, nearly_packed
+from ggufpy.convert.packed import Origin, described, numbers_of
 from ggufpy.convert.placing import Converted, with_predicting_layers
 from ggufpy.convert.rerankers import answers, template_keys
 from ggufpy.convert.vocabulary.chat_templates import MORE_TEMPLATES
@@ -151,8 +151,9 @@ def plan_conversion(
     if "classifier.output_labels" in keys:
         vocabulary |= template_keys(opened, vocabulary)
     model = Converted(name, architecture, config, keys, len(tokens), opened.folder / "config.json")
-    floats = nearly_packed(opened.packed, keep=None if is_auto else preset.type)
-    tensors = {**opened.tensors, **modules.tensors, **({} if is_auto else floats)}
+    floats, tensors = numbers_of(opened.packed), {**opened.tensors, **modules.tensors}
+    if not is_auto:
+        tensors |= {name: x for name, x in floats.items() if tensors[name].type is not preset.type}
     sources = [] if vocab_only else model.place(tensors, floats)
     metadata = {
         **general_metadata(opened, name, sources),

@@ -91,7 +91,7 @@ class Converted:
     ) -> list[TensorSource]:
         """All tensors of the file, from those of the checkpoint, in the order of the table of names.
 
-        floats: the numbers of those whose blocks have them nearly only.
+        floats: the numbers of those whose blocks alone do not have them, or have them nearly only.
         Raises FormatError for a tensor that is missing or has another shape than the metadata says,
         UnsupportedModelError for one that has no place.
         """
@@ -161,8 +161,10 @@ class _Placing:
         self.ours, self.theirs = self._beginning()
         for entry, layer in _in_order(self.names, self.place.count("block_count")):
             for way in ways(self.names[entry]):
-                for part in ("",) if way.whole else ("weight", "bias"):
-                    self._put(entry, way, replace(self.place, layer=layer, part=part))
+                for part in ("",) if way.whole else ("weight", "bias", "scale"):
+                    place = replace(self.place, layer=layer, part=part)
+                    if part != "scale" or self._needs_scale(entry, way, place):
+                        self._put(entry, way, place)
 
     def _put(self, entry: str, way: Way, place: Place) -> None:
         name = place.filled(entry)
@@ -180,6 +182,17 @@ class _Placing:
         if source is not None:
             self.placed[name] = replace(source, name=name)
             self.asked[name] = parts
+
+    def _needs_scale(self, entry: str, way: Way, place: Place) -> bool:
+        """Whether weights have a factor beside their blocks; their floats are multiplied by it already."""
+        weights = [self._spelt(part) for part in way.names(replace(place, part="weight"))]
+        if not weights or not all(name in self.floats for name in weights):
+            return False
+        placed = self.placed.get(replace(place, part="weight").filled(entry))
+        if placed is not None and placed.type.block_size == 1:
+            self.used.update(map(self._spelt, way.names(place)))
+            return False
+        return True
 
     def _found(self, parts: Sequence[str]) -> int:
         return sum(part in self.tensors for part in parts)

@@ -108,6 +108,17 @@ def stack(sources: Sequence[TensorSource]) -> TensorSource:
     return replace(sources[0], shape=(len(sources), *first.shape), read=read)
 
 
+def matrix(source: TensorSource, index: int) -> TensorSource:
+    """One of several matrices: (count, n, columns) -> (n, columns)."""
+    n = source.shape[1]
+    first = index * n
+
+    def read(start: int, stop: int) -> Bytes:
+        return source.read(first + start, first + stop)
+
+    return replace(source, shape=source.shape[1:], read=read)
+
+
 def padded(source: TensorSource, n: int) -> TensorSource:
     """A matrix of at least n rows: those that it does not have are as its first."""
     if len(source.shape) != 2 or source.rows >= n:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ggufpy.checkpoint.quantized import gptq
+from ggufpy.checkpoint.quantized import awq, compressed_tensors, fp8, gptq, mlx, modelopt
 from ggufpy.checkpoint.quantized.method import ORIGINAL, Packed, Weight
 from ggufpy.checkpoint.quantized.settings import quantization_settings, without_settings
 from ggufpy.errors import FormatError, UnsupportedModelError
@@ -22,7 +22,13 @@ Method = Callable[[Packed], list[Weight]]
 
 # By `quant_method`.
 METHODS: dict[str, Method] = {
+    "awq": awq.weights,
     "gptq": gptq.weights,
+    "fp8": fp8.weights,
+    "fbgemm_fp8": fp8.weights,
+    "compressed-tensors": compressed_tensors.weights,
+    "modelopt": modelopt.weights,
+    "mlx": mlx.weights,
 }
 
 # Those that some architectures read; which do, their files say.
@@ -67,10 +73,10 @@ def unpacked(folder: Path, config: dict[str, Any], read: Callable[[], dict[str, 
     weights = METHODS[method](Packed(where, settings, tensors, config))
     parts = {name for weight in weights for name in weight.parts}
     plain = {name: tensor for name, tensor in tensors.items() if name not in parts}
-    for weight in weights:
-        if weight.source.name in plain:
-            problem = f"tensor {quoted(weight.source.name)} is there beside its packed parts"
+    for source in (each for weight in weights for each in (weight.source, weight.scale) if each):
+        if source.name in plain:
+            problem = f"tensor {quoted(source.name)} is there beside its packed parts"
             raise FormatError(f"{folder}: {problem}; remove one of them")
-        plain[weight.source.name] = weight.source
+        plain[source.name] = source
     packed = PackedWeights(method, {weight.source.name: weight for weight in weights})
     return Unpacked(without_settings(config), plain, packed)

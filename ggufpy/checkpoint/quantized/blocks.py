@@ -21,8 +21,12 @@ def q4_1(codes: Bytes, d: Halves, m: Halves) -> Bytes:
 
 def q5_0(codes: Bytes, d: Halves) -> Bytes:
     """(code - 16) * d: codes (rows, n) below 32, d (rows, n / 32) -> (rows, bytes)."""
-    fifth = np.packbits(codes.reshape(len(codes), -1, 32) >> np.uint8(4), axis=-1, bitorder="little")
-    return _joined(d, halves=np.concatenate([fifth, _halves(codes & np.uint8(15), 32)], axis=-1))
+    return _joined(d, halves=_fifth_bits_and_halves(codes))
+
+
+def q5_1(codes: Bytes, d: Halves, m: Halves) -> Bytes:
+    """Code * d + m: codes (rows, n) below 32, d and m (rows, n / 32) -> (rows, bytes)."""
+    return _joined(d, m, halves=_fifth_bits_and_halves(codes))
 
 
 def q8_0(values: NDArray[np.int8], d: Halves) -> Bytes:
@@ -40,6 +44,11 @@ def _halves(codes: Bytes, size: int) -> Bytes:
     """Two values in a byte: the first half of a block in the low bits, the second in the high ones."""
     blocks = codes.reshape(len(codes), -1, 2, size // 2)
     return blocks[:, :, 0] | blocks[:, :, 1] << np.uint8(4)
+
+
+def _fifth_bits_and_halves(codes: Bytes) -> Bytes:
+    fifth = np.packbits(codes.reshape(len(codes), -1, 32) >> np.uint8(4), axis=-1, bitorder="little")
+    return np.concatenate([fifth, _halves(codes & np.uint8(15), 32)], axis=-1)
 
 
 def _joined(*heads: Halves, halves: Bytes) -> Bytes:

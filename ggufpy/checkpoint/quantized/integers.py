@@ -8,6 +8,7 @@ Which type of blocks has them, by the range of the integers once their zero-poin
 | -8 to 7 | q4_0 | the same |
 | others of at most 4 bits, also with minimums | q4_1 | minimums that f16 does not hold, too |
 | -16 to 15 | q5_0 | as q4_0 |
+| others of 5 bits with minimums | q5_1 | as q4_1 |
 | -128 to 127 | q8_0 | as q4_0 |
 """
 
@@ -27,6 +28,8 @@ from ggufpy.gguf.types import GGMLType
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+
+_WITH_MINIMUMS = (GGMLType.Q4_1, GGMLType.Q5_1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class Integers:
         type, floats = self._type(), as_floats(self.name, self.shape, self.parts, self._floats)
         if type is None:
             return floats
-        how = How.NEARLY if type is GGMLType.Q4_1 else self.precision
+        how = How.NEARLY if type in _WITH_MINIMUMS else self.precision
         error = Error() if how is How.NEARLY else None
 
         def read(start: int, stop: int) -> Bytes:
@@ -97,6 +100,8 @@ class Integers:
             return GGMLType.Q4_1
         if self._within(-16, 15):
             return GGMLType.Q5_0
+        if self.bits == 5 and self.zeros is None:
+            return GGMLType.Q5_1
         return GGMLType.Q8_0 if self._within(-128, 127) else None
 
     def _within(self, lowest: int, highest: int) -> bool:
@@ -119,11 +124,12 @@ class Integers:
         group_of = self.group_of[:: type.block_size]
         with np.errstate(over="ignore"):  # what becomes infinite is refused when it is written
             d = slab.scales[:, group_of].astype(np.float16)
-            if type is GGMLType.Q4_1:
+            if type in _WITH_MINIMUMS:
                 minimums = slab.minimums if slab.minimums is not None else -slab.zeros * slab.scales
                 m = minimums[:, group_of].astype(np.float16)
-        if type is GGMLType.Q4_1:
-            kept, out = slab.codes, blocks.q4_1(slab.codes.astype(np.uint8), d, m)
+        if type in _WITH_MINIMUMS:
+            put = blocks.q4_1 if type is GGMLType.Q4_1 else blocks.q5_1
+            kept, out = slab.codes, put(slab.codes.astype(np.uint8), d, m)
         else:
             kept, m = slab.integers(self.group_of), np.zeros((), np.float16)
             out = self._symmetric(kept, d, type)

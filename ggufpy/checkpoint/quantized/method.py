@@ -52,7 +52,8 @@ class Error:
 class Weight:
     """A weight made of packed parts: source, under its own name, and the names of the parts.
 
-    Of what is repacked nearly: error, and floats, the numbers before that.
+    Of what is repacked nearly: error, and floats, the numbers before that. scale: a factor, (1,), that blocks
+    lack; floats are then the products.
     """
 
     source: TensorSource

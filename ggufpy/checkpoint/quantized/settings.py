@@ -10,7 +10,7 @@ from ggufpy.checkpoint.json_files import read_json
 from ggufpy.errors import FormatError
 
 # What tools wrote before config.json had it: the file, and the method.
-_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
+_FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
 
 
 def quantization_settings(folder: Path, config: Mapping[str, Any]) -> tuple[Path, str, dict[str, Any]] | None:

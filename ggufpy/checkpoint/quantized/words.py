@@ -38,7 +38,7 @@ def dense(packed: Words, bits: int) -> Codes:
 
 
 def loose(packed: Words, bits: int) -> Codes:
-    """As many whole integers in a word as fit, lowest first: (rows, words) -> (rows, words * (32 // bits))."""
+    """As many integers in a word as fit, lowest first: (rows, words) -> (rows, words * (32 // bits))."""
     shifts = bits * np.arange(32 // bits, dtype=np.uint32)
     codes = packed[..., None] >> shifts & np.uint32((1 << bits) - 1)
     return codes.astype(np.uint8).reshape(len(packed), -1)

@@ -1,0 +1,86 @@
+"""Files that the libraries themselves wrote (make_*.py), against what they decode them to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ggufpy.checkpoint.checkpoint import Checkpoint
+from ggufpy.checkpoint.quantized import PackedWeights
+from ggufpy.checkpoint.quantized.method import Weight
+from ggufpy.quants import decode
+
+DATA = Path(__file__).parent / "data"
+
+# The type of each module, as which f16 and bf16 scales of the library can be kept.
+TYPES = {
+    "compressed_tensors": {
+        "int3": "q4_0", "int4": "q4_0", "int4_asymmetric": "q4_1", "int5_asymmetric": "q8_0",
+        "int6": "q8_0", "int8": "q8_0", "nvfp4": "nvfp4", "mxfp4": "mxfp4",
+        **dict.fromkeys(("mxfp8", "fp8_tensor", "fp8_channel", "fp8_block"), "f32"),
+    },
+    "mlx": {
+        "int2": "q4_1", "int3": "q4_1", "int4": "q4_1", "int5": "q5_1", "int6": "f32", "int8": "f32",
+        "mxfp4": "mxfp4", "nvfp4": "nvfp4", "mxfp8": "f32",
+    },
+    "fp8": {"blocks": "f32", "powers": "f32", "whole": "f32"},
+    "modelopt_fp8": {"down_proj": "f32"},
+    "modelopt_nvfp4": {"down_proj": "nvfp4"},
+}
+
+
+def opened(folder: Path) -> PackedWeights:
+    packed = Checkpoint.open(folder).packed
+    assert packed is not None
+    return packed
+
+
+def numbers(weight: Weight) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """Read in two slabs, to see that rows are found."""
+    source = weight.source
+    middle = source.rows // 3
+    data = np.concatenate([source.read(0, middle), source.read(middle, source.rows)])
+    scale = 1 if weight.scale is None else weight.scale.read(0, 1).view("<f4")
+    x: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = decode(data, source.type) * scale
+    return x
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_files(name: str) -> None:
+    packed = opened(DATA / name)
+    with np.load(DATA / name / "decoded.npz") as decoded:
+        assert decoded.keys() == TYPES[name].keys()
+        for weight in packed.weights.values():
+            module = weight.source.name.split(".")[-2]
+            assert weight.source.type.label == TYPES[name][module], module
+            np.testing.assert_allclose(numbers(weight)[::5], decoded[module], rtol=2e-7, err_msg=module)
+            if weight.floats:
+                floats = weight.floats.read(0, weight.floats.rows).view("<f4")
+                np.testing.assert_allclose(floats[::5], decoded[module], rtol=2e-7, err_msg=module)
+            if weight.error:
+                assert weight.error.total and not weight.error.squares
+    assert len(packed.weights) == len(TYPES[name])
+
+
+def test_modelopt_without_settings_in_config_json(tmp_path: Path) -> None:
+    shutil.copytree(DATA / "modelopt_nvfp4", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "config.json").write_text("{}")
+    assert [weight.source.type.label for weight in opened(tmp_path).weights.values()] == ["nvfp4"]
+
+
+def test_mlx_leaves_what_is_not_packed() -> None:
+    plain = Checkpoint.open(DATA / "mlx").tensors["mlp.plain.weight"]
+    assert (plain.type.label, plain.shape) == ("f32", (4, 8))
+
+
+def test_old_settings_beside_new_files(tmp_path: Path) -> None:
+    """The version that config.json names is that of the writer, the shapes say how words are packed."""
+    shutil.copytree(DATA / "compressed_tensors", tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"]["version"] = "0.9.4"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert len(opened(tmp_path).weights) == len(TYPES["compressed_tensors"])
