@@ -8,8 +8,8 @@ absmax      types without minimums: step = max |x| / b. With: step = 2 max |x| /
 zero-point  step = (max(x, 0) - min(x, 0)) / b, low = step * round(-min(x, 0) / step): 0 stays 0.
 percentile  as absmax, with the P-th percentile of |x| for max |x|; with minimums step = (hi - lo) / b and
             low = -lo, of the P-th percentile hi of x and the (100 - P)-th lo. What is beyond is clipped.
-mse         the least sum of squared errors: with steps c and lows c of percentile=100, c from 0.2 to 1 by
-            0.01, and where a is not -b, steps with minus signs, too.
+mse         the least sum of squared errors, of c times the step and low of percentile=100, c from 0.2 to 1
+            by 0.01, and where a is not -b, of the same with minus signs.
 
 Types with two levels of scales have the step d s and the low m t of a sub-block: d = max |step| / max s over
 the sub-blocks of a block, s = round(step / d); m and t of the lows, which are 0 at least, alike.
