@@ -25,9 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     how = range_of(parser, arguments)
     if arguments.method and how is None:
-        parser.error(
-            "--method: gptq and propagate need a text; convert, then see ggufpy quantize --calibration"
-        )
+        needs = f"--method {','.join(arguments.method)} needs a text"
+        parser.error(f"{needs}; convert without, then see ggufpy quantize --calibration")
     return run_command(lambda: _convert(arguments, how))
 
 

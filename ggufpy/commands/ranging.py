@@ -25,7 +25,7 @@ def add_method(parser: Parser, help: str) -> None:
 def range_of(parser: Parser, arguments: argparse.Namespace) -> Range | None:
     """What is asked for, None if that needs a text; ends the program for options that do not go together."""
     methods: Sequence[str] = arguments.method
-    if not methods or methods[0] in BY_TEXT:
+    if not methods or methods[0].partition("=")[0] in BY_TEXT:
         if arguments.granularity:
             parser.error("--granularity goes with a --method of absmax, zero-point, percentile=P, mse")
         return None

@@ -108,5 +108,5 @@ def test_types_without(
 
 def test_methods_by_name() -> None:
     assert methods_of("Percentile=99.9") == ("percentile=99.9",)
-    with pytest.raises(FormatError, match="known are gptq, propagate"):
+    with pytest.raises(FormatError, match="method 'least' is unknown; known are "):
         methods_of("least")
