@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ggufpy.architectures import Architecture, Names, Place, Way, not_needed, ways
-from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.convert.messages import CheckpointMessages, no_place
+from ggufpy.errors import FormatError
 from ggufpy.gguf import sources
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.values import Typed, Value
 from ggufpy.graph import Graph
-from ggufpy.graph.messages import Messages
 from ggufpy.quants import unblocked
 
 # Buffers of old checkpoints, which follow from the configuration; parts of models that see and hear.
@@ -112,6 +112,8 @@ class Converted:
                 raise messages.misshapen(name, matrix.shape, (rows, *matrix.shape[1:]))
         graph = Graph.trace(self._metadata(), placing.placed, str(self.where), messages)
         self.architecture.forward(graph)
+        if unread := placing.unread_scales(graph.used):
+            return self.place({**tensors, **unread}, floats)
         graph.check_all_used()
         self.notes.extend(placing.left_out())
         self.parts.update((name, placing.asked[name]) for name in placing.placed)
@@ -194,6 +196,13 @@ class _Placing:
             return False
         return True
 
+    def unread_scales(self, used: Collection[str]) -> dict[str, TensorSource]:
+        """Floats of weights whose factors no linear multiplies by; rows of embeddings are taken as they are."""
+        scales = {name for name in self.placed if name.endswith(".scale")}
+        unread = scales.difference(used) | scales.intersection({"token_embd.scale"})
+        weights = [self.asked.get(f"{name.removesuffix('.scale')}.weight", ()) for name in unread]
+        return {part: self.floats[part] for parts in weights for part in parts if part in self.floats}
+
     def _found(self, parts: Sequence[str]) -> int:
         return sum(part in self.tensors for part in parts)
 
@@ -261,7 +270,7 @@ class _Placing:
         ]
         for name in names:
             if not _BESIDE.search(name):
-                raise _no_place(name)
+                raise no_place(name)
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return [f"tensor '{names[0]:.80}'{more} left out: no part of the language model"] if names else []
 
@@ -289,42 +298,3 @@ def _respelt(name: str, ours: str, theirs: str) -> str:
 
 def _is_not_needed(name: str) -> bool:
     return name.endswith(_NOT_NEEDED_ENDS) or name.startswith(_NOT_NEEDED_STARTS)
-
-
-def _no_place(name: str) -> UnsupportedModelError:
-    return UnsupportedModelError(f"tensor '{name:.80}' has no place in this architecture as ggufpy knows it")
-
-
-@dataclass(frozen=True, slots=True)
-class CheckpointMessages(Messages):
-    """Errors about the tensors of a checkpoint, under their names there."""
-
-    tensors: Mapping[str, TensorSource]
-    asked: Mapping[str, Sequence[str]]
-
-    def named(self, name: str) -> str:
-        """The first of the checkpoint's tensors that make one of the file."""
-        return f"tensor '{self._first(name)}'"
-
-    def missing(self, name: str) -> FormatError:
-        """Names the first part that is not there."""
-        parts = self.asked.get(name, ())
-        missing = next((part for part in parts if part not in self.tensors), name)
-        return FormatError(f"tensor '{missing}' is missing from the checkpoint; download it again")
-
-    def misshapen(self, name: str, found: tuple[int, ...], wanted: Sequence[int | str]) -> FormatError:
-        """Says of what they are made, where the checkpoint's do not stay as they are."""
-        parts = self.asked.get(name, ())
-        subject = self.named(name)
-        if len(parts) != 1 or self.tensors[parts[0]].shape != found:
-            others = f" and {len(parts) - 1} others" if len(parts) > 1 else ""
-            subject = f"'{name}', made of {subject}{others},"
-        asked = f"config.json asks for {tuple(wanted)}"
-        return FormatError(f"{subject} has shape {found}, {asked}; they do not belong together")
-
-    def unused(self, names: Sequence[str]) -> UnsupportedModelError:
-        """The table knows it, but not a network of this configuration."""
-        return _no_place(self._first(names[0]))
-
-    def _first(self, name: str) -> str:
-        return next(iter(self.asked.get(name, ())), name)
