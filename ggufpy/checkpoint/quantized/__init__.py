@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ggufpy.checkpoint.quantized import awq, compressed_tensors, fp8, gptq, mlx, modelopt
+from ggufpy.checkpoint.quantized import auto_round, awq, compressed_tensors, fp8, gptq, mlx, modelopt
 from ggufpy.checkpoint.quantized.method import ORIGINAL, Packed, Weight
 from ggufpy.checkpoint.quantized.settings import quantization_settings, without_settings
 from ggufpy.errors import FormatError, UnsupportedModelError
@@ -22,6 +22,8 @@ Method = Callable[[Packed], list[Weight]]
 
 # By `quant_method`.
 METHODS: dict[str, Method] = {
+    "auto-round": auto_round.weights,
+    "intel/auto-round": auto_round.weights,
     "awq": awq.weights,
     "gptq": gptq.weights,
     "fp8": fp8.weights,

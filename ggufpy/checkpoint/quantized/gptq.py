@@ -30,13 +30,17 @@ from ggufpy.gguf.types import GGMLType
 
 BITS = (2, 3, 4, 5, 6, 7, 8)
 
-# Of the settings: how calibration went, and which kernels run.
+# Of the settings of GPTQ, AWQ and AutoRound: how calibration went, and which kernels run.
 ABOUT_MAKING = (
     *("quant_method", "method", "quantizer", "meta", "dataset", "tokenizer", "batch_size", "pad_token_id"),
     *("damp_percent", "damp_auto_increment", "static_groups", "true_sequential", "mse", "act_group_aware"),
     *("block_name_to_quantize", "module_name_preceding_first_block", "modules_in_block_to_quantize"),
     *("model_seqlen", "max_input_length", "cache_block_outputs", "hyb_act", "model_name_or_path"),
     *("use_cuda_fp16", "use_exllama", "disable_exllama", "exllama_config", "backend", "model_file_base_name"),
+    *("autoround_version", "provider", "iters", "lr", "minmax_lr", "nsamples", "seqlen", "amp", "model_free"),
+    *("gradient_accumulate_steps", "enable_minmax_tuning", "enable_norm_bias_tuning", "enable_quanted_input"),
+    *("enable_torch_compile", "enable_alg_ext", "low_gpu_mem_usage", "low_cpu_mem_usage", "scale_dtype"),
+    *("to_quant_block_names", "quant_block_list", "data_type", "ignore_layers"),
 )
 _USED = (
     "bits",

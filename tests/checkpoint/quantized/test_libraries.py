@@ -12,25 +12,52 @@ import pytest
 from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.checkpoint.quantized import PackedWeights
 from ggufpy.checkpoint.quantized.method import Weight
+from ggufpy.gguf.tensors import TensorSource
 from ggufpy.quants import decode
 
 DATA = Path(__file__).parent / "data"
 
+GPTQ = {
+    **dict.fromkeys(("int2", "int3", "int4", "int2_asymmetric", "int3_asymmetric"), "q4_0"),
+    **{"int4_asymmetric": "q4_1", "int4_ordered": "f32", "int8": "q8_0", "int8_asymmetric": "f32"},
+}
 # The type of each module, as which f16 and bf16 scales of the library can be kept.
 TYPES = {
     "compressed_tensors": {
-        "int3": "q4_0", "int4": "q4_0", "int4_asymmetric": "q4_1", "int5_asymmetric": "q8_0",
-        "int6": "q8_0", "int8": "q8_0", "nvfp4": "nvfp4", "mxfp4": "mxfp4",
+        "int3": "q4_0",
+        "int4": "q4_0",
+        "int4_asymmetric": "q4_1",
+        "int5_asymmetric": "q8_0",
+        "int6": "q8_0",
+        "int8": "q8_0",
+        "nvfp4": "nvfp4",
+        "mxfp4": "mxfp4",
         **dict.fromkeys(("mxfp8", "fp8_tensor", "fp8_channel", "fp8_block"), "f32"),
     },
     "mlx": {
-        "int2": "q4_1", "int3": "q4_1", "int4": "q4_1", "int5": "q5_1", "int6": "f32", "int8": "f32",
-        "mxfp4": "mxfp4", "nvfp4": "nvfp4", "mxfp8": "f32",
+        "int2": "q4_1",
+        "int3": "q4_1",
+        "int4": "q4_1",
+        "int5": "q5_1",
+        "int6": "f32",
+        "int8": "f32",
+        "mxfp4": "mxfp4",
+        "nvfp4": "nvfp4",
+        "mxfp8": "f32",
     },
     "fp8": {"blocks": "f32", "powers": "f32", "whole": "f32"},
     "modelopt_fp8": {"down_proj": "f32"},
     "modelopt_nvfp4": {"down_proj": "nvfp4"},
+    "gptq_v1": GPTQ,
+    "gptq_v2": GPTQ,
+    **{f"auto_round_{form}": {"k_proj": "q4_0", "down_proj": "q4_0"} for form in ("own", "gptq", "awq")},
+    **{
+        f"auto_round_{form}_asymmetric": {"k_proj": "q4_1", "down_proj": "q4_1"}
+        for form in ("own", "gptq", "awq")
+    },
 }
+# What f16 does to minimums; those of the others it holds.
+NEARLY = {name: 1e-3 for name in TYPES if name.startswith(("gptq", "auto_round"))}
 
 
 def opened(folder: Path) -> PackedWeights:
@@ -39,12 +66,12 @@ def opened(folder: Path) -> PackedWeights:
     return packed
 
 
-def numbers(weight: Weight) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def numbers(weight: Weight, source: TensorSource) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """Read in two slabs, to see that rows are found."""
-    source = weight.source
     middle = source.rows // 3
     data = np.concatenate([source.read(0, middle), source.read(middle, source.rows)])
-    scale = 1 if weight.scale is None else weight.scale.read(0, 1).view("<f4")
+    is_whole = weight.scale is None or source is weight.floats
+    scale = 1 if is_whole else weight.scale.read(0, 1).view("<f4")
     x: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = decode(data, source.type) * scale
     return x
 
@@ -57,12 +84,13 @@ def test_files(name: str) -> None:
         for weight in packed.weights.values():
             module = weight.source.name.split(".")[-2]
             assert weight.source.type.label == TYPES[name][module], module
-            np.testing.assert_allclose(numbers(weight)[::5], decoded[module], rtol=2e-7, err_msg=module)
-            if weight.floats:
-                floats = weight.floats.read(0, weight.floats.rows).view("<f4")
-                np.testing.assert_allclose(floats[::5], decoded[module], rtol=2e-7, err_msg=module)
+            x = numbers(weight, weight.floats or weight.source)
+            np.testing.assert_allclose(x[::5], decoded[module], rtol=2e-7, err_msg=module)
             if weight.error:
-                assert weight.error.total and not weight.error.squares
+                error = np.linalg.norm(numbers(weight, weight.source) - x) / np.linalg.norm(x)
+                assert error <= NEARLY.get(name, 0)
+                measured = (weight.error.squares / weight.error.total) ** 0.5
+                np.testing.assert_allclose(measured, error, rtol=1e-3)
     assert len(packed.weights) == len(TYPES[name])
 
 
