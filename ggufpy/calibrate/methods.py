@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from ggufpy.calibrate.recipe import Recipe
 from ggufpy.errors import FormatError
 from ggufpy.quants.ranges import RANGES, Range
 
-# Each name, and whether it needs a text. gptq: rounding errors go on to later columns. propagate: layers also
-# make up for those before them. The others choose scales by the weights alone.
-METHODS: Mapping[str, bool] = {"gptq": True, "propagate": True, **dict.fromkeys(RANGES, False)}
-BY_TEXT = tuple(name for name, needs_text in METHODS.items() if needs_text)
+BEST = "best"
+
+# They make another float model, which computes the same. awq, smoothquant: channels scaled by activations.
+FOLDING = ("awq", "smoothquant")
+
+# gptq: rounding errors go on to later columns. The others are ways of doing that, see Recipe.
+FEEDBACK = ("gptq", "propagate", "guided", "two-sided")
+
+# What goes by a text; best: what measured best of FEEDBACK. All others choose scales by the weights alone.
+BY_TEXT = (*FOLDING, BEST, *FEEDBACK)
+METHODS: Mapping[str, bool] = {**dict.fromkeys(BY_TEXT, True), **dict.fromkeys(RANGES, False)}
 
 # The key of a file that says by which methods it was rounded.
 METHOD_KEY = "ggufpy.quantize.method"
@@ -19,14 +27,36 @@ METHOD_KEY = "ggufpy.quantize.method"
 def methods_of(text: str) -> tuple[str, ...]:
     """Names with commas between them, in the order of METHODS; raises FormatError for others.
 
-    "propagate" is a way of doing "gptq", which it includes. A method that needs no text stands alone.
+    FEEDBACK includes "gptq", and is what "best" chooses of. A method that needs no text stands alone.
     """
-    names = {name.strip() for name in text.lower().split(",")}
-    for name in sorted(names.difference(BY_TEXT)):
-        if name.partition("=")[0] not in {each.partition("=")[0] for each in RANGES}:
+    names = {name.strip().partition("=")[0]: name.strip() for name in text.lower().split(",")}
+    for name in sorted(set(names).difference(BY_TEXT)):
+        if name not in {each.partition("=")[0] for each in RANGES}:
             raise FormatError(f"method {name!r:.40} is unknown; known are {', '.join(METHODS)}")
-        Range.named(name)
+        Range.named(names[name])
         if len(names) > 1:
             raise FormatError(f"method {name} chooses scales in its own way; name it alone")
-        return (name,)
-    return tuple(name for name in BY_TEXT if name in names or name == "gptq")
+        return (names[name],)
+    feedback = [name for name in FEEDBACK if name in names]
+    if BEST in names and feedback:
+        raise FormatError(f"method best chooses whether to use {', '.join(feedback)}; name it without")
+    for name in set(names).difference({"smoothquant"}):
+        if "=" in names[name]:
+            raise FormatError(f"method {names[name]!r:.40}: {name} takes no value")
+    if feedback:
+        names["gptq"] = "gptq"
+    return tuple(names[name] for name in BY_TEXT if name in names)
+
+
+def folding_of(methods: Sequence[str]) -> tuple[str, ...]:
+    """Those of FOLDING."""
+    return tuple(name for name in methods if name.partition("=")[0] in FOLDING)
+
+
+def recipe_of(methods: Sequence[str]) -> Recipe | None:
+    """What those of FEEDBACK say; None if there are none."""
+    if "gptq" not in methods:
+        return None
+    return Recipe(
+        propagate="propagate" in methods, guided="guided" in methods, two_sided="two-sided" in methods
+    )

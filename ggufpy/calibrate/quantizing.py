@@ -2,45 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from ggufpy.calibrate.fitting import fitted
+from ggufpy.calibrate.choosing import Counted, Trials, try_best, try_one
+from ggufpy.calibrate.fitting import Fitting
+from ggufpy.calibrate.gradients import Gradients, measure_gradients
+from ggufpy.calibrate.judging import Judge
 from ggufpy.calibrate.methods import METHOD_KEY
-from ggufpy.gguf.reader import GGUFFile
+from ggufpy.calibrate.recipe import Recipe
+from ggufpy.errors import UnsupportedModelError
+from ggufpy.gguf.reader import GGUFFile, TensorInfo
 from ggufpy.gguf.types import GGMLType
+from ggufpy.gguf.writer import write_gguf
 from ggufpy.quants.choice.planning import with_entries
 from ggufpy.quants.file import QuantizationPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Contexts of tokens, all of one length: those that decide how is rounded, and those that judge it."""
+
+    chunks: Sequence[list[int]]
+    held: Sequence[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """For who waits: bars, and lines."""
+
+    counted: Counted
+    say: Callable[[str], None]
 
 
 @contextmanager
 def calibrated(
     plan: QuantizationPlan,
     file: GGUFFile,
-    chunks: Sequence[list[int]],
+    texts: Texts,
+    recipe: Recipe | None,
     *,
-    propagate: bool,
     n_threads: int,
-    on_layer: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[QuantizationPlan, list[str]]]:
-    """The plan with tensors rounded by a text, good until the end of the block, and the names of others.
+    waiting: Waiting,
+) -> Iterator[QuantizationPlan]:
+    """The plan with tensors rounded by a text, good until the end of the block.
 
-    file: the one that the plan is of; propagate: as for `fitted`. The others keep what the plan has for
-    them: types whose blocks are no grids, matrices of experts, the embedding and the output. Raises as
-    `fitted`.
+    file: the one that the plan is of. recipe: None for the one that measures best on the held texts, if any
+    is better than the plan as it is. Tensors that no recipe rounds keep what the plan has for them: those of
+    types whose blocks are no grids, and what is no linear of a layer.
+    Raises UnsupportedModelError for networks whose layers do not run by themselves, and, where a recipe needs
+    them, for those without gradients, GgufpyError for texts that say too little.
     """
-    types: dict[str, GGMLType] = {
+    types = _types(plan)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        fitting = Fitting(file, types, texts.chunks, n_threads)
+        gradients = _gradients(file, texts, recipe, folder, n_threads, waiting)
+        trials = Trials(
+            fitting,
+            Judge(file, texts.held, n_threads),
+            gradients,
+            _plain(plan, types, folder / "plain.gguf"),
+            file.tensors,
+            folder,
+            waiting.counted,
+            waiting.say,
+        )
+        if recipe is None:
+            try_best(trials)
+        else:
+            try_one(trials, recipe)
+        made = {tensor: info.source() for tensor, info in trials.made.items()}
+        planned = [replace(each, tensor=made.get(each.tensor.name, each.tensor)) for each in plan.planned]
+        waiting.say(_conclusion(trials, [name for name in types if name not in made]))
+        yield with_method(replace(plan, planned=planned), str(trials.best or "imatrix"))
+
+
+def with_method(plan: QuantizationPlan, method: str) -> QuantizationPlan:
+    """The plan of a file that says by which methods it was rounded."""
+    return replace(plan, metadata=with_entries(plan.metadata, {METHOD_KEY: method}))
+
+
+def _types(plan: QuantizationPlan) -> dict[str, GGMLType]:
+    """Of tensors that become blocks."""
+    return {
         each.tensor.name: each.tensor.type
         for each in plan.planned
         if each.tensor.type is not each.source.type and each.tensor.type.block_size > 1
     }
-    with fitted(file, types, chunks, propagate=propagate, n_threads=n_threads, on_layer=on_layer) as made:
-        planned = [replace(each, tensor=made.get(each.tensor.name, each.tensor)) for each in plan.planned]
-        others = [name for name in types if name not in made]
-        yield replace(plan, planned=planned), others
 
 
-def with_methods(plan: QuantizationPlan, methods: Sequence[str]) -> QuantizationPlan:
-    """The plan of a file that says by which methods it was rounded."""
-    return replace(plan, metadata=with_entries(plan.metadata, {METHOD_KEY: ",".join(methods)}))
+def _gradients(
+    file: GGUFFile, texts: Texts, recipe: Recipe | None, folder: Path, n_threads: int, waiting: Waiting
+) -> Gradients | None:
+    if recipe is not None and not recipe.needs_gradients:
+        return None
+    try:
+        with waiting.counted("gradients") as show:
+            return measure_gradients(
+                file, texts.chunks, folder, n_threads=n_threads, fisher=True, on_layer=show
+            )
+    except UnsupportedModelError as error:
+        if recipe is not None:
+            raise
+        waiting.say(f"without gradients: {error}")
+        return None
+
+
+def _plain(plan: QuantizationPlan, types: Mapping[str, GGMLType], path: Path) -> Mapping[str, TensorInfo]:
+    """Tensors as the plan has them, on the disk."""
+    tensors = [each.tensor for each in plan.planned if each.tensor.name in types]
+    write_gguf(path, {"general.architecture": "none"}, tensors)
+    return GGUFFile.open(path).tensors
+
+
+def _conclusion(trials: Trials, others: Sequence[str]) -> str:
+    tokens = trials.tried[None].tokens
+    line = f"chosen on {tokens} tokens held back: {trials.best or 'the importance matrix alone'}"
+    if trials.best is not None:
+        line += f", {trials.tried[trials.best].mean / trials.tried[None].mean:.2f} x the matrix's KL"
+        if others:
+            more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+            line += f"; by the matrix alone: {', '.join(others[:3])}{more}"
+    return line

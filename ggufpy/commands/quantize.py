@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ggufpy.calibrate.methods import BY_TEXT, METHODS
+from ggufpy.calibrate.methods import BEST, BY_TEXT, METHODS
 from ggufpy.commands.console import run_command
 from ggufpy.commands.parser import Parser, utf8
 from ggufpy.commands.ranging import add_method, in_range, range_of
@@ -52,16 +52,15 @@ def _calibrate(
     listed: Path | None,
     arguments: argparse.Namespace,
 ) -> int:
-    from ggufpy.commands.calibrating import quantize_calibrated
+    from ggufpy.commands.calibrating import Calibration, quantize_calibrated
 
-    quantize_calibrated(
-        *(source, out, type, options),
-        inputs=[listed] if listed else [],
-        texts=arguments.calibration,
-        methods=arguments.method or BY_TEXT,
-        most=arguments.calibration_chunks or _CHUNKS,
-        dry_run=arguments.dry_run,
+    asked = Calibration(
+        arguments.calibration,
+        arguments.method or (BEST,),
+        arguments.calibration_chunks or _CHUNKS,
+        [listed] if listed else [],
     )
+    quantize_calibrated(source, out, type, options, asked, dry_run=arguments.dry_run)
     return 0
 
 

@@ -6,7 +6,8 @@ are the levels themselves, not their numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ from ggufpy.quants.grids import Grid, Parts
 Floats = NDArray[np.float32]
 
 _PANEL = 256  # columns: all blocks end there
+_ROWS = 128  # that a thread takes at a time
 
 
 class Columns(NamedTuple):
@@ -75,6 +77,13 @@ def panels(n: int) -> Iterator[tuple[int, int]]:
     """Columns that are worked on together, from .. to."""
     for begin in range(0, n, _PANEL):
         yield begin, min(begin + _PANEL, n)
+
+
+def in_parts(work: Callable[[slice], None], rows: int, threads: int) -> None:
+    """Let threads work on all rows, some at a time; how many does not depend on the threads."""
+    step = _ROWS if rows > 2 * _ROWS else LANES
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, (slice(first, min(first + step, rows)) for first in range(0, rows, step))))
 
 
 def transposed(values: NDArray[np.generic]) -> Floats:

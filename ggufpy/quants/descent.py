@@ -7,7 +7,6 @@ e_i^2 with U of H_bb (as in feedback.py); and d, then m, of a block along the li
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from ggufpy.quants.columns import (
     Shape,
     as_f16,
     columns_of,
+    in_parts,
     inverse_of,
     level_of,
     load_scales,
@@ -31,7 +31,6 @@ from ggufpy.quants.columns import (
     transposed,
     trials_of,
 )
-from ggufpy.quants.feedback import upper
 from ggufpy.quants.formats.compiled import compiled
 from ggufpy.quants.formats.k_search import ZERO
 from ggufpy.quants.formats.lanes import (
@@ -46,20 +45,11 @@ from ggufpy.quants.formats.lanes import (
     store,
 )
 from ggufpy.quants.grids import Grid, Parts
+from ggufpy.quants.moment import Moment, PanelMoments
 
 Floats = NDArray[np.float32]
 
-_ROWS = 128  # that one thread takes at a time
 _LEAST = 5e-4  # of the cost: a sweep that gains less is the last
-
-
-class _Moments(NamedTuple):
-    """H of some columns; of each sub-block H^-1, its U, and one over the diagonal of that; all flat."""
-
-    h: Floats
-    inverses: Floats
-    triangles: Floats
-    diagonals: Floats
 
 
 class _Own(NamedTuple):
@@ -70,16 +60,12 @@ class _Own(NamedTuple):
     values: Floats
 
 
-def descend(
-    goal: Floats, moment: NDArray[np.float64], grid: Grid, parts: Parts, threads: int, *, sweeps: int = 3
-) -> None:
-    """Move `parts` (rows, n) towards `goal`. moment: H of the inputs, positive definite, (n, n)."""
-    h: Floats = moment.astype(np.float32)
+def descend(goal: Floats, moment: Moment, grid: Grid, parts: Parts, threads: int, *, sweeps: int = 3) -> None:
+    """Move `parts` (rows, n) towards `goal`."""
+    h, moments = moment.h, moment.panels(grid.sub)
     shape, trials = shape_of(grid), trials_of(grid)
-    moments = [_moments(moment[begin:end, begin:end], grid.sub) for begin, end in panels(len(moment))]
 
-    def work(first: int) -> None:
-        rows = slice(first, min(first + _ROWS, len(goal)))
+    def work(rows: slice) -> None:
         columns, aim = columns_of(parts, grid, rows), transposed(goal[rows])
         x = transposed(grid.values(parts.of(rows)))
         before = np.inf
@@ -96,26 +82,12 @@ def descend(
                 g[end:] -= h[end:, begin:end] @ (x[begin:end] - old)
         put_columns(columns, parts, grid, rows)
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(0, len(goal), _ROWS)))
-
-
-def _moments(moment: NDArray[np.float64], sub: int) -> _Moments:
-    own = [moment[i : i + sub, i : i + sub] for i in range(0, len(moment), sub)]
-    triangles = np.array([upper(each) for each in own], np.float32)
-    diagonals = 1 / np.diagonal(triangles, axis1=1, axis2=2)
-    inverses = np.array([np.linalg.inv(each) for each in own], np.float32)
-    return _Moments(
-        np.ascontiguousarray(moment, np.float32).reshape(-1),
-        inverses.reshape(-1),
-        triangles.reshape(-1),
-        np.ascontiguousarray(diagonals).reshape(-1),
-    )
+    in_parts(work, len(goal), threads)
 
 
 @compiled
 def _descend_panel(
-    x: Floats, g: Floats, moments: _Moments, shape: Shape, trials: Floats, numbers: Columns
+    x: Floats, g: Floats, moments: PanelMoments, shape: Shape, trials: Floats, numbers: Columns
 ) -> None:
     """One sweep over some columns of all rows: x, g (n, rows)."""
     sub = shape.sub

@@ -9,16 +9,14 @@ Source: GPTQ (arXiv 2210.17323); scales are searched here while columns are roun
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufpy.errors import GgufpyError
 from ggufpy.quants.columns import (
     Columns,
     Shape,
     columns_of,
+    in_parts,
     load_scales,
     panels,
     put_columns,
@@ -33,55 +31,26 @@ from ggufpy.quants.formats.compiled import compiled
 from ggufpy.quants.formats.k_search import ZERO
 from ggufpy.quants.formats.lanes import LANES, load, multiply_add, splat, store
 from ggufpy.quants.grids import Grid, Parts
+from ggufpy.quants.moment import Moment
 
 Floats = NDArray[np.float32]
 
-_ROWS = 128  # that one thread takes at a time
 
-
-def damped(moment: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    """The moment, with a share of its mean diagonal added to the diagonal.
-
-    Raises GgufpyError for one with NaN or infinities, or of zeros.
-    """
-    mean = float(np.diagonal(moment).mean())
-    if not np.isfinite(moment).all() or mean <= 0:
-        raise GgufpyError("the inputs of a matrix are all zero, or no numbers; take another text")
-    return moment + share * mean * np.eye(len(moment))
-
-
-def upper(moment: NDArray[np.float64]) -> NDArray[np.float64]:
-    """U, upper triangular, with U^T U = moment^-1; raises GgufpyError if it is not positive definite."""
-    try:
-        # From the last column back: moment = T T^T with T upper triangular, so U is the inverse of T.
-        triangle = np.linalg.cholesky(moment[::-1, ::-1])[::-1, ::-1]
-    except np.linalg.LinAlgError as exc:
-        raise GgufpyError(
-            "second moments are not positive definite; give more text, or more damping"
-        ) from exc
-    return np.linalg.inv(triangle)
-
-
-def round_with_feedback(goal: Floats, moment_upper: Floats, grid: Grid, start: Parts, threads: int) -> None:
-    """Round `goal` (rows, n) column after column into `start`, whose scales the search begins with.
-
-    moment_upper: U of the inputs' moment, f32 (n, n).
-    """
+def round_with_feedback(goal: Floats, moment: Moment, grid: Grid, start: Parts, threads: int) -> None:
+    """Round `goal` (rows, n) column after column into `start`, whose scales the search begins with."""
     trials, shape = trials_of(grid), shape_of(grid)
 
-    def work(first: int) -> None:
-        rows = slice(first, min(first + _ROWS, len(goal)))
+    def work(rows: slice) -> None:
         values, columns = transposed(goal[rows]), columns_of(start, grid, rows)
         for begin, end in panels(goal.shape[1]):
             errors = np.empty((end - begin, values.shape[1]), np.float32)
-            triangle = np.ascontiguousarray(moment_upper[begin:end, begin:end])
+            triangle = np.ascontiguousarray(moment.triangle[begin:end, begin:end])
             numbers = columns.flat(shape, begin, end)
             _round_panel(values[begin:end].reshape(-1), triangle, shape, trials, numbers, errors.reshape(-1))
-            values[end:] -= moment_upper[begin:end, end:].T @ errors
+            values[end:] -= moment.triangle[begin:end, end:].T @ errors
         put_columns(columns, start, grid, rows)
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, range(0, len(goal), _ROWS)))
+    in_parts(work, len(goal), threads)
 
 
 @compiled

@@ -11,19 +11,22 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import decode, encode
 from ggufpy.quants.columns import trials_of
 from ggufpy.quants.descent import descend
-from ggufpy.quants.feedback import damped, round_with_feedback, upper
+from ggufpy.quants.feedback import round_with_feedback
 from ggufpy.quants.grids import GRIDS, Grid, Parts
+from ggufpy.quants.moment import Moment, damped, upper
+from ggufpy.quants.two_sided import round_two_sided
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 N = 512
 
 
-def inputs(n: int = N) -> NDArray[np.float64]:
+def inputs(n: int = N) -> Doubles:
     """A second moment of inputs that depend on each other, of very different sizes."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4 * n, n)) @ (rng.standard_normal((n, n)) / 20 + np.eye(n))
     x *= np.exp(rng.standard_normal(n) / 2)
-    moment: NDArray[np.float64] = x.T @ x / len(x)
+    moment: Doubles = x.T @ x / len(x)
     return moment
 
 
@@ -32,22 +35,26 @@ def weights(rows: int, n: int = N) -> Floats:
     return x
 
 
-def rounded(goal: Floats, moment: NDArray[np.float64], grid: Grid, threads: int = 1) -> Parts:
-    importance = np.ascontiguousarray(np.diagonal(moment), np.float32)
-    parts = grid.parts(encode(goal, grid.type, importance))
-    round_with_feedback(goal, upper(moment).astype(np.float32), grid, parts, threads)
+def encoded(goal: Floats, moment: Moment, grid: Grid) -> Parts:
+    return grid.parts(encode(goal, grid.type, moment.importance))
+
+
+def rounded(goal: Floats, moment: Moment, grid: Grid, threads: int = 1) -> Parts:
+    parts = encoded(goal, moment, grid)
+    round_with_feedback(goal, moment, grid, parts, threads)
     return parts
 
 
-def cost(goal: Floats, parts: Parts, grid: Grid, moment: NDArray[np.float64]) -> float:
+def cost(goal: Floats, parts: Parts, grid: Grid, moment: Moment, fisher: Doubles | None = None) -> float:
     error = goal - grid.values(parts).astype(np.float64)
-    return float(np.einsum("ri,ij,rj->", error, moment, error))
+    other = error if fisher is None else fisher @ error
+    return float(np.einsum("ri,ij,rj->", other, moment.solid, error))
 
 
 @pytest.mark.parametrize("type", GRIDS, ids=lambda type: type.label)
 def test_outputs_change_less(type: GGMLType) -> None:
-    moment, goal, grid = damped(inputs(), 0.01), weights(70), GRIDS[type]
-    plain = grid.parts(encode(goal, type, np.ascontiguousarray(np.diagonal(moment), np.float32)))
+    moment, goal, grid = Moment(inputs(), 0.01), weights(70), GRIDS[type]
+    plain = encoded(goal, moment, grid)
     parts = rounded(goal, moment, grid)
     assert cost(goal, parts, grid, moment) < 0.75 * cost(goal, plain, grid, moment)
     before = cost(goal, parts, grid, moment)
@@ -63,10 +70,9 @@ def test_outputs_change_less(type: GGMLType) -> None:
 @pytest.mark.parametrize("type", [GGMLType.Q4_0, GGMLType.Q4_1, GGMLType.Q3_K, GGMLType.Q4_K])
 def test_it_is_what_the_formula_says(type: GGMLType) -> None:
     """Column after column, in f64: each sub-block by the trial that costs least."""
-    moment, goal, grid = damped(inputs(), 0.01), weights(3), GRIDS[type]
-    triangle = upper(moment)
-    importance = np.ascontiguousarray(np.diagonal(moment), np.float32)
-    want = grid.parts(encode(goal, type, importance))
+    moment, goal, grid = Moment(inputs(), 0.01), weights(3), GRIDS[type]
+    triangle = upper(moment.solid)
+    want = encoded(goal, moment, grid)
     for row in range(len(goal)):
         _one_row(goal[row].astype(np.float64), triangle, grid, want, row)
     got = rounded(goal, moment, grid)
@@ -105,6 +111,16 @@ def _one_row(
             errors,
         ) = best
         v[end:] -= np.array(errors) @ triangle[first:end, end:]
+
+
+@pytest.mark.parametrize("type", [GGMLType.Q4_0, GGMLType.Q3_K])
+def test_rows_make_up_for_others(type: GGMLType) -> None:
+    moment, goal, grid, fisher = Moment(inputs(), 0.01), weights(96), GRIDS[type], inputs(96)
+    one, two = rounded(goal, moment, grid), encoded(goal, moment, grid)
+    descend(goal, moment, grid, one, threads=2)
+    round_two_sided(goal, moment, fisher, grid, two, threads=2)
+    assert cost(goal, two, grid, moment, fisher) < 0.9 * cost(goal, one, grid, moment, fisher)
+    assert cost(goal, two, grid, moment) > cost(goal, one, grid, moment)
 
 
 def test_the_triangle_is_of_the_inverse() -> None:

@@ -1,0 +1,98 @@
+"""Which recipe rounds a network best: each is tried, and measured on text that was held back.
+
+Models differ in what decides. Where all tokens attend to the first one, it has to count more than others do;
+gradients know how much, and for small models what the outputs need from each other matters more.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ggufpy.calibrate.fitting import Fitting, OnLayer
+from ggufpy.calibrate.gradients import Gradients
+from ggufpy.calibrate.judging import Judge, Verdict
+from ggufpy.calibrate.recipe import Recipe
+from ggufpy.gguf.reader import TensorInfo
+
+# A bar on its way: told how many layers are done, and of how many.
+Counted = Callable[[str], AbstractContextManager[OnLayer]]
+
+_FIRST = (1, 16, 64)  # times that the first token may count
+
+
+@dataclass(slots=True)
+class Trials:
+    """Recipes that are tried one after the other; the best so far is `best`, its tensors `made`.
+
+    None stands for the importance matrix alone. plain: tensors as that has them; others: what the network
+    reads besides. counted, say: for who waits.
+    """
+
+    fitting: Fitting
+    judge: Judge
+    gradients: Gradients | None
+    plain: Mapping[str, TensorInfo]
+    others: Mapping[str, TensorInfo]
+    folder: Path
+    counted: Counted
+    say: Callable[[str], None]
+    tried: dict[Recipe | None, Verdict] = field(default_factory=dict)
+    best: Recipe | None = None
+    made: Mapping[str, TensorInfo] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """With the importance matrix alone."""
+        self._judge(None, {})
+
+    def attempt(self, recipe: Recipe, *, anyway: bool = False) -> None:
+        """Round by a recipe that was not tried; keep it if it is better, or `anyway`."""
+        if recipe in self.tried:
+            return
+        folder = self.folder / str(len(self.tried))
+        folder.mkdir()
+        with self.counted(str(recipe)) as show:
+            made = self.fitting.round(recipe, self.gradients, folder, show)
+        before = self.best
+        if self._judge(recipe, made) or anyway:
+            self.best, self.made = recipe, made
+        if self.best is before:
+            shutil.rmtree(folder)
+
+    def _judge(self, recipe: Recipe | None, made: Mapping[str, TensorInfo]) -> bool:
+        verdict = self.judge(ChainMap(dict(made), dict(self.plain), dict(self.others)))
+        is_better = bool(self.tried) and verdict.mean < self.tried[self.best].mean
+        self.say(f"{recipe or 'importance matrix'}: {verdict}")
+        self.tried[recipe] = verdict
+        return is_better
+
+
+def try_best(trials: Trials) -> None:
+    """What may help: what tokens count for, then streams and outputs on top of the better way."""
+    trials.begin()
+    for recipe in _counting(trials):
+        trials.attempt(recipe)
+    if trials.best is not None:
+        trials.attempt(replace(trials.best, propagate=True))
+    if trials.best is not None and trials.gradients is not None:
+        trials.attempt(replace(trials.best, two_sided=True))
+
+
+def try_one(trials: Trials, recipe: Recipe) -> None:
+    """One recipe; where no gradients say what tokens count for, the first counts as is best."""
+    trials.begin()
+    trials.attempt(recipe, anyway=True)
+    for first in () if recipe.guided else _FIRST[1:]:
+        trials.attempt(replace(recipe, first=first))
+
+
+def _counting(trials: Trials) -> Iterator[Recipe]:
+    if trials.gradients is not None:
+        yield Recipe(guided=True)
+        yield Recipe()
+    else:
+        yield from (Recipe(first=first) for first in _FIRST)
