@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ggufpy.checkpoint.quantized import auto_round, awq, compressed_tensors, fp8, gptq, mlx, modelopt
+from ggufpy.checkpoint.quantized import (
+    auto_round,
+    awq,
+    bitsandbytes,
+    compressed_tensors,
+    fp8,
+    gptq,
+    mlx,
+    modelopt,
+)
 from ggufpy.checkpoint.quantized.method import ORIGINAL, Packed, Weight
 from ggufpy.checkpoint.quantized.settings import quantization_settings, without_settings
 from ggufpy.errors import FormatError, UnsupportedModelError
@@ -23,21 +32,19 @@ Method = Callable[[Packed], list[Weight]]
 # By `quant_method`.
 METHODS: dict[str, Method] = {
     "auto-round": auto_round.weights,
-    "intel/auto-round": auto_round.weights,
     "awq": awq.weights,
-    "gptq": gptq.weights,
-    "fp8": fp8.weights,
-    "fbgemm_fp8": fp8.weights,
+    "bitsandbytes": bitsandbytes.weights,
     "compressed-tensors": compressed_tensors.weights,
-    "modelopt": modelopt.weights,
+    "fbgemm_fp8": fp8.weights,
+    "fp8": fp8.weights,
+    "gptq": gptq.weights,
+    "intel/auto-round": auto_round.weights,
     "mlx": mlx.weights,
+    "modelopt": modelopt.weights,
 }
 
 # Those that some architectures read; which do, their files say.
 _OF_ARCHITECTURES = ("bitnet", "mxfp4")
-
-_DEQUANTIZE = "load it with transformers, call dequantize() and save_pretrained(), and convert that"
-_REMEDIES = {"mlx": "fuse or convert it with --de-quantize", "bitsandbytes": _DEQUANTIZE, "fp8": _DEQUANTIZE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ def unpacked(folder: Path, config: dict[str, Any], read: Callable[[], dict[str, 
     where, method, settings = said
     if method not in METHODS:
         how = f"quantized by {method:.40}" if method else "quantized, and no quant_method is named"
-        raise UnsupportedModelError(f"{where}: {how}; {_REMEDIES.get(method, ORIGINAL)}")
+        raise UnsupportedModelError(f"{where}: {how}; {ORIGINAL}")
     tensors = read()
     weights = METHODS[method](Packed(where, settings, tensors, config))
     parts = {name for weight in weights for name in weight.parts}

@@ -8,6 +8,7 @@ awq/modules/linear/gemm.py, awq/utils/packing_utils.py.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ggufpy.checkpoint.quantized.gptq import ABOUT_MAKING, group_size, misfit, neighbours
 from ggufpy.checkpoint.quantized.integers import Integers, Slab
@@ -50,14 +51,16 @@ def linear(packed: Packed, stem: str, group_size: int) -> Weight:
     (inputs, n), (groups, outputs) = qweight.shape, scales.shape
     if outputs != _IN_WORD * n or qzeros.shape != (groups, n):
         raise misfit(qweight, qzeros, scales)
-    zeros = _unpacked(words(qzeros).T)
     by_output, scales = sources.transposed(qweight), sources.transposed(scales)
+
+    def zeros() -> NDArray[np.int16]:
+        return _unpacked(words(qzeros).T).astype(np.int16)
 
     def read(start: int, stop: int) -> Slab:
         first = start // _IN_WORD
         of_words = _unpacked(words(by_output, first, -(-stop // _IN_WORD)))
         codes = of_words[start - first * _IN_WORD : stop - first * _IN_WORD]
-        return Slab(codes, floats_of(scales, start, stop), zeros[start:stop].astype(np.int16))
+        return Slab(codes, floats_of(scales, start, stop), zeros()[start:stop])
 
     return Integers(
         f"{stem}.weight",
@@ -65,7 +68,7 @@ def linear(packed: Packed, stem: str, group_size: int) -> Weight:
         names,
         neighbours(packed, names[0], inputs, groups, group_size),
         4,
-        (int(zeros.min()), int(zeros.max())),
+        (int(zeros().min()), int(zeros().max())),
         precision_in_f16(scales),
         read,
     ).weight()

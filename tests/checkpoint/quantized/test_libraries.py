@@ -19,7 +19,10 @@ DATA = Path(__file__).parent / "data"
 
 GPTQ = {
     **dict.fromkeys(("int2", "int3", "int4", "int2_asymmetric", "int3_asymmetric"), "q4_0"),
-    **{"int4_asymmetric": "q4_1", "int4_ordered": "f32", "int8": "q8_0", "int8_asymmetric": "f32"},
+    "int4_asymmetric": "q4_1",
+    "int4_ordered": "f32",
+    "int8": "q8_0",
+    "int8_asymmetric": "f32",
 }
 # The type of each module, as which f16 and bf16 scales of the library can be kept.
 TYPES = {
@@ -48,6 +51,10 @@ TYPES = {
     "fp8": {"blocks": "f32", "powers": "f32", "whole": "f32"},
     "modelopt_fp8": {"down_proj": "f32"},
     "modelopt_nvfp4": {"down_proj": "nvfp4"},
+    "bitsandbytes": {
+        "int8": "q8_0",
+        **dict.fromkeys(("nf4", "nf4_double", "nf4_as_bf16", "fp4", "fp4_double"), "f32"),
+    },
     "gptq_v1": GPTQ,
     "gptq_v2": GPTQ,
     **{f"auto_round_{form}": {"k_proj": "q4_0", "down_proj": "q4_0"} for form in ("own", "gptq", "awq")},
@@ -56,8 +63,8 @@ TYPES = {
         for form in ("own", "gptq", "awq")
     },
 }
-# What f16 does to minimums; those of the others it holds.
-NEARLY = {name: 1e-3 for name in TYPES if name.startswith(("gptq", "auto_round"))}
+# What f16 does to minimums, or scales; those of the others it holds.
+NEARLY = {name: 1e-3 for name in TYPES if name.startswith(("gptq", "auto_round", "bitsandbytes"))}
 
 
 def opened(folder: Path) -> PackedWeights:
