@@ -18,6 +18,7 @@ from ggufpy.checkpoint.quantized import (
     compressed_tensors,
     fp8,
     gptq,
+    hqq,
     mlx,
     modelopt,
 )
@@ -38,6 +39,7 @@ METHODS: dict[str, Method] = {
     "fbgemm_fp8": fp8.weights,
     "fp8": fp8.weights,
     "gptq": gptq.weights,
+    "hqq": hqq.weights,
     "intel/auto-round": auto_round.weights,
     "mlx": mlx.weights,
     "modelopt": modelopt.weights,

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ggufpy.checkpoint.json_files import parse_json
 from ggufpy.checkpoint.quantized.integers import Integers, Slab
 from ggufpy.checkpoint.quantized.method import FLOATS, Packed, Weight, as_floats, floats_of, precision_in_f16
+from ggufpy.checkpoint.quantized.words import some_bytes
 from ggufpy.errors import FormatError
 from ggufpy.gguf import sources
 from ggufpy.gguf.cursor import quoted
-from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 
 _KEYS = (
@@ -85,7 +85,7 @@ def _of_4_bits(packed: Packed, name: str, kind: str) -> Weight:
 
     def read(start: int, stop: int) -> Floats:
         first, last = start * columns, stop * columns
-        of_bytes = _bytes(codes, first // 2, -(-last // 2))
+        of_bytes = some_bytes(codes, first // 2, -(-last // 2))
         halves = np.stack([of_bytes >> 4, of_bytes & 15], axis=-1).reshape(-1)
         values = table[halves[first % 2 :][: last - first]]
         factors = read_absmax()[np.arange(first, last) // state.blocksize]
@@ -142,10 +142,3 @@ def _absmax(packed: Packed, name: str, state: _State, blocks: int) -> tuple[Call
         return values * factors[np.arange(blocks) // state.nested_blocksize] + np.float32(state.offset)
 
     return read, [absmax.name, nested, table]
-
-
-def _bytes(source: TensorSource, start: int, stop: int) -> NDArray[np.uint8]:
-    """Some of a tensor's bytes, which are rows one behind the other."""
-    first = start // source.row_bytes
-    data = source.read(first, -(-stop // source.row_bytes)).reshape(-1)
-    return data[start - first * source.row_bytes : stop - first * source.row_bytes]

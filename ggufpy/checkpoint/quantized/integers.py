@@ -37,12 +37,12 @@ class Slab:
     """Some rows: weight = (code - zero) * scale, or code * scale + minimum.
 
     codes: (rows, columns), of integers, from 0 on. scales: (rows, groups), f32. zeros: an integer for all, or
-    int16 (rows, groups). minimums: f32 (rows, groups), in place of zeros.
+    (rows, groups), int16 or f32. minimums: f32 (rows, groups), in place of zeros.
     """
 
     codes: NDArray[Any]
     scales: Floats
-    zeros: NDArray[np.int16] | int = 0
+    zeros: NDArray[np.int16] | NDArray[np.float32] | int = 0
     minimums: Floats | None = None
 
     def floats(self, group_of: NDArray[np.int64]) -> Floats:
@@ -51,8 +51,8 @@ class Slab:
             return self.codes * self.scales[:, group_of] + self.minimums[:, group_of]
         return self.integers(group_of) * self.scales[:, group_of]
 
-    def integers(self, group_of: NDArray[np.int64]) -> NDArray[np.int16]:
-        """Codes without their zero-points."""
+    def integers(self, group_of: NDArray[np.int64]) -> NDArray[Any]:
+        """Codes without their zero-points; these may have fractions."""
         zeros = self.zeros if isinstance(self.zeros, int) else self.zeros[:, group_of]
         return self.codes.astype(np.int16) - zeros
 
@@ -62,7 +62,7 @@ class Integers:
     """A weight of the checkpoint.
 
     parts: the names of the tensors that it is made of. group_of: (columns,), each column's group. bits: of a
-    code. zeros: the least zero-point and the greatest, None where there are minimums. precision: of the
+    code. zeros: the least zero-point and the greatest, None where they have fractions. precision: of the
     scales in f16 (`precision_in_f16`). read: rows start..stop.
     """
 

@@ -24,6 +24,14 @@ def words(source: TensorSource, start: int = 0, stop: int | None = None) -> Word
     return source.read(start, source.rows if stop is None else stop).view("<u4")
 
 
+def some_bytes(source: TensorSource, start: int, stop: int) -> NDArray[np.uint8]:
+    """A tensor's bytes start..stop, its rows being one behind the other."""
+    width = source.row_bytes
+    first = start // width
+    data = source.read(first, -(-stop // width)).reshape(-1)
+    return data[start - first * width : stop - first * width]
+
+
 def dense(packed: Words, bits: int) -> Codes:
     """All bits of a row are one string, lowest first: (rows, words) -> (rows, 32 * words // bits)."""
     data = np.ascontiguousarray(packed, "<u4").view(np.uint8)

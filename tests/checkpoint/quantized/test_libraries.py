@@ -55,6 +55,11 @@ TYPES = {
         "int8": "q8_0",
         **dict.fromkeys(("nf4", "nf4_double", "nf4_as_bf16", "fp4", "fp4_double"), "f32"),
     },
+    "hqq": {
+        **dict.fromkeys(("int1", "ternary", "int2", "int3", "int4", "int4_as_float"), "q4_1"),
+        "int5": "q5_1",
+        **dict.fromkeys(("int8", "int4_across", "int4_columns", "int3_columns"), "f32"),
+    },
     "gptq_v1": GPTQ,
     "gptq_v2": GPTQ,
     **{f"auto_round_{form}": {"k_proj": "q4_0", "down_proj": "q4_0"} for form in ("own", "gptq", "awq")},
@@ -64,7 +69,7 @@ TYPES = {
     },
 }
 # What f16 does to minimums, or scales; those of the others it holds.
-NEARLY = {name: 1e-3 for name in TYPES if name.startswith(("gptq", "auto_round", "bitsandbytes"))}
+NEARLY = {name: 1e-3 for name in TYPES if name.startswith(("gptq", "auto_round", "bitsandbytes", "hqq"))}
 
 
 def opened(folder: Path) -> PackedWeights:
@@ -77,10 +82,8 @@ def numbers(weight: Weight, source: TensorSource) -> np.ndarray[tuple[int, ...],
     """Read in two slabs, to see that rows are found."""
     middle = source.rows // 3
     data = np.concatenate([source.read(0, middle), source.read(middle, source.rows)])
-    is_whole = weight.scale is None or source is weight.floats
-    scale = 1 if is_whole else weight.scale.read(0, 1).view("<f4")
-    x: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = decode(data, source.type) * scale
-    return x
+    x: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = decode(data, source.type)
+    return x if weight.scale is None or source is weight.floats else x * weight.scale.read(0, 1).view("<f4")
 
 
 @pytest.mark.parametrize("name", TYPES)
