@@ -24,7 +24,8 @@ def _values(exponent_bits: int, mantissa_bits: int) -> Floats:
     bias = (1 << (exponent_bits - 1)) - 1
     sign = np.where(codes >> (exponent_bits + mantissa_bits), -1.0, 1.0)
     magnitude = np.ldexp(mantissa + (exponent > 0), np.maximum(exponent, 1) - bias)
-    return (sign * magnitude).astype(np.float32)
+    values: Floats = (sign * magnitude).astype(np.float32)
+    return values
 
 
 def _e4m3() -> Floats:

@@ -197,7 +197,7 @@ class _Placing:
         return True
 
     def unread_scales(self, used: Collection[str]) -> dict[str, TensorSource]:
-        """Floats of weights whose factors no linear multiplies by; rows of embeddings are taken as they are."""
+        """Floats of weights whose factors no linear reads; rows of embeddings are taken as they are."""
         scales = {name for name in self.placed if name.endswith(".scale")}
         unread = scales.difference(used) | scales.intersection({"token_embd.scale"})
         weights = [self.asked.get(f"{name.removesuffix('.scale')}.weight", ()) for name in unread]

@@ -45,8 +45,17 @@ def weights(packed: Packed) -> list[Weight]:
                 scales = packed.part(name + ending, [GGMLType.BF16, GGMLType.I8])
                 made.append(fp4.mxfp4(name, packed.part(name, [GGMLType.I8]), scales, parts))
             else:
-                made.append(weight(packed, name, name + ending, block, parts))
+                of_weight = _fitting(block, packed.tensors[name].shape, packed.tensors[name + ending].shape)
+                made.append(weight(packed, name, name + ending, of_weight, parts))
     return made
+
+
+def _fitting(
+    block: tuple[int, int] | None, shape: tuple[int, ...], grid: tuple[int, ...]
+) -> tuple[int, int] | None:
+    """The block that settings say; None where shapes show another, which transformers takes, too."""
+    sizes = zip(shape[-2:], block or (), strict=False)
+    return block if tuple(-(-n // size) for n, size in sizes) == grid[-2:] else None
 
 
 def weight(
@@ -71,9 +80,10 @@ def weight(
 
 
 def beside(packed: Packed, name: str) -> list[str]:
-    """Scales of activations beside a weight: they change nothing in it."""
-    module = name.rpartition(".")[0]
-    return [part for each in _OF_ACTIVATIONS if (part := f"{module}.{each}") in packed.tensors]
+    """Scales of activations beside a weight, of a module or of experts: they change nothing in it."""
+    starts = f"{name.rpartition('.')[0]}.", f"{name}_"
+    names = (start + each for start in starts for each in _OF_ACTIVATIONS)
+    return [part for part in names if part in packed.tensors]
 
 
 def float8s(source: TensorSource, start: int, stop: int) -> NDArray[np.float32]:

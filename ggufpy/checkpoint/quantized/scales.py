@@ -31,12 +31,12 @@ class Scales:
     def of(cls, source: TensorSource, shape: tuple[int, ...], block: Sequence[int] | None = None) -> Scales:
         """The scales of a weight of this shape, (..., rows, columns).
 
-        block: rows and columns of one block, as settings say it; other blocks must divide the matrix. Raises
-        FormatError for scales that do not fit.
+        block: rows and columns of one block; None if blocks divide the matrix. Raises FormatError for scales
+        that do not fit.
         """
-        *around, rows, columns = shape
+        around, (rows, columns) = shape[:-2], shape[-2:] if len(shape) > 1 else (1, *shape)
         count = math.prod(around)
-        grid = _grid(source.shape, tuple(around), rows, columns, block)
+        grid = _grid(source.shape, around, rows, columns, block)
         if grid is None:
             problem = f"has shape {source.shape}, its weight {shape}"
             blocks = f" in blocks of {tuple(block)}" if block else ""
@@ -60,7 +60,8 @@ class Scales:
         rows = np.arange(start, stop)
         of_matrix = -(-self.matrix[0] // self.block[0])
         index = rows // self.matrix[0] * of_matrix + rows % self.matrix[0] // self.block[0]
-        return self.source.read(int(index[0]), int(index[-1]) + 1)[index - index[0]]
+        data: NDArray[np.uint8] = self.source.read(int(index[0]), int(index[-1]) + 1)[index - index[0]]
+        return data
 
 
 def _grid(
@@ -80,6 +81,6 @@ def _grid(
         return rows, 1
     if len(rest) != 2:
         return None
-    if block and rest == (-(-rows // block[0]), -(-columns // block[1])):
-        return rest[0], rest[1]
+    if block:
+        return (rest[0], rest[1]) if rest == (-(-rows // block[0]), -(-columns // block[1])) else None
     return (rest[0], rest[1]) if rows % rest[0] == columns % rest[1] == 0 else None

@@ -5,6 +5,9 @@ Run by hand, with compressed-tensors 0.20.1, torch 2.13.0 and safetensors 0.8.0:
     python tests/checkpoint/quantized/make_compressed_tensors.py
 """
 
+# mypy: ignore-errors
+# The libraries are not installed where types are checked.
+
 from pathlib import Path
 
 import numpy as np

@@ -30,7 +30,8 @@ NVFP4 = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
 
 def in_bytes(codes: Array) -> Array:
     """Two of a row in a byte, the first in its low half."""
-    return (codes[:, ::2] | codes[:, 1::2] << 4).astype(np.uint8)
+    packed: Array = (codes[:, ::2] | codes[:, 1::2] << 4).astype(np.uint8)
+    return packed
 
 
 def modelopt(stem: str, x: Floats) -> tuple[dict[str, Array], Floats]:
@@ -44,7 +45,7 @@ def modelopt(stem: str, x: Floats) -> tuple[dict[str, Array], Floats]:
         f"{stem}.weight": in_bytes(codes),
         f"{stem}.weight_scale": scales.astype(np.uint8),
     }
-    parts |= {f"{stem}.weight_scale_2": factor, f"{stem}.input_scale": np.float32(2)}
+    parts |= {f"{stem}.weight_scale_2": np.array(factor), f"{stem}.input_scale": np.array(2, np.float32)}
     return parts, NIBBLES[codes] * (steps * factor).repeat(16, axis=1)
 
 
@@ -144,7 +145,7 @@ def test_scales_that_are_none(tmp_path: Path) -> None:
     parts: dict[str, Array] = {
         "x.weight": rng.integers(0, 256, (2, 32), np.uint8),
         "x.weight_scale": np.full((2, 4), 0x38, np.uint8),
-        "x.weight_scale_2": np.float32(2),
+        "x.weight_scale_2": np.array(2, np.float32),
     }
     saved(tmp_path, parts)
     assert opened(tmp_path).weights["x.weight"].source.read(0, 2).shape == (2, 36)

@@ -35,7 +35,7 @@ class Packer:
             spread = np.broadcast_to(scales, x.shape)
             scales = scales.reshape(-1) if self.shape == "rows_flat" else scales
         parts: dict[str, Array] = {f"{stem}.weight": codes, f"{stem}.{self.ending}": scales}
-        parts[f"{stem}.input_scale"] = np.float32(3)
+        parts[f"{stem}.input_scale"] = np.array(3, np.float32)
         return parts, values(codes, self.kind) * spread
 
 
