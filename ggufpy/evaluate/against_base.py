@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ggufpy.errors import GgufpyError
 from ggufpy.evaluate.base_logits import BaseLogits
 from ggufpy.evaluate.divergence import BLOCK_ROWS, log_softmax
-from ggufpy.evaluate.perplexity import scored
+from ggufpy.evaluate.perplexity import scored, scored_from
 from ggufpy.runtime.engine import Engine
 
 # Less likely tokens do not count: the file does not tell how much less likely they were.
@@ -65,7 +65,7 @@ def against_base(
 
 def _blocks(engine: Engine, base: BaseLogits, number: int, chunk: list[int]) -> Iterator[AgainstBase]:
     row = 0
-    for logits, targets in scored(engine, chunk):
+    for logits, targets in scored(engine, chunk, scored_from(base.n_ctx)):
         for start in range(0, len(targets), BLOCK_ROWS):
             block, wanted = logits[start : start + BLOCK_ROWS], targets[start : start + BLOCK_ROWS]
             yield _block(block, base.log_probabilities(number, row, row + len(wanted)), wanted)

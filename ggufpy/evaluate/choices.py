@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ggufpy.errors import GgufpyError
-from ggufpy.evaluate.perplexity import token_losses
+from ggufpy.evaluate.continuations import continuations
 from ggufpy.evaluate.task_files import Task
-from ggufpy.runtime.engine import Engine, Span
+from ggufpy.runtime.engine import Engine
 from ggufpy.tokenizers import Tokenizer
 
 _FEW = 3  # tokens that follow a word: fewer do not decide
@@ -116,26 +116,5 @@ def _common(tokens: Sequence[list[int]]) -> int:
 
 def log_likelihoods(engine: Engine, of: Choice) -> list[float]:
     """The mean log-probability of what counts of each text."""
-    stem = engine.new_sequence()
-    sequences = [stem]
-    try:
-        row = engine.step([Span(stem, of.shared)]).rows(0) if of.shared else None
-        spans = []
-        for rest in of.rests:
-            if len(rest) > 1:
-                sequences.append(stem.fork())
-                spans.append(Span(sequences[-1], rest[:-1], logits="all"))
-        result = engine.step(spans) if spans else None
-        found, number = [], 0
-        for rest, counted in zip(of.rests, of.counted, strict=True):
-            losses = np.full(len(rest), np.nan)
-            if row is not None:
-                losses[:1] = token_losses(row, np.array(rest[:1]))
-            if len(rest) > 1 and result is not None:
-                losses[1:] = token_losses(result.rows(number), np.array(rest[1:]))
-                number += 1
-            found.append(-float(losses[counted].mean()))
-        return found
-    finally:
-        for sequence in sequences:
-            sequence.close()
+    found = continuations(engine, of.shared, of.rests)
+    return [-float(each.losses[part].mean()) for each, part in zip(found, of.counted, strict=True)]

@@ -97,16 +97,21 @@ def _exp(x: float) -> float:
         return math.inf
 
 
-def scored(engine: Engine, chunk: list[int]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-    """Slabs of the second half of a chunk: logits, (rows, n_vocab), and the tokens that follow, (rows,)."""
-    first = scored_from(len(chunk))
+def scored(
+    engine: Engine, tokens: Sequence[int], first: int
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """What is predicted from position `first` on, in slabs: logits, (rows, n_vocab), what follows, (rows,).
+
+    tokens: of one text, which fit into the context.
+    """
     sequence = engine.new_sequence()
     try:
-        engine.step([Span(sequence, chunk[:first], logits="none")])
-        for start in range(first, len(chunk) - 1, _SLAB_ROWS):
-            stop = min(start + _SLAB_ROWS, len(chunk) - 1)
-            result = engine.step([Span(sequence, chunk[start:stop], logits="all")])
-            yield result.rows(0), np.array(chunk[start + 1 : stop + 1])
+        if first:
+            engine.step([Span(sequence, tokens[:first], logits="none")])
+        for start in range(first, len(tokens) - 1, _SLAB_ROWS):
+            stop = min(start + _SLAB_ROWS, len(tokens) - 1)
+            result = engine.step([Span(sequence, tokens[start:stop], logits="all")])
+            yield result.rows(0), np.array(tokens[start + 1 : stop + 1])
     finally:
         sequence.close()
 
@@ -121,7 +126,7 @@ def _losses(
 ) -> NDArray[np.float64]:
     """Negative log-likelihoods of the tokens in the second half of a chunk, but for its first: (n,)."""
     parts: list[NDArray[np.float64]] = []
-    for logits, targets in scored(engine, chunk):
+    for logits, targets in scored(engine, chunk, scored_from(len(chunk))):
         parts.append(token_losses(logits, targets))
         if on_logits is not None:
             on_logits(logits)
