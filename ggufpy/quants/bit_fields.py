@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
 
+_QUARTERS = np.arange(0, 8, 2, dtype=np.uint8)
+
 
 def read_halves(data: Bytes) -> NDArray[np.float32]:
     """F16 numbers, of two bytes each."""
@@ -48,6 +50,38 @@ def write_layers(values: Integers, width: int) -> Bytes:
     shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
     joined: Bytes = np.bitwise_or.reduce(parts << shifts, axis=2)
     return joined.reshape(len(values), -1)
+
+
+def read_quarters(data: Bytes) -> Integers:
+    """Integers of 2 bits, the lowest of the first byte first."""
+    return (data[:, :, None] >> _QUARTERS & 3).reshape(len(data), -1).astype(np.int32)
+
+
+def write_quarters(values: Integers) -> Bytes:
+    """The inverse of read_quarters."""
+    parts = values.reshape(len(values), -1, 4).astype(np.uint8)
+    joined: Bytes = np.bitwise_or.reduce(parts << _QUARTERS, axis=2)
+    return joined
+
+
+def read_digits(data: Bytes) -> Integers:
+    """256 digits of base 3 in 52 bytes, as tq1_0 has them: five in a byte, in the last four bytes four.
+
+    A byte is the fraction of 256 that its digits are, rounded up: each product with 3 leaves the rest of the
+    digits, and 256 for each that comes.
+    """
+    places = (data[:, None, :].astype(np.int32) * 3 ** np.arange(5)[:, None] & 255) * 3 >> 8
+    parts = (places[:, :, :32], places[:, :, 32:48], places[:, :4, 48:])
+    return np.concatenate([part.reshape(len(data), -1) for part in parts], axis=1).astype(np.int32)
+
+
+def write_digits(values: Integers) -> Bytes:
+    """The inverse of read_digits."""
+    padded = np.pad(values, ((0, 0), (0, 4)))
+    parts = [padded[:, :160].reshape(-1, 5, 32), padded[:, 160:240].reshape(-1, 5, 16)]
+    digits = np.concatenate([*parts, padded[:, 240:].reshape(-1, 5, 4)], axis=2)
+    number = np.tensordot(digits, 3 ** np.arange(4, -1, -1), (1, 0))
+    return ((number * 256 + 242) // 243).astype(np.uint8)
 
 
 def read_bits(data: Bytes) -> Integers:

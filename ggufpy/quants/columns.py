@@ -61,6 +61,7 @@ class Shape(NamedTuple):
     is_uniform: bool
     is_flat: bool
     has_minimum: bool
+    has_powers: bool
     ranges: Floats
 
 
@@ -70,7 +71,8 @@ def shape_of(grid: Grid) -> Shape:
     is_uniform = bool((np.diff(levels) == 1).all())
     ranges = np.array([*grid.s_range, *grid.t_range], np.float32)
     middles: Floats = (levels[1:] + levels[:-1]) / np.float32(2)
-    return Shape(grid.block, grid.sub, levels, middles, is_uniform, grid.is_flat, grid.has_minimum, ranges)
+    kinds = (is_uniform, grid.is_flat, grid.has_minimum, grid.has_powers)
+    return Shape(grid.block, grid.sub, levels, middles, *kinds, ranges)
 
 
 def panels(n: int) -> Iterator[tuple[int, int]]:
@@ -113,7 +115,9 @@ def trials_of(grid: Grid) -> Floats:
     Of a type with scales of sub-blocks, s becomes s + a, or a - s if mirrored, and t becomes t + b; of others
     d becomes d (1 + a), and m moves by b steps.
     """
-    if grid.is_flat:
+    if grid.has_powers:
+        moves = [(0.0, 0.0, 0.0), (-0.5, 0.0, 0.0), (-0.75, 0.0, 0.0), (1.0, 0.0, 0.0)]
+    elif grid.is_flat:
         steps = range(-2, 3) if grid.has_minimum else (0,)
         moves = [(0.02 * a, 0.25 * b, 0.0) for a in range(-6, 7) for b in steps]
     elif grid.has_minimum:
@@ -228,11 +232,15 @@ def search_scales(
     for k in range(trials.shape[0]):
         new_d, new_m, new_s, new_t = d, m, s, t
         if shape.is_flat:
-            new_d = as_f16(d * (ONE + trials[k, 0]))
+            new_d = d * (ONE + trials[k, 0])
+            if not shape.has_powers:
+                new_d = as_f16(new_d)
             if shape.has_minimum:
                 new_m = as_f16(multiply_add(d, trials[k, 1], m))
             most = np.float32(65504)
             is_allowed = (magnitude(new_d) <= most) & (magnitude(new_m) <= most)
+            if shape.has_powers:
+                is_allowed = is_allowed & (new_d >= np.float32(2**-128))
         else:
             new_s = trials[k, 0] - s if trials[k, 2] > 0 else s + trials[k, 0]
             new_t = t + trials[k, 1]

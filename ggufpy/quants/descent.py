@@ -107,6 +107,8 @@ def _descend_panel(
             if any_lane(best < before):
                 _take_scales(x, shape, numbers, b, rows, at, best < before, room, own)
             _pass_on(g, moments.h, sub, b, rows, at, own.moved)
+    if shape.has_powers:
+        return
     for a in range(n // shape.block):
         for at in range(0, rows, LANES):
             _move_block(x, g, moments.h, shape, numbers, a, rows, at, line, moment, False)

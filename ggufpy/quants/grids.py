@@ -25,6 +25,9 @@ Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
 
+_FP4 = (-12, -8, -6, -4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 12)
+_FP4_CODES = np.array([*range(15, 8, -1), *range(8)], np.int32)  # of these levels
+_FP4_LEVELS = np.array([*range(7, 15), *range(7, -1, -1)], np.int32)  # of the codes; two are 0
 _IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 
 
@@ -49,6 +52,7 @@ class Grid:
 
     sub: weights of a sub-block. levels: f32. s_range, t_range: least and most, one value where there is
     nothing to choose. read: the bytes of blocks, (blocks, bytes), as parts (blocks, ...); write: the inverse.
+    has_powers: whether d is a power of two, from 2^-128 on, in place of f16.
     """
 
     type: GGMLType
@@ -58,6 +62,7 @@ class Grid:
     t_range: tuple[int, int]
     read: Callable[[Bytes], Parts]
     write: Callable[[Parts], Iterable[Bytes]]
+    has_powers: bool = False
 
     @property
     def block(self) -> int:
@@ -123,6 +128,16 @@ def _write_fifth(q: Integers) -> tuple[Bytes, Bytes]:
     return bits.write_bits(q >> 4), bits.write_nibbles(q & 15, 32)
 
 
+def _read_mxfp4(b: Bytes) -> Parts:
+    d = np.ldexp(np.float32(1), b[:, :1].astype(np.int32) - 128)
+    return _flat(d, _FP4_LEVELS[bits.read_nibbles(b[:, 1:], 32)])
+
+
+def _write_mxfp4(p: Parts) -> tuple[Bytes, Bytes]:
+    exponents = (np.frexp(p.d)[1] + 127).astype(np.uint8)
+    return exponents, bits.write_nibbles(_FP4_CODES[p.q], 32)
+
+
 # ---- Types of 256 weights ----
 
 
@@ -170,8 +185,9 @@ def _grid(
     t_range: tuple[int, int],
     read: Callable[[Bytes], Parts],
     write: Callable[[Parts], Iterable[Bytes]],
+    has_powers: bool = False,
 ) -> tuple[GGMLType, Grid]:
-    return type, Grid(type, sub, np.array([*levels], np.float32), s_range, t_range, read, write)
+    return type, Grid(type, sub, np.array([*levels], np.float32), s_range, t_range, read, write, has_powers)
 
 
 GRIDS: Mapping[GGMLType, Grid] = dict(
@@ -205,6 +221,25 @@ GRIDS: Mapping[GGMLType, Grid] = dict(
             *(GGMLType.IQ4_NL, 32, _IQ4, _ONE, _NONE),
             lambda b: _flat(_d(b), bits.read_nibbles(b[:, 2:], 32)),
             lambda p: (_half(p.d), _nibbles(p.q, 32)),
+        ),
+        _grid(
+            *(GGMLType.MXFP4, 32, _FP4, _ONE, _NONE),
+            *(_read_mxfp4, _write_mxfp4, True),
+        ),
+        _grid(
+            *(GGMLType.Q1_0, 128, (-1, 1), _ONE, _NONE),
+            lambda b: _flat(_d(b), bits.read_bits(b[:, 2:])),
+            lambda p: (_half(p.d), bits.write_bits(p.q)),
+        ),
+        _grid(
+            *(GGMLType.Q2_0, 64, range(-1, 3), _ONE, _NONE),
+            lambda b: _flat(_d(b), bits.read_quarters(b[:, 2:])),
+            lambda p: (_half(p.d), bits.write_quarters(p.q)),
+        ),
+        _grid(
+            *(GGMLType.TQ1_0, 256, range(-1, 2), _ONE, _NONE),
+            lambda b: _flat(bits.read_halves(b[:, 52:]), bits.read_digits(b[:, :52])),
+            lambda p: (bits.write_digits(p.q), _half(p.d)),
         ),
         _grid(
             *(GGMLType.TQ2_0, 256, range(-1, 2), _ONE, _NONE),

@@ -74,8 +74,8 @@ class Range:
     def check(self, name: str, type: GGMLType, columns: int) -> None:
         """Raises FormatError where a tensor of so many columns cannot have this range in that type."""
         grid = GRIDS.get(type)
-        if grid is None:
-            known = ", ".join(each.label for each in GRIDS)
+        if grid is None or grid.has_powers:
+            known = ", ".join(type.label for type, each in GRIDS.items() if not each.has_powers)
             remedy = f"choose a type of {known}, or no --method"
             raise FormatError(f"tensor '{name}': {type.label} has no free scale for {self.method}; {remedy}")
         if self.method == "zero-point" and not (grid.is_flat and grid.has_minimum):

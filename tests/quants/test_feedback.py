@@ -56,7 +56,8 @@ def test_outputs_change_less(type: GGMLType) -> None:
     moment, goal, grid = Moment(inputs(), 0.01), weights(70), GRIDS[type]
     plain = encoded(goal, moment, grid)
     parts = rounded(goal, moment, grid)
-    assert cost(goal, parts, grid, moment) < 0.75 * cost(goal, plain, grid, moment)
+    most = 0.85 if type is GGMLType.Q1_0 else 0.75
+    assert cost(goal, parts, grid, moment) < most * cost(goal, plain, grid, moment)
     before = cost(goal, parts, grid, moment)
     descend(goal, moment, grid, parts, threads=2)
     assert cost(goal, parts, grid, moment) < 0.95 * before
