@@ -9,68 +9,42 @@ H's mean diagonal. Without `propagate` y is x, so T is W.
 
 from __future__ import annotations
 
-import tempfile
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ggufpy.calibrate.experts import given
 from ggufpy.calibrate.gradients import Gradients
+from ggufpy.calibrate.groups import Group, groups_of
 from ggufpy.calibrate.recipe import Recipe
+from ggufpy.calibrate.rounding import made_of, rounded, solution
 from ggufpy.calibrate.streams import Floats, Runner
 from ggufpy.calibrate.sums import Sums
-from ggufpy.errors import FormatError
-from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.reader import GGUFFile, TensorInfo
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.writer import write_gguf
 from ggufpy.graph import Value
-from ggufpy.quants import check_range, decode, encode
-from ggufpy.quants.descent import descend
-from ggufpy.quants.feedback import round_with_feedback
+from ggufpy.graph.nodes import Embed
 from ggufpy.quants.grids import GRIDS
 from ggufpy.quants.moment import Moment
-from ggufpy.quants.two_sided import round_two_sided
 from ggufpy.runtime.engine import trace
 from ggufpy.runtime.passes import residuals
-from ggufpy.runtime.stages import Stage, stages
+from ggufpy.runtime.stages import Stage, before_and_behind, stages
 
+Doubles = NDArray[np.float64]
 OnLayer = Callable[[int, int], None]
 
 _DAMPING = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Linears that read the same value; added: what their outputs are added to, if they are."""
-
-    reads: Value
-    added: Value | None
-    tensors: tuple[str, ...]
-
-    def values(self, number: int) -> dict[str, Value]:
-        """What is needed of a run, under names that are this group's own."""
-        reads = {f"{number} reads": self.reads}
-        return reads if self.added is None else {**reads, f"{number} added": self.added}
-
-
-def groups_of(stage: Stage, types: Mapping[str, GGMLType]) -> list[Group]:
-    """The linears of a layer whose tensors are to be rounded, in the order in which they run."""
-    found: dict[tuple[Value, Value | None], list[str]] = {}
-    for linear in stage.linears():
-        is_plain = linear.route is None and not linear.per_head and len(linear.matrices) == 1
-        if is_plain and types.get(linear.matrices[0].tensor) in GRIDS:
-            found.setdefault((linear.x, linear.add), []).append(linear.matrices[0].tensor)
-    return [Group(reads, added, tuple(tensors)) for (reads, added), tensors in found.items()]
+# What an error of a tied embedding does as the output: about 1 - p(token) of what the plain moment says.
+_AS_OUTPUT = 0.8
 
 
 class Fitting:
-    """Rounds the matrices of a network's layers to given types, by what it computes of some chunks."""
+    """Rounds the matrices of a network to given types, by what it computes of some chunks."""
 
     def __init__(
         self, file: GGUFFile, types: Mapping[str, GGMLType], chunks: Sequence[list[int]], n_threads: int
@@ -80,14 +54,15 @@ class Fitting:
         types: of the tensors that are to be rounded. chunks: contexts of tokens, all of one length.
         """
         graph, outputs = trace(file)
-        self._nodes = residuals(graph.nodes, list(outputs.values()))
-        self.layers = stages(self._nodes)
+        self.nodes = residuals(graph.nodes, list(outputs.values()))
+        self.layers = stages(self.nodes)
+        self.head = before_and_behind(self.nodes, outputs["logits"])[1]
+        self.embedding = next(
+            node.tensor for node in self.nodes if isinstance(node, Embed) and node.by == "token"
+        )
+        self.output = self.head.linears()[-1]
         self.file, self.types, self.chunks = file, types, chunks
         self.n_threads, self.runner = n_threads, Runner(file, chunks, n_threads)
-
-    def start(self) -> Floats:
-        """What the first layer reads: (tokens, width)."""
-        return self.runner.run(self._nodes, {"x": self.layers[0].reads}, None)["x"]
 
     def round(
         self, recipe: Recipe, gradients: Gradients | None, folder: Path, on_layer: OnLayer | None = None
@@ -95,110 +70,163 @@ class Fitting:
         """The tensors that could be rounded, in files of `folder`, which must stay.
 
         gradients: where the recipe needs them. on_layer is told how many layers are done, and of how many.
-        What is neither a linear of one matrix nor of a type in GRIDS is left out. Raises GgufpyError for
-        texts that say too little.
+        What is no linear of one matrix, or not of a type in GRIDS, is left out, and so is an embedding of
+        which there are no gradients, unless it makes the logits, too.
+        Raises GgufpyError for texts that say too little.
         """
         run = _Run(self, recipe, gradients, folder)
-        x = y = self.start()
+        x, y = run.begin()
         for done, stage in enumerate(self.layers, 1):
             x, y = run.layer(stage, x, y)
             if on_layer is not None:
                 on_layer(done, len(self.layers))
+        run.end(x, y)
         return run.made
 
 
-@contextmanager
-def fitted(
-    file: GGUFFile,
-    types: Mapping[str, GGMLType],
-    chunks: Sequence[list[int]],
-    recipe: Recipe,
-    *,
-    n_threads: int,
-    on_layer: OnLayer | None = None,
-) -> Iterator[dict[str, TensorSource]]:
-    """The tensors of layers rounded by one recipe that needs no gradients, until the end of the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = Fitting(file, types, chunks, n_threads).round(recipe, None, Path(folder), on_layer)
-        yield {name: tensor.source() for name, tensor in made.items()}
-
-
 class _Run:
-    """One recipe on its way through the layers."""
+    """One recipe on its way through the network."""
 
     def __init__(self, fitting: Fitting, recipe: Recipe, gradients: Gradients | None, folder: Path) -> None:
         self._fitting, self._recipe, self._gradients, self._folder = fitting, recipe, gradients, folder
         self._first = _first_tokens(fitting.chunks, recipe.first) if recipe.first > 1 else None
         self.made: dict[str, TensorInfo] = {}
 
+    def begin(self) -> tuple[Floats, Floats]:
+        """Round the embedding; what the first layer reads in both streams."""
+        fitting = self._fitting
+        if fitting.types.get(fitting.embedding) in GRIDS:
+            moment = self._of_embedding()
+            if moment is not None:
+                self._keep([self._rounded(fitting.embedding, Moment(moment, _DAMPING))])
+        wanted = {"x": fitting.layers[0].reads}
+        x = fitting.runner.run(fitting.nodes, wanted, None)["x"]
+        if not (self._recipe.propagate and self.made):
+            return x, x
+        return x, fitting.runner.run(fitting.nodes, wanted, None, self._tensors())["x"]
+
+    def _of_embedding(self) -> Doubles | None:
+        """The moment that errors of the embedding meet, None if nothing is known of it."""
+        fitting = self._fitting
+        is_tied = fitting.output.matrices[0].tensor == fitting.embedding
+        if self._gradients is not None:
+            of_rows = self._gradients.embedding_fisher()
+            if is_tied:
+                of_rows = of_rows + _AS_OUTPUT * self._gradients.output_moment()
+            return of_rows.astype(np.float64)
+        if not is_tied:
+            return None
+        sums = Sums(fitting.output.x.width, crossed=False, lost=None)
+        for _, values in fitting.runner.each(fitting.nodes, {"h": fitting.output.x}, None):
+            sums.add(values["h"], None, None, None)
+        return sums.h
+
     def layer(self, stage: Stage, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Round a layer's matrices; what it leaves in both streams."""
         groups, runner = groups_of(stage, self._fitting.types), self._fitting.runner
         if not self._recipe.propagate:
-            left = np.empty_like(x)
-            for group, sums in zip(groups, self._sums(stage, groups, x, None, left), strict=True):
-                self._round(group, sums)
+            left = np.empty((len(x), stage.leaves.width), np.float32)
+            plain = [group for group in groups if group.route is None]
+            for group, sets in zip(plain, self._sums(stage, plain, x, None, left), strict=True):
+                self._round(group, sets)
+            for group in groups:
+                if group.route is not None:
+                    self._round_experts(stage, group, x)
             return left, left
         for group in groups:
-            self._round(group, self._sums(stage, [group], x, y, None)[0])
+            if group.route is None:
+                self._round(group, self._sums(stage, [group], x, y, None)[0])
+            else:
+                self._round_experts(stage, group, y)
         left = runner.run(stage.nodes, {"out": stage.leaves}, x)["out"]
         return left, runner.run(stage.nodes, {"out": stage.leaves}, y, self._tensors())["out"]
 
+    def end(self, x: Floats, y: Floats) -> None:
+        """Round the matrix that makes logits, where it is not the embedding."""
+        head = self._fitting.head
+        types = {name: type for name, type in self._fitting.types.items() if name not in self.made}
+        for group in groups_of(head, types):
+            sums = self._sums(head, [group], x, y if self._recipe.propagate else None)
+            self._round(group, sums[0])
+
     def _sums(
-        self, stage: Stage, groups: Sequence[Group], x: Floats, y: Floats | None, left: Floats | None
+        self,
+        stage: Stage,
+        groups: Sequence[Group],
+        x: Floats,
+        y: Floats | None,
+        left: Floats | None = None,
     ) -> list[list[tuple[list[str], Sums]]]:
         """For each group its tensors, those together whose tokens count alike; `left` is filled."""
         wanted = {} if left is None else {"out": stage.leaves}
         for number, group in enumerate(groups):
             wanted |= group.values(number)
-        runner = self._fitting.runner
         found = [self._empty(group) for group in groups]
-        for part, values, own in _both(runner, stage, wanted, x, y, self._tensors()):
+        for part, values, own in self._both(stage, wanted, x, y):
             for number, sets in enumerate(found):
                 _add(sets, number, part, values, own)
             if left is not None:
                 left[part] = values["out"]
         return [[(names, sums) for names, sums, _ in sets] for sets in found]
 
+    def _both(
+        self, stage: Stage, wanted: Mapping[str, Value], x: Floats, y: Floats | None
+    ) -> Iterator[tuple[slice, dict[str, Floats], dict[str, Floats]]]:
+        """Chunk by chunk the values of both streams; without y they are the same."""
+        runner = self._fitting.runner
+        if y is None:
+            for part, values in runner.each(stage.nodes, wanted, x):
+                yield part, values, values
+            return
+        own = runner.each(stage.nodes, wanted, y, self._tensors())
+        for (part, values), (_, others) in zip(runner.each(stage.nodes, wanted, x), own, strict=True):
+            yield part, values, others
+
     def _empty(self, group: Group) -> list[tuple[list[str], Sums, Floats | None]]:
         sets: dict[int, tuple[list[str], Sums, Floats | None]] = {}
         lost = group.added.width if group.added is not None and self._recipe.propagate else None
         for name in group.tensors:
-            weights = self._weights_of_tokens(name)
+            weights = self._first
+            if self._recipe.guided and self._gradients is not None:
+                weights = self._gradients.weights(name)
             if id(weights) not in sets:
                 sums = Sums(group.reads.width, crossed=self._recipe.propagate, lost=lost)
                 sets[id(weights)] = ([], sums, weights)
             sets[id(weights)][0].append(name)
         return list(sets.values())
 
-    def _weights_of_tokens(self, name: str) -> Floats | None:
-        if self._recipe.guided and self._gradients is not None:
-            return self._gradients.weights(name)
-        return self._first
-
     def _round(self, group: Group, sets: Sequence[tuple[list[str], Sums]]) -> None:
         """Round matrices that read the same."""
         made = []
         for names, sums in sets:
             moment = Moment(sums.h, _DAMPING)
+            goal = solution(sums, moment)
             for name in names:
-                goal = _goal(self._weights(name), sums, moment)
-                made.append(self._rounded(name, goal, moment))
+                fisher = None
+                if self._recipe.two_sided and self._gradients is not None and name.startswith("blk."):
+                    fisher = self._gradients.fisher(name)
+                tensor, type = self._fitting.file.tensors[name], self._fitting.types[name]
+                data = rounded(tensor, type, moment, self._fitting.n_threads, goal=goal, fisher=fisher)
+                made.append(made_of(tensor, type, data))
         self._keep(made)
 
-    def _rounded(self, name: str, goal: Floats, moment: Moment) -> TensorSource:
-        grid, threads = GRIDS[self._fitting.types[name]], self._fitting.n_threads
-        parts = grid.parts(_encoded(name, goal, grid.type, moment.importance))
-        if self._recipe.two_sided and self._gradients is not None:
-            round_two_sided(goal, moment, self._gradients.fisher(name), grid, parts, threads)
-        else:
-            round_with_feedback(goal, moment, grid, parts, threads)
-            descend(goal, moment, grid, parts, threads)
-        return _source(name, grid.type, goal.shape, grid.data(parts))
+    def _rounded(self, name: str, moment: Moment) -> TensorSource:
+        tensor, type = self._fitting.file.tensors[name], self._fitting.types[name]
+        return made_of(tensor, type, rounded(tensor, type, moment, self._fitting.n_threads))
 
-    def _weights(self, name: str) -> Floats:
-        source = self._fitting.file.tensors[name].source()
-        return decode(source.read(0, source.rows), source.type).reshape(source.shape)
+    def _round_experts(self, stage: Stage, group: Group, rows: Floats) -> None:
+        """Round the matrices of experts, each by the tokens that it is given."""
+        fitting = self._fitting
+        count = fitting.file.tensors[group.tensors[0]].shape[0]
+        reads = given(fitting.runner, stage, group, rows, self._tensors(), count)
+        data: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in group.tensors}
+        for expert, moment in enumerate(reads.moments(_DAMPING)):
+            for name, made in data.items():
+                tensor, type = fitting.file.tensors[name], fitting.types[name]
+                first, last = expert * tensor.shape[1], (expert + 1) * tensor.shape[1]
+                made.append(rounded(tensor, type, moment, fitting.n_threads, first=first, last=last))
+        tensors = [(fitting.file.tensors[name], np.concatenate(made)) for name, made in data.items()]
+        self._keep([made_of(tensor, fitting.types[tensor.name], all) for tensor, all in tensors])
 
     def _keep(self, made: Sequence[TensorSource]) -> None:
         """On the disk, as the rounded model is read from there."""
@@ -208,24 +236,6 @@ class _Run:
 
     def _tensors(self) -> Mapping[str, TensorInfo]:
         return ChainMap(self.made, dict(self._fitting.file.tensors))
-
-
-def _both(
-    runner: Runner,
-    stage: Stage,
-    wanted: Mapping[str, Value],
-    x: Floats,
-    y: Floats | None,
-    tensors: Mapping[str, TensorInfo],
-) -> Iterator[tuple[slice, dict[str, Floats], dict[str, Floats]]]:
-    """Chunk by chunk the values of both streams; without y they are the same."""
-    if y is None:
-        for part, values in runner.each(stage.nodes, wanted, x):
-            yield part, values, values
-        return
-    own = runner.each(stage.nodes, wanted, y, tensors)
-    for (part, values), (_, others) in zip(runner.each(stage.nodes, wanted, x), own, strict=True):
-        yield part, values, others
 
 
 def _first_tokens(chunks: Sequence[list[int]], times: int) -> Floats:
@@ -247,25 +257,3 @@ def _add(
     lost = plain[added] - own[added] if added in plain and plain is not own else None
     for _, sums, weights in sets:
         sums.add(own[reads], plain[reads], lost, None if weights is None else weights[part])
-
-
-def _goal(weights: Floats, sums: Sums, moment: Moment) -> Floats:
-    """T of a matrix W."""
-    if sums.crossed is None:
-        return weights
-    aim = weights @ (sums.crossed + (moment.solid - sums.h))
-    if sums.lost is not None:
-        aim += sums.lost
-    return np.ascontiguousarray(np.linalg.solve(moment.solid, aim.T).T, np.float32)
-
-
-def _encoded(name: str, goal: Floats, type: GGMLType, importance: Floats) -> NDArray[np.uint8]:
-    try:
-        check_range(goal, type)
-        return encode(goal, type, importance)
-    except FormatError as error:
-        raise FormatError(f"tensor {quoted(name)}: {error}") from error
-
-
-def _source(name: str, type: GGMLType, shape: tuple[int, ...], data: NDArray[np.uint8]) -> TensorSource:
-    return TensorSource(name, shape, type, lambda start, stop: data[start:stop])

@@ -16,15 +16,17 @@ from oracle import Oracle
 
 from ggufpy import convert_checkpoint, quantize_file
 from ggufpy.calibrate.chunks import held_back, mixed, spread
-from ggufpy.calibrate.fitting import fitted, groups_of
+from ggufpy.calibrate.fitting import Fitting
+from ggufpy.calibrate.groups import groups_of
 from ggufpy.calibrate.methods import methods_of, recipe_of
 from ggufpy.calibrate.recipe import Recipe
 from ggufpy.calibrate.streams import Runner
 from ggufpy.commands.quantize import main
 from ggufpy.errors import FormatError, GgufpyError, UnsupportedModelError
 from ggufpy.evaluate.perplexity import read_text
-from ggufpy.gguf.reader import GGUFFile
+from ggufpy.gguf.reader import GGUFFile, TensorInfo
 from ggufpy.gguf.types import GGMLType
+from ggufpy.quants import decode, encode
 from ggufpy.runtime.engine import Engine, Span, trace
 from ggufpy.runtime.stages import stages
 from ggufpy.tokenizers import load_tokenizer
@@ -57,10 +59,11 @@ def test_layers_that_hang_together(tmp_path: Path, name: str) -> None:
 
 def test_groups_read_the_same(tmp_path: Path) -> None:
     file = GGUFFile.open(tiny_models.write(tmp_path / "model.gguf", "qwen3moe"))
-    types = dict.fromkeys(file.tensors, GGMLType.Q4_0)
+    types = dict.fromkeys((name for name in file.tensors if name.endswith("weight")), GGMLType.Q4_0)
     first, *_ = stages(trace(file)[0].nodes)
     names = [[name.split(".")[2] for name in group.tensors] for group in groups_of(first, types)]
-    assert names == [["attn_q", "attn_k", "attn_v"], ["attn_output"], ["ffn_gate_inp"]]
+    assert names[:3] == [["attn_q", "attn_k", "attn_v"], ["attn_output"], ["ffn_gate_inp"]]
+    assert sorted(names[3]) == ["ffn_gate_exps", "ffn_up_exps"] and names[4:] == [["ffn_down_exps"]]
     assert groups_of(first, dict.fromkeys(types, GGMLType.IQ2_XS)) == []
 
 
@@ -118,13 +121,13 @@ def test_a_text_makes_a_better_file(model: Path, tmp_path: Path, shipped_checkpo
             assert nmse(oracle.logits(judged[0]), rows) < 1e-2  # it rounds activations
 
 
-def test_every_linear_of_the_layers_is_rounded(model: Path) -> None:
+def test_every_matrix_is_rounded(model: Path, tmp_path: Path) -> None:
     chunks = [[1, *range(10 * i, 10 * i + 31)] for i in range(2)]
     file = GGUFFile.open(model)
     types = {name: GGMLType.Q4_0 for name in file.tensors if name.endswith("weight") and "norm" not in name}
-    with fitted(file, types, chunks, Recipe(propagate=True), n_threads=2) as made:
-        assert made.keys() == {name for name in types if name.startswith("blk.")}
-        assert all(source.type is GGMLType.Q4_0 for source in made.values())
+    made = Fitting(file, types, chunks, 2).round(Recipe(propagate=True), None, tmp_path)
+    assert made.keys() == types.keys()
+    assert all(tensor.type is GGMLType.Q4_0 for tensor in made.values())
 
 
 def test_weights_beyond_the_type(tmp_path: Path) -> None:
@@ -133,11 +136,28 @@ def test_weights_beyond_the_type(tmp_path: Path) -> None:
     file = GGUFFile.open(random_llama.write(tmp_path / "model.gguf", arrays))
     types = {"blk.1.attn_q.weight": GGMLType.Q4_0}
     message = "tensor 'blk.1.attn_q.weight': 1e.06 is beyond the range of f16, which q4_0 needs"
-    with (
-        pytest.raises(FormatError, match=message),
-        fitted(file, types, [[1, *range(3, 30)]], Recipe(), n_threads=1),
-    ):
-        pass
+    fitting = Fitting(file, types, [[1, *range(3, 30)]], 1)
+    with pytest.raises(FormatError, match=message):
+        fitting.round(Recipe(), None, tmp_path)
+
+
+@pytest.mark.parametrize("propagate", [False, True])
+def test_experts_by_the_tokens_that_they_get(tmp_path: Path, propagate: bool) -> None:
+    file = GGUFFile.open(tiny_models.write(tmp_path / "model.gguf", "qwen3moe"))
+    names = [name for name in file.tensors if name.endswith("_exps.weight")]
+    types = dict.fromkeys(names, GGMLType.Q4_0)
+    made = Fitting(file, types, CHUNKS, 1).round(Recipe(propagate=propagate), None, tmp_path)
+    assert sorted(made) == sorted(names)
+    for name in names:
+        before, after = (decoded(tensors[name]) for tensors in (file.tensors, made))
+        plain = decode(encode(before.reshape(-1, before.shape[-1]), GGMLType.Q4_0), GGMLType.Q4_0)
+        far = np.abs(before - plain.reshape(before.shape)).mean()
+        assert 0 < np.abs(before - after).mean() < 3 * far
+
+
+def decoded(tensor: TensorInfo) -> NDArray[np.float32]:
+    source = tensor.source()
+    return decode(source.read(0, source.rows), source.type).reshape(tensor.shape)
 
 
 def test_methods_by_name() -> None:
