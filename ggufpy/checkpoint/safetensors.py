@@ -65,6 +65,14 @@ def read_safetensors(path: Path) -> dict[str, TensorSource]:
     return {entry.name: entry.source(start) for entry in entries}
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a file says beside its tensors; raises FormatError if that is not texts."""
+    metadata = _read_header(path)[0].get("__metadata__") or {}
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise FormatError(f"{path}: __metadata__ must be texts by name; download it again")
+    return metadata
+
+
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header, and where the data begins."""
     size = path.stat().st_size

@@ -60,6 +60,13 @@ TYPES = {
         "int5": "q5_1",
         **dict.fromkeys(("int8", "int4_across", "int4_columns", "int3_columns"), "f32"),
     },
+    "torchao": {
+        **dict.fromkeys(("int8", "int8_groups", "int8_dynamic", "intx6"), "q8_0"),
+        "intx2": "q4_0",
+        "intx4": "q4_0",
+        "intx4_asymmetric": "q4_1",
+        "float8": "f32",
+    },
     "gptq_v1": GPTQ,
     "gptq_v2": GPTQ,
     **{f"auto_round_{form}": {"k_proj": "q4_0", "down_proj": "q4_0"} for form in ("own", "gptq", "awq")},
@@ -69,7 +76,9 @@ TYPES = {
     },
 }
 # What f16 does to minimums, or scales; those of the others it holds.
-NEARLY = {name: 1e-3 for name in TYPES if name.startswith(("gptq", "auto_round", "bitsandbytes", "hqq"))}
+NEARLY = {
+    name: 1e-3 for name in TYPES if name.startswith(("gptq", "auto_round", "bitsandbytes", "hqq", "torchao"))
+}
 
 
 def opened(folder: Path) -> PackedWeights:
