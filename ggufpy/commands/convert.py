@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from ggufpy.commands.calibration_options import add_calibration, asked_of, check_calibration
 from ggufpy.commands.console import run_command, visible
 from ggufpy.commands.parser import Parser
-from ggufpy.commands.ranging import add_method, in_range, range_of
+from ggufpy.commands.ranging import in_range, range_of
 from ggufpy.commands.writing import show_plan, table, write_plan
 from ggufpy.convert.pipeline import OUTTYPES, plan_conversion
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.quants.choice.presets import find_preset
-from ggufpy.quants.ranges import RANGES, Range
+from ggufpy.quants.file import Options
+from ggufpy.quants.ranges import Range
 
 _UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -24,9 +27,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     how = range_of(parser, arguments)
-    if arguments.method and how is None:
-        needs = f"--method {','.join(arguments.method)} needs a text"
-        parser.error(f"{needs}; convert without, then see ggufpy quantize --calibration")
+    if arguments.calibration:
+        for option in ("split_max_size", "vocab_only"):
+            if getattr(arguments, option):
+                parser.error(f"--{option.replace('_', '-')} does not go with --calibration; leave it out")
+        if arguments.outtype.lower() == "auto":
+            parser.error("--calibration decides how weights are rounded: name a type, as --outtype q4_k_m")
+        return run_command(lambda: _calibrate(arguments))
+    check_calibration(parser, arguments, how)
     return run_command(lambda: _convert(arguments, how))
 
 
@@ -47,7 +55,7 @@ def _parser() -> Parser:
         help=f"{', '.join(OUTTYPES)}; default: auto (bf16 or f16 as it is, f16 of others)",
     )
     parser.add_argument("--imatrix", metavar="FILE", help="importance of the columns, by llama-imatrix")
-    add_method(parser, f"how scales of blocks are chosen: {', '.join(RANGES)}; default: as llama.cpp")
+    add_calibration(parser)
     parser.add_argument("--vocab-only", action="store_true", help="write the metadata, no tensors")
     parser.add_argument(
         "--dry-run", action="store_true", help="print tensors, types and sizes; write nothing"
@@ -73,6 +81,26 @@ def _size(text: str) -> int:
     if not digits.isdecimal() or int(digits) == 0 or (unit and unit not in _UNITS):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500M or 2G")
     return int(digits) * _UNITS.get(unit, 1)
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    """In two steps: the weights as they are, in a file beside the output, then that one quantized."""
+    from ggufpy.commands.calibrating import quantize_calibrated
+
+    plan = plan_conversion(arguments.checkpoint, arguments.outfile, outtype="auto")
+    for note in plan.notes:
+        print(visible(f"note: {note}", sys.stderr), file=sys.stderr)
+    out: Path | None = arguments.outfile
+    if out is None or out.is_dir():
+        label = find_preset(arguments.outtype).label
+        out = plan.path.with_name(f"{arguments.checkpoint.resolve().name}-{label}.gguf")
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".ggufpy-") as folder:
+        plan = replace(plan, path=Path(folder) / "as-it-is.gguf")
+        plan.write()
+        options = Options(imatrix=arguments.imatrix, allow_requantize=True)
+        asked = asked_of(arguments)
+        quantize_calibrated(plan.path, out, arguments.outtype, options, asked, dry_run=arguments.dry_run)
+    return 0
 
 
 def _convert(arguments: argparse.Namespace, how: Range | None) -> int:

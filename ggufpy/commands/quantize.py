@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ggufpy.calibrate.methods import BEST, BY_TEXT, METHODS
+from ggufpy.commands.calibration_options import add_calibration, asked_of, check_calibration
 from ggufpy.commands.console import run_command
 from ggufpy.commands.parser import Parser, utf8
-from ggufpy.commands.ranging import add_method, in_range, range_of
+from ggufpy.commands.ranging import in_range, range_of
 from ggufpy.commands.writing import show_plan, write_plan
 from ggufpy.errors import GgufpyError
 from ggufpy.gguf.types import GGMLType
@@ -18,9 +18,6 @@ from ggufpy.gguf.values import Typed, ValueType
 from ggufpy.quants.choice.presets import PRESETS, find_preset
 from ggufpy.quants.file import COPY, Options, plan_quantization
 from ggufpy.quants.ranges import Range
-
-_BY_WEIGHTS = ", ".join(name for name, needs_text in METHODS.items() if not needs_text)
-_CHUNKS = 64  # that texts are read in, at most
 
 _USAGE = "ggufpy quantize [options] IN.gguf [OUT.gguf] TYPE [THREADS]"
 
@@ -39,8 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     how = range_of(parser, arguments)
     if arguments.calibration:
         return run_command(lambda: _calibrate(source, out, type, options, listed, arguments))
-    if (arguments.method and how is None) or arguments.calibration_chunks:
-        parser.error("--method, --calibration-chunks: say how --calibration works, which is not given")
+    check_calibration(parser, arguments, how)
     return run_command(lambda: _quantize(source, out, type, options, listed, how, dry_run=arguments.dry_run))
 
 
@@ -52,14 +48,9 @@ def _calibrate(
     listed: Path | None,
     arguments: argparse.Namespace,
 ) -> int:
-    from ggufpy.commands.calibrating import Calibration, quantize_calibrated
+    from ggufpy.commands.calibrating import quantize_calibrated
 
-    asked = Calibration(
-        arguments.calibration,
-        arguments.method or (BEST,),
-        arguments.calibration_chunks or _CHUNKS,
-        [listed] if listed else [],
-    )
+    asked = asked_of(arguments, [listed] if listed else [])
     quantize_calibrated(source, out, type, options, asked, dry_run=arguments.dry_run)
     return 0
 
@@ -97,7 +88,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("files", nargs="+", metavar="IN.gguf [OUT.gguf] TYPE [THREADS]")
     _add_matrix_options(parser)
-    _add_calibration_options(parser)
+    add_calibration(parser)
     _add_type_options(parser)
     _add_file_options(parser)
     return parser
@@ -114,21 +105,6 @@ def _add_matrix_options(parser: Parser) -> None:
             metavar="NAME",
             help=f"{does} importance for tensors with NAME in their names; repeatable",
         )
-
-
-def _add_calibration_options(parser: Parser) -> None:
-    option = parser.add_argument
-    text = "round by what the network computes of a text (or FILE.jsonl of chats); repeatable"
-    option("--calibration", type=Path, action="append", metavar="FILE", help=text)
-    add_method(parser, f"with commas between: {', '.join(BY_TEXT)}; or, without a text: {_BY_WEIGHTS}")
-    chunks = f"contexts of 512 tokens of it, spread evenly; default: {_CHUNKS}"
-    option("--calibration-chunks", type=_count, metavar="N", help=chunks)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1")
-    return int(text)
 
 
 def _add_type_options(parser: Parser) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import random_bert
 import random_llama
+import tiny
 import tiny_models
 from engines import load, nmse, prompt_logits
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from ggufpy.calibrate.groups import groups_of
 from ggufpy.calibrate.methods import methods_of, recipe_of
 from ggufpy.calibrate.recipe import Recipe
 from ggufpy.calibrate.streams import Runner
+from ggufpy.commands.convert import main as convert
 from ggufpy.commands.quantize import main
 from ggufpy.errors import FormatError, GgufpyError, UnsupportedModelError
 from ggufpy.evaluate.perplexity import read_text
@@ -242,3 +244,18 @@ def test_what_cannot_be(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and problem in error and error.count("\n") == 1
     assert not (tmp_path / "out.gguf").exists()
+
+
+def test_one_step_and_two_are_the_same(tmp_path: Path, shipped_checkpoint: Path) -> None:
+    (tmp_path / "text.txt").write_text(
+        "\n".join(["The cat sat on the mat and looked at the other one."] * 120)
+    )
+    options = ["--calibration", str(tmp_path / "text.txt"), "--calibration-chunks", "1", "--method", "guided"]
+    small = tmp_path / "small"
+    tiny.checkpoint(small, shipped_checkpoint, tiny.CONFIG | {"num_hidden_layers": 1})
+    assert convert([str(small), *options, "--outtype", "q4_0"]) == 0
+    (one,) = small.glob("*.gguf")
+    assert one.name == "small-q4_0.gguf"
+    (plain,) = convert_checkpoint(small, tmp_path / "plain.gguf")
+    assert main([*options, str(plain), str(tmp_path / "two.gguf"), "q4_0"]) == 0
+    assert one.read_bytes() == (tmp_path / "two.gguf").read_bytes()
