@@ -10,13 +10,14 @@ H's mean diagonal. Without `propagate` y is x, so T is W.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.calibrate.experts import given
+from ggufpy.calibrate.gathering import Gathering
 from ggufpy.calibrate.gradients import Gradients
 from ggufpy.calibrate.groups import Group, groups_of
 from ggufpy.calibrate.recipe import Recipe
@@ -27,7 +28,6 @@ from ggufpy.gguf.reader import GGUFFile, TensorInfo
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.writer import write_gguf
-from ggufpy.graph import Value
 from ggufpy.graph.nodes import Embed
 from ggufpy.quants.grids import GRIDS
 from ggufpy.quants.moment import Moment
@@ -38,9 +38,7 @@ from ggufpy.runtime.stages import Stage, before_and_behind, stages
 Doubles = NDArray[np.float64]
 OnLayer = Callable[[int, int], None]
 
-_DAMPING = 0.01
-# What an error of a tied embedding does as the output: about 1 - p(token) of what the plain moment says.
-_AS_OUTPUT = 0.8
+DAMPING = 0.01
 
 
 class Fitting:
@@ -89,37 +87,21 @@ class _Run:
 
     def __init__(self, fitting: Fitting, recipe: Recipe, gradients: Gradients | None, folder: Path) -> None:
         self._fitting, self._recipe, self._gradients, self._folder = fitting, recipe, gradients, folder
-        self._first = _first_tokens(fitting.chunks, recipe.first) if recipe.first > 1 else None
+        self._gathering = Gathering(fitting, recipe, gradients)
         self.made: dict[str, TensorInfo] = {}
 
     def begin(self) -> tuple[Floats, Floats]:
         """Round the embedding; what the first layer reads in both streams."""
         fitting = self._fitting
         if fitting.types.get(fitting.embedding) in GRIDS:
-            moment = self._of_embedding()
+            moment = self._gathering.of_embedding()
             if moment is not None:
-                self._keep([self._rounded(fitting.embedding, Moment(moment, _DAMPING))])
+                self._keep([self._rounded(fitting.embedding, Moment(moment, DAMPING))])
         wanted = {"x": fitting.layers[0].reads}
         x = fitting.runner.run(fitting.nodes, wanted, None)["x"]
         if not (self._recipe.propagate and self.made):
             return x, x
         return x, fitting.runner.run(fitting.nodes, wanted, None, self._tensors())["x"]
-
-    def _of_embedding(self) -> Doubles | None:
-        """The moment that errors of the embedding meet, None if nothing is known of it."""
-        fitting = self._fitting
-        is_tied = fitting.output.matrices[0].tensor == fitting.embedding
-        if self._gradients is not None:
-            of_rows = self._gradients.embedding_fisher()
-            if is_tied:
-                of_rows = of_rows + _AS_OUTPUT * self._gradients.output_moment()
-            return of_rows.astype(np.float64)
-        if not is_tied:
-            return None
-        sums = Sums(fitting.output.x.width, crossed=False, lost=None)
-        for _, values in fitting.runner.each(fitting.nodes, {"h": fitting.output.x}, None):
-            sums.add(values["h"], None, None, None)
-        return sums.h
 
     def layer(self, stage: Stage, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Round a layer's matrices; what it leaves in both streams."""
@@ -127,7 +109,7 @@ class _Run:
         if not self._recipe.propagate:
             left = np.empty((len(x), stage.leaves.width), np.float32)
             plain = [group for group in groups if group.route is None]
-            for group, sets in zip(plain, self._sums(stage, plain, x, None, left), strict=True):
+            for group, sets in zip(plain, self._gathering.sums(stage, plain, x, None, {}, left), strict=True):
                 self._round(group, sets)
             for group in groups:
                 if group.route is not None:
@@ -135,7 +117,7 @@ class _Run:
             return left, left
         for group in groups:
             if group.route is None:
-                self._round(group, self._sums(stage, [group], x, y, None)[0])
+                self._round(group, self._gathering.sums(stage, [group], x, y, self._tensors())[0])
             else:
                 self._round_experts(stage, group, y)
         left = runner.run(stage.nodes, {"out": stage.leaves}, x)["out"]
@@ -146,60 +128,14 @@ class _Run:
         head = self._fitting.head
         types = {name: type for name, type in self._fitting.types.items() if name not in self.made}
         for group in groups_of(head, types):
-            sums = self._sums(head, [group], x, y if self._recipe.propagate else None)
-            self._round(group, sums[0])
-
-    def _sums(
-        self,
-        stage: Stage,
-        groups: Sequence[Group],
-        x: Floats,
-        y: Floats | None,
-        left: Floats | None = None,
-    ) -> list[list[tuple[list[str], Sums]]]:
-        """For each group its tensors, those together whose tokens count alike; `left` is filled."""
-        wanted = {} if left is None else {"out": stage.leaves}
-        for number, group in enumerate(groups):
-            wanted |= group.values(number)
-        found = [self._empty(group) for group in groups]
-        for part, values, own in self._both(stage, wanted, x, y):
-            for number, sets in enumerate(found):
-                _add(sets, number, part, values, own)
-            if left is not None:
-                left[part] = values["out"]
-        return [[(names, sums) for names, sums, _ in sets] for sets in found]
-
-    def _both(
-        self, stage: Stage, wanted: Mapping[str, Value], x: Floats, y: Floats | None
-    ) -> Iterator[tuple[slice, dict[str, Floats], dict[str, Floats]]]:
-        """Chunk by chunk the values of both streams; without y they are the same."""
-        runner = self._fitting.runner
-        if y is None:
-            for part, values in runner.each(stage.nodes, wanted, x):
-                yield part, values, values
-            return
-        own = runner.each(stage.nodes, wanted, y, self._tensors())
-        for (part, values), (_, others) in zip(runner.each(stage.nodes, wanted, x), own, strict=True):
-            yield part, values, others
-
-    def _empty(self, group: Group) -> list[tuple[list[str], Sums, Floats | None]]:
-        sets: dict[int, tuple[list[str], Sums, Floats | None]] = {}
-        lost = group.added.width if group.added is not None and self._recipe.propagate else None
-        for name in group.tensors:
-            weights = self._first
-            if self._recipe.guided and self._gradients is not None:
-                weights = self._gradients.weights(name)
-            if id(weights) not in sets:
-                sums = Sums(group.reads.width, crossed=self._recipe.propagate, lost=lost)
-                sets[id(weights)] = ([], sums, weights)
-            sets[id(weights)][0].append(name)
-        return list(sets.values())
+            other = y if self._recipe.propagate else None
+            self._round(group, self._gathering.sums(head, [group], x, other, self._tensors())[0])
 
     def _round(self, group: Group, sets: Sequence[tuple[list[str], Sums]]) -> None:
         """Round matrices that read the same."""
         made = []
         for names, sums in sets:
-            moment = Moment(sums.h, _DAMPING)
+            moment = Moment(sums.h, DAMPING)
             goal = solution(sums, moment)
             for name in names:
                 fisher = None
@@ -220,7 +156,7 @@ class _Run:
         count = fitting.file.tensors[group.tensors[0]].shape[0]
         reads = given(fitting.runner, stage, group, rows, self._tensors(), count)
         data: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in group.tensors}
-        for expert, moment in enumerate(reads.moments(_DAMPING)):
+        for expert, moment in enumerate(reads.moments(DAMPING)):
             for name, made in data.items():
                 tensor, type = fitting.file.tensors[name], fitting.types[name]
                 first, last = expert * tensor.shape[1], (expert + 1) * tensor.shape[1]
@@ -236,24 +172,3 @@ class _Run:
 
     def _tensors(self) -> Mapping[str, TensorInfo]:
         return ChainMap(self.made, dict(self._fitting.file.tensors))
-
-
-def _first_tokens(chunks: Sequence[list[int]], times: int) -> Floats:
-    """Weights of tokens: the first of each chunk counts so many times."""
-    weights = np.ones((len(chunks), len(chunks[0])), np.float32)
-    weights[:, 0] = times
-    return weights.reshape(-1)
-
-
-def _add(
-    sets: Sequence[tuple[list[str], Sums, Floats | None]],
-    number: int,
-    part: slice,
-    plain: Mapping[str, Floats],
-    own: Mapping[str, Floats],
-) -> None:
-    """A chunk's tokens of both streams."""
-    reads, added = f"{number} reads", f"{number} added"
-    lost = plain[added] - own[added] if added in plain and plain is not own else None
-    for _, sums, weights in sets:
-        sums.add(own[reads], plain[reads], lost, None if weights is None else weights[part])
