@@ -55,7 +55,8 @@ def _weights(tensor: TensorInfo) -> Spread | None:
         try:
             tally.add(x.reshape(-1, source.columns))
         except FormatError as error:
-            raise FormatError(f"tensor {quoted(tensor.name)} {error}") from None
+            problem = f"tensor {quoted(tensor.name)} {error}"
+            raise FormatError(f"{problem}; get or convert the model again") from None
     return tally.spread()
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ggufpy.errors import UnsupportedModelError
+from ggufpy.errors import GgufpyError, UnsupportedModelError
+from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.quants.choice.imatrix_file import Squares
 from ggufpy.runtime.engine import Engine, Span, trace
@@ -21,6 +22,7 @@ class SquaresOfLinears:
         if "logits" not in trace(file)[1]:
             problem = "embeds texts, and what linears read is measured of models that write them"
             raise UnsupportedModelError(f"{file.path}: {problem}; quantize it without")
+        self._path = file.path
         self.engine = Engine.load(
             file,
             n_ctx=chunk_size,
@@ -44,17 +46,24 @@ class SquaresOfLinears:
     def entries(self, *, output: bool = False) -> dict[str, Squares]:
         """The sums so far, of the linears of layers; output: of the one that makes logits, too.
 
-        A linear that no token has reached has none; experts that none has reached have a count of 0.
+        A linear that no token has reached has none; experts that none has reached have a count of 0. Raises
+        GgufpyError for NaN, Inf and what is close to that.
         """
         taps = {
             name: tap
             for name, tap in self.engine.taps.items()
             if (output or name.startswith("blk.")) and tap.rows.any()
         }
-        return {
-            name: Squares(tap.sums.astype(np.float32), tap.rows.astype(np.float32))
-            for name, tap in taps.items()
-        }
+        with np.errstate(over="ignore"):  # as problem() will say
+            found = {
+                name: Squares(tap.sums.astype(np.float32), tap.rows.astype(np.float32))
+                for name, tap in taps.items()
+            }
+        for name, each in found.items():
+            if problem := each.problem():
+                what = f"{self._path}: the square of what {quoted(name)} reads {problem}"
+                raise GgufpyError(f"{what}; the model is damaged: get or convert it again")
+        return found
 
 
 def unreached(entries: Mapping[str, Squares]) -> dict[str, tuple[int, int]]:

@@ -63,6 +63,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     # NumPy and the engine: only for a good command line.
     from ggufpy.commands.calibrate_output import as_json, lines
 
+    for path in arguments.file:  # before a checkpoint is converted
+        path.open("rb").close()
     if arguments.plots is not None:
         _check_plots(arguments.plots)
     with _file(arguments.model) as file:

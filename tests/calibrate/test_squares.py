@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import random_llama
 import tiny
 import tiny_models
 from oracle import needs_oracle
@@ -81,3 +82,15 @@ def test_texts_are_mixed_by_weight() -> None:
     assert len(mixed([first, second], [1, 1])) == 4
     with pytest.raises(GgufpyError, match="text 2 has 2 chunks, too few for its share"):
         mixed([first, second], [9, 0.1])
+
+
+def test_activations_that_are_no_numbers(tmp_path: Path) -> None:
+    for value in (np.nan, 1e30):
+        arrays = random_llama.arrays()
+        arrays["blk.1.ffn_norm.weight"][9] = value
+        file = GGUFFile.open(random_llama.write(tmp_path / "model.gguf", arrays))
+        squares = SquaresOfLinears(file, 40, n_threads=1, precision="exact")
+        squares.read(CHUNKS[:1])
+        problem = r"the square of what 'blk\.1\.ffn_gate\.weight' reads has NaN, Inf .* the model is damaged"
+        with pytest.raises(GgufpyError, match=problem):
+            squares.entries()
