@@ -1,4 +1,4 @@
-"""What architectures do to weights on the way leaves packed ones right: blocks, or floats where it must be."""
+"""What architectures do to weights on the way leaves packed ones right: blocks, or floats where need be."""
 
 from __future__ import annotations
 
