@@ -95,9 +95,9 @@ def table(args: argparse.Namespace) -> None:
     with TemporaryDirectory() as folder:
         for type in args.types:
             plain = judge.of(type, None, Path(folder))
-            print(f"| {type} | as llama.cpp | {plain:.4f} |" + " |" * (len(REACHES) - 1), flush=True)
+            print(f"| {type} | as llama.cpp | {plain:.5f} |" + " |" * (len(REACHES) - 1), flush=True)
             for method, rows in ranges(type):
-                found = [f"{judge.of(type, each, Path(folder)):.4f}" for each in rows]
+                found = [f"{judge.of(type, each, Path(folder)):.5f}" for each in rows]
                 print(f"| {type} | {method} | " + " | ".join(found) + " |", flush=True)
 
 

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 
 from ggufpy.errors import FormatError
 from ggufpy.gguf.types import GGMLType
-from ggufpy.quants.formats.compiled import compiled
-from ggufpy.quants.formats.floats import f16_bits, f16_value
+from ggufpy.quants.clipping import least_error
 from ggufpy.quants.grids import GRIDS, Grid, Parts
 
 Floats = NDArray[np.float32]
@@ -103,7 +102,7 @@ class Range:
             step, low = _of_ends(*_ends(groups, self.percentile, grid), grid)
         if self.method == "mse":
             groups = np.require(groups, np.float32, ["C", "A", "W"])  # as it is compiled for
-            _least_error(groups, step, low, grid.levels, _middles(grid), grid.is_flat, _SHARES)
+            least_error(groups, step, low, grid.levels, _middles(grid), grid.is_flat, _SHARES)
         times = width // grid.sub
         return np.repeat(step, times).reshape(rows, -1), np.repeat(low, times).reshape(rows, -1)
 
@@ -151,42 +150,6 @@ def _middles(grid: Grid) -> Floats:
     """Between levels; none where these are all integers of a range."""
     levels = grid.levels
     return levels[:0] if (np.diff(levels) == 1).all() else (levels[1:] + levels[:-1]) / np.float32(2)
-
-
-@compiled
-def _level(x: np.float32, levels: Floats, middles: Floats) -> np.float32:
-    """The nearest one."""
-    if middles.size == 0:
-        return np.float32(np.rint(min(max(x, levels[0]), levels[-1])))
-    return np.float32(levels[np.searchsorted(middles, x)])
-
-
-@compiled
-def _least_error(
-    groups: Floats,
-    step: Floats,
-    low: Floats,
-    levels: Floats,
-    middles: Floats,
-    is_flat: bool,
-    shares: Floats,
-) -> None:
-    """Take those shares of step and low that cost least; flat: as f16 has them."""
-    has_mirror = levels[0] < 0 and levels[0] != -levels[-1]
-    for g in range(len(groups)):
-        least, whole, whole_low = np.inf, step[g], low[g]
-        for k in range(2 * shares.size if has_mirror else shares.size):
-            share = shares[k] if k < shares.size else -shares[k - shares.size]
-            a, b = share * whole, share * whole_low
-            if is_flat:
-                a, b = f16_value(f16_bits(a)), f16_value(f16_bits(b))
-            inverse = np.float32(1) / a if a != 0 else np.float32(0)
-            cost = 0.0
-            for x in groups[g]:
-                error = x + b - a * _level((x + b) * inverse, levels, middles)
-                cost += error * error
-            if cost < least:
-                least, step[g], low[g] = cost, a, b
 
 
 def encode_with(x: Floats, step: Floats, low: Floats, grid: Grid) -> Bytes:
