@@ -12,6 +12,8 @@ from ggufpy.gguf.tensors import TensorSource
 from ggufpy.quants.choice.planning import Planned
 from ggufpy.quants.choice.presets import Preset, find_preset
 
+_AGAIN = "dequantized and quantized again, which adds errors"
+
 
 def described(preset: Preset, sources: Sequence[TensorSource]) -> Preset:
     """What a file of floats and blocks calls itself: by the type of blocks that most weights are of."""
@@ -42,7 +44,7 @@ class Origin:
         """
         if self.packed is None:
             return
-        types: dict[How, Counter[str]] = defaultdict(Counter)
+        types: dict[str, Counter[str]] = defaultdict(Counter)
         errors = []
         for each in planned:
             for name in self.parts.get(each.tensor.name, ()):
@@ -50,16 +52,17 @@ class Origin:
                     how = _how(weight, each)
                     types[how][each.tensor.type.label] += 1
                     errors += [weight.error] if weight.error and how is How.NEARLY else []
-        for how in sorted(types, key=list(How).index):
-            listed = ", ".join(f"{n} {label}" for label, n in types[how].most_common())
-            error = _relative(errors) if how is How.NEARLY else ""
-            yield f"{self.packed.method}: {types[how].total()} weights {how.value} ({listed}){error}"
+        for outcome in (*How, _AGAIN):
+            if types[outcome]:
+                listed = ", ".join(f"{n} {label}" for label, n in types[outcome].most_common())
+                more = _relative(errors) if outcome is How.NEARLY else ""
+                yield f"{self.packed.method}: {types[outcome].total()} weights {outcome} ({listed}){more}"
 
 
-def _how(weight: Weight, planned: Planned) -> How:
+def _how(weight: Weight, planned: Planned) -> str:
     type = planned.tensor.type
-    if type.block_size == 1 or type is not planned.source.type:
-        return How.AS_FLOATS
+    if type is not planned.source.type or type.block_size == 1:
+        return How.AS_FLOATS if type.block_size == 1 else _AGAIN
     if weight.error is not None and weight.error.total and not weight.error.squares:
         return How.EXACTLY
     return weight.how

@@ -194,6 +194,8 @@ def test_named_types_decode_first(tmp_path: Path, shipped_checkpoint: Path) -> N
     assert type == "q8_0"
     np.testing.assert_allclose(x, want, atol=1e-3)
     assert packed_llama.outcome(tmp_path, "bf16") == ["gptq: 14 weights dequantized (14 bf16)"]
+    (line,) = packed_llama.outcome(tmp_path, "q8_0")
+    assert line == "gptq: 14 weights dequantized and quantized again, which adds errors (14 q8_0)"
 
 
 BROKEN = [
