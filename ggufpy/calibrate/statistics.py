@@ -57,7 +57,7 @@ def _before(name: str) -> str:
 def _of(name: str, values: NDArray[np.float64], before: NDArray[np.float64] | None) -> Statistics:
     total, mean, deviation = float(values.sum()), float(values.mean()), float(values.std())
     shares = values[values > 0] / total if total else values[:0]
-    entropy = float(-(shares * np.log2(shares)).sum())
+    entropy = float((shares * -np.log2(shares)).sum())
     likeness = None
     if before is not None and before.shape == values.shape:
         lengths = float(np.linalg.norm(values) * np.linalg.norm(before))

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """Of weights and, with -f, of activations (what linears read): least, most, mean, deviation, rms,
 percentiles; crest, the largest magnitude over the rms; columns whose rms is more than 4 times the median of
-all. FILE.jsonl has a chat in each line, written by the model's template. A checkpoint is converted to a
-temporary file first."""
+all. JSON also has histograms: counts in equal parts from min to max. FILE.jsonl has a chat in each line,
+written by the model's template. A checkpoint is converted to a temporary file first."""
 
 
 def main(argv: list[str] | None = None) -> int:
