@@ -8,6 +8,7 @@ from ggufpy.commands.console import start
 COMMANDS = {
     "bench": "measure how fast a model runs, and how near the machine's limits that is",
     "calibrate": "show what is hard to quantize of a model: statistics and plots",
+    "compare": "compare models: how good they are, how large and how fast",
     "convert": "turn a Hugging Face checkpoint into a GGUF file",
     "embed": "turn texts into vectors, or rank documents",
     "imatrix": "measure how much each column of a model's matrices matters, for quantizing",

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ggufpy.commands.console import printable
 from ggufpy.commands.parser import Parser
-from ggufpy.commands.run_options import cache_options
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.runtime.engine import Engine
 from ggufpy.tokenizers import Tokenizer, load_tokenizer
@@ -32,11 +31,10 @@ class Opened(NamedTuple):
 
 
 def engine_options(parser: Parser) -> None:
-    """Add the options that say how a model computes."""
+    """Add the options that say how a model computes, but for its KV cache."""
     option = parser.add_argument
     option("-t", "--threads", type=int, metavar="N", help="0 and default: one per physical core")
     option("--precision", choices=("exact", "fast", "int8"), default="fast", help="default: fast")
-    cache_options(option)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ggufpy.commands.console import printable
 
@@ -18,3 +19,9 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], n_left: int = 1
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield f"| {' | '.join(padded)} |"
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """What a table calls files: by their names, or where two have the same one by their paths."""
+    distinct = len({path.name for path in paths}) == len(set(paths))
+    return [path.name if distinct else str(path) for path in paths]

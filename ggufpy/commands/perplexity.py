@@ -17,6 +17,7 @@ from ggufpy.commands.llama_flags import add_flags_without_effect
 from ggufpy.commands.parser import Parser
 from ggufpy.commands.perplexity_output import KlResult, PerplexityResult, Place, Result, show
 from ggufpy.commands.perplexity_tasks import run_tasks, task_options
+from ggufpy.commands.run_options import cache_options
 from ggufpy.errors import GgufpyError
 from ggufpy.evaluate.against_base import AgainstBase, against_base
 from ggufpy.evaluate.base_logits import BaseLogits, BaseWriter, base_size
@@ -73,6 +74,7 @@ def _add_options(parser: Parser) -> None:
     option("--kl-divergence", action="store_true", help="compare models with --kl-divergence-base")
     task_options(parser)
     engine_options(parser)
+    cache_options(option)
     option("-o", "--output", choices=("text", "json"), default="text", help="default: text")
     add_flags_without_effect(parser)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ggufpy.commands.markdown import markdown
+from ggufpy.commands.markdown import markdown, short_names
 from ggufpy.evaluate.perplexity import Perplexity
 from ggufpy.evaluate.statistics import CAP, Estimate, Statistics
 
@@ -56,7 +56,8 @@ def show(results: Sequence[Result], output: str) -> None:
         print(json.dumps(records if len(records) > 1 else records[0]))
         return
     if len(results) > 1:
-        rows = [_row(result) for result in results]
+        names = short_names([result.model for result in results])
+        rows = [{"model": name} | _row(result) for name, result in zip(names, results, strict=True)]
         lines = markdown(list(rows[0]), [list(row.values()) for row in rows])
     else:
         [result] = results
@@ -70,19 +71,17 @@ def _line(result: Perplexity, n_ctx: int) -> str:
     return f"PPL = {result.value:.4f} +/- {result.error:.5f} ({counted}, {result.seconds:.1f} s)"
 
 
-def _row(result: Result) -> Mapping[str, str]:
-    """Column: cell."""
+def _row(result: Result) -> dict[str, str]:
+    """Column: cell, but for the model's name."""
     if isinstance(result, PerplexityResult):
         ppl, error = result.found.value, result.found.error
         return {
-            "model": result.model.name,
             "PPL": f"{ppl:.4f} ± {error:.4f}",
             "tokens": f"{result.found.n_tokens:,}",
             "s": f"{result.found.seconds:.1f}",
         }
     found = result.found
     return {
-        "model": result.model.name,
         "PPL": _pair(found.perplexity, 4),
         "ln ratio": _pair(found.log_ratio, 5),
         "mean KL": _pair(found.kl, 6),
@@ -160,7 +159,7 @@ def _against_base(result: KlResult) -> dict[str, Any]:
     found, place = result.found, result.worst
     names = ("base_perplexity", "log_ratio", "ratio", "difference", "kl", "kl_capped")
     record: dict[str, Any] = {
-        name: _estimate(getattr(found, name)) for name in (*names, "delta_p", "delta_p_rms", "same_top")
+        name: estimate_record(getattr(found, name)) for name in (*names, "delta_p", "delta_p_rms", "same_top")
     }
     for name in ("kl_percentiles", "delta_p_percentiles"):
         record[name] = {f"{percent:g}": value for percent, value in getattr(found, name).items()}
@@ -168,7 +167,8 @@ def _against_base(result: KlResult) -> dict[str, Any]:
     return record | {"correlation": found.correlation, "worst": {"kl": found.worst.kl, **at}}
 
 
-def _estimate(of: Estimate) -> dict[str, float | None]:
+def estimate_record(of: Estimate) -> dict[str, float | None]:
+    """Ready for JSON."""
     return {"value": _number(of.value), "stderr": _number(of.error)}
 
 

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from ggufpy.commands.evaluating import opened, progress
-from ggufpy.commands.markdown import markdown
+from ggufpy.commands.markdown import markdown, short_names
 from ggufpy.commands.parser import Parser
 from ggufpy.errors import GgufpyError
 from ggufpy.evaluate.choices import Score, score
@@ -49,10 +49,9 @@ class _Result:
     seconds: float
 
     def row(self) -> dict[str, str]:
-        """Column: cell."""
+        """Column: cell, but for the model's name."""
         of, (low, high) = self.score, self.score.interval
         return {
-            "model": self.model.name,
             self.task: f"{100 * of.accuracy:.2f} ± {100 * of.error:.2f} %",
             "95 %": f"{100 * low:.2f} to {100 * high:.2f}",
             "by chance": f"{100 * of.chance:.2f} %",
@@ -124,7 +123,8 @@ def _show(results: list[_Result], output: str) -> None:
         records = [result.record() for result in results]
         print(json.dumps(records if len(records) > 1 else records[0]))
     elif len(results) > 1:
-        rows = [result.row() for result in results]
+        names = short_names([result.model for result in results])
+        rows = [{"model": name} | result.row() for name, result in zip(names, results, strict=True)]
         print("\n".join(markdown(list(rows[0]), [list(row.values()) for row in rows])))
     else:
         print(results[0].line())
