@@ -214,15 +214,6 @@ def transposed(of: str | Way) -> Way:
     return _changed(of, lambda place, source: sources.transposed(source))
 
 
-def mxfp4(name: str) -> Way:
-    """Matrices packed in blocks, in two tensors: their codes and their scales."""
-
-    def names(place: Place) -> list[str]:
-        return [place.filled(f"{name}_{part}") for part in ("blocks", "scales")]
-
-    return Way(names, lambda place, found: sources.mxfp4(*found), whole=True)
-
-
 def reshaped(of: str | Way, shape: Callable[[Place], Sequence[int]]) -> Way:
     """The same numbers in another shape."""
     return _changed(of, lambda place, source: sources.reshaped(source, tuple(shape(place))))

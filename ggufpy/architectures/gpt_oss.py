@@ -14,16 +14,16 @@ from ggufpy.architectures._conversion import (
     windows_of_layers,
 )
 from ggufpy.architectures._decoder import Shape, attend, experts, head, windows
-from ggufpy.architectures._names import Names, columns, mxfp4, rows, tensor, transposed
+from ggufpy.architectures._names import Names, columns, rows, tensor, transposed
 from ggufpy.architectures._rope_keys import rope_base, rope_parameters, rope_scaling
 from ggufpy.graph import Graph, Layer, Outputs, Value
 
 HF_CLASSES = ("GptOssForCausalLM",)
 
 # All experts are in one tensor, in which outputs of gate and up take turns: floats as (inputs, outputs), or
-# blocks of them as (outputs, inputs).
+# blocks of them, `weight`, as (outputs, inputs).
 _EXPERTS = "model.layers.{i}.mlp.experts"
-_GATE_UP = (transposed(tensor(_EXPERTS + ".gate_up_proj")), mxfp4(_EXPERTS + ".gate_up_proj"))
+_GATE_UP = (transposed(tensor(_EXPERTS + ".gate_up_proj")), tensor(_EXPERTS + ".gate_up_proj.weight"))
 _GATE, _UP = slice(0, None, 2), slice(1, None, 2)
 
 NAMES: Names = {
@@ -42,7 +42,7 @@ NAMES: Names = {
     "blk.{i}.ffn_up_exps.bias": columns(tensor(_EXPERTS + ".gate_up_proj_bias"), _UP),
     "blk.{i}.ffn_down_exps.weight": (
         transposed(tensor(_EXPERTS + ".down_proj")),
-        mxfp4(_EXPERTS + ".down_proj"),
+        tensor(_EXPERTS + ".down_proj.weight"),
     ),
     "blk.{i}.ffn_down_exps.bias": tensor(_EXPERTS + ".down_proj_bias"),
     "output_norm": "model.norm",
@@ -61,7 +61,6 @@ def metadata(config: Config) -> Metadata:
         hidden_act=("silu",),
         swiglu_alpha=(_ALPHA,),
         swiglu_limit=(_LIMIT,),
-        quantization_config=("mxfp4",),
     )
     rope = rope_parameters(config, theta=150000.0)
     return {

@@ -258,31 +258,6 @@ def packed_ternary(packed: TensorSource, scale: TensorSource, *, divides: bool) 
     return TensorSource(packed.name, (4 * n, m), GGMLType.F32, read)
 
 
-def mxfp4(blocks: TensorSource, scales: TensorSource) -> TensorSource:
-    """Blocks of 32 values as gpt-oss keeps them, as GGUF does: the same codes and scales in other places.
-
-    blocks: bytes (..., n, 16), value 2 i in the low half of byte i, 2 i + 1 in the high one; scales: bytes
-    (..., n). The result is (..., 32 n). In GGUF value i is in the low half of byte i, 16 + i in the high one.
-    Source: transformers integrations/mxfp4.py; ggml-common.h, block_mxfp4.
-    """
-    if blocks.shape != (*scales.shape, 16):
-        raise FormatError(
-            f"tensor '{blocks.name}' has shape {blocks.shape}, '{scales.name}' has {scales.shape}; "
-            "they do not belong together"
-        )
-    n = scales.columns
-
-    def read(start: int, stop: int) -> Bytes:
-        packed = blocks.read(start * n, stop * n)
-        values = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1, 2, 16)
-        out = np.empty((len(packed), 17), np.uint8)
-        out[:, 0] = scales.read(start, stop).reshape(-1)
-        out[:, 1:] = values[:, 0] | values[:, 1] << 4
-        return out.reshape(stop - start, -1)
-
-    return TensorSource(blocks.name, (*scales.shape[:-1], n * 32), GGMLType.MXFP4, read)
-
-
 def are_equal(source: TensorSource, other: TensorSource) -> bool:
     """Whether two tensors hold the same bytes; both are read up to where they differ."""
     if source.shape != other.shape or source.type is not other.type:

@@ -13,7 +13,7 @@ from tiny_checkpoints import TOKENS, models
 
 from ggufpy import estimate_size
 from ggufpy.convert.pipeline import convert_checkpoint
-from ggufpy.errors import FormatError, UnsupportedModelError
+from ggufpy.errors import FormatError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
 
@@ -67,24 +67,20 @@ def test_blocks_stay_as_they_are(tmp_path: Path, shipped_checkpoint: Path) -> No
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     floats = write(tmp_path / "floats", shipped_checkpoint, plain, unpacked(weights))
     (want,) = convert_checkpoint(floats, outtype="f32")
-    for outtype in ("f32", "auto", "mxfp4"):
+    for outtype, type, file_type in (
+        ("f32", GGMLType.F32, 0),
+        ("auto", GGMLType.MXFP4, 38),
+        ("mxfp4", GGMLType.MXFP4, 38),
+    ):
         size = estimate_size(folder, outtype)
         (path,) = convert_checkpoint(folder, outtype=outtype)
         assert path.stat().st_size == size
         with GGUFFile.open(path) as file:
-            assert file.metadata["general.file_type"] == 38
+            assert file.metadata["general.file_type"] == file_type
             experts = {name: tensor.type for name, tensor in file.tensors.items() if "_exps.weight" in name}
-            assert set(experts.values()) == {GGMLType.MXFP4} and len(experts) == 6
+            assert set(experts.values()) == {type} and len(experts) == 6
         error = 1e-12 if outtype == "f32" else 1e-2
         assert nmse(logits(path, TOKENS), logits(want, TOKENS)) < error
-
-
-def test_blocks_are_not_quantized_again(tmp_path: Path, shipped_checkpoint: Path) -> None:
-    folder = write(tmp_path, shipped_checkpoint, *packed())
-    with pytest.raises(UnsupportedModelError) as error:
-        convert_checkpoint(folder, outtype="q4_k_m")
-    assert str(error.value).startswith("tensor 'blk.0.ffn_down_exps.weight' is mxfp4 already, and quantizing")
-    assert str(error.value).endswith("choose auto or mxfp4, which keep it")
 
 
 def test_blocks_without_their_scales(tmp_path: Path, shipped_checkpoint: Path) -> None:
@@ -92,10 +88,10 @@ def test_blocks_without_their_scales(tmp_path: Path, shipped_checkpoint: Path) -
     name = "model.layers.1.mlp.experts.gate_up_proj_scales"
     scales = weights.pop(name)
     folder = write(tmp_path, shipped_checkpoint, config, weights)
-    with pytest.raises(FormatError, match=f"tensor '{name}' is missing from the checkpoint"):
+    with pytest.raises(FormatError, match=f"tensor '{name}' is missing; download"):
         convert_checkpoint(folder)
     tiny.save(folder, weights | {name: scales[:, 1:]})
     with pytest.raises(
-        FormatError, match=r"_blocks' has shape \(4, 128, 2, 16\), .*_scales' has \(4, 127, 2\)"
+        FormatError, match=r"_scales' has shape \(4, 127, 2\), .*_blocks' asks for \(4, 128, 2\)"
     ):
         convert_checkpoint(folder)

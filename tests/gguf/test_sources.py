@@ -13,7 +13,6 @@ from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf import sources
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
-from ggufpy.quants import decode
 
 Array = NDArray[np.float32]
 RNG = np.random.default_rng(3)
@@ -168,28 +167,6 @@ def test_reading_takes_a_few_slabs(make: Callable[[TensorSource], TensorSource])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 << 20
-
-
-def test_blocks_of_fp4_are_put_in_gguf_order() -> None:
-    rng = np.random.default_rng(4)
-    blocks, scales = (
-        rng.integers(0, 256, (3, 7, 2, 16), np.uint8),
-        rng.integers(100, 130, (3, 7, 2), np.uint8),
-    )
-    made = sources.mxfp4(packed("x_blocks", blocks), packed("x_scales", scales))
-    assert (made.shape, made.type, made.row_bytes) == ((3, 7, 64), GGMLType.MXFP4, 34)
-    codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(21, 2, 32)
-    magnitudes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])[codes & 7] * np.where(codes & 8, -1, 1)
-    want = np.ldexp(magnitudes, scales.reshape(21, 2, 1).astype(np.int32) - 127).reshape(3, 7, 64)
-    assert np.array_equal(decode(made.read(0, 21), made.type).reshape(made.shape), want)
-    whole = made.read(0, 21)
-    for step in (1, 5, 7, 11):
-        parts = [made.read(start, min(start + step, 21)) for start in range(0, 21, step)]
-        assert np.array_equal(np.concatenate(parts), whole)
-    with pytest.raises(
-        FormatError, match=r"'x_blocks' has shape \(3, 7, 2, 16\), 'x_scales' has \(3, 7, 1\)"
-    ):
-        sources.mxfp4(packed("x_blocks", blocks), packed("x_scales", scales[..., :1]))
 
 
 def test_packed_numbers_have_one_scale() -> None:

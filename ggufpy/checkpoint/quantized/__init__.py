@@ -16,11 +16,13 @@ from ggufpy.checkpoint.quantized import (
     awq,
     bitsandbytes,
     compressed_tensors,
+    fp4,
     fp8,
     gptq,
     hqq,
     mlx,
     modelopt,
+    torchao,
 )
 from ggufpy.checkpoint.quantized.method import ORIGINAL, Packed, Weight
 from ggufpy.checkpoint.quantized.settings import quantization_settings, without_settings
@@ -43,10 +45,12 @@ METHODS: dict[str, Method] = {
     "intel/auto-round": auto_round.weights,
     "mlx": mlx.weights,
     "modelopt": modelopt.weights,
+    "torchao": torchao.weights,
+    "mxfp4": fp4.weights,
 }
 
 # Those that some architectures read; which do, their files say.
-_OF_ARCHITECTURES = ("bitnet", "mxfp4")
+_OF_ARCHITECTURES = ("bitnet",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ Integer = NDArray[np.int16]
 _KNOWN = (
     *("quant_method", "config_groups", "format", "quantization_status", "sparsity_config", "version"),
     *("ignore", "kv_cache_scheme", "global_compression_ratio", "moe_sparsity_config"),
+    *("run_compressed", "dequantize"),
 )
 _FORMATS = (
     *("pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision"),
@@ -43,7 +44,7 @@ def weights(packed: Packed) -> list[Weight]:
     """All modules that have scales, each by the group of the settings that it belongs to."""
     packed.check_keys(_KNOWN)
     packed.choice("format", "int-quantized", *_FORMATS)
-    packed.choice("quantization_status", "compressed", "compressed")
+    packed.choice("quantization_status", "compressed", "compressed", "frozen")
     sparsity = packed.settings.get("sparsity_config") or {}
     if not isinstance(sparsity, dict) or sparsity.get("format", "dense") != "dense":
         raise UnsupportedModelError(f"{packed.where}: its weights are packed as sparse ones; {ORIGINAL}")

@@ -25,15 +25,34 @@ Floats = NDArray[np.float32]
 _MX, _NV = 32, 16  # weights of one scale
 
 
+def weights(packed: Packed) -> list[Weight]:
+    """Experts as gpt-oss has them: `_blocks` (experts, outputs, n, 16) and `_scales`, become X.weight."""
+    packed.check_keys(("quant_method", "modules_to_not_convert", "dequantize"))
+    made = []
+    for stem in packed.stems("_blocks"):
+        blocks = packed.part(f"{stem}_blocks", [GGMLType.I8])
+        scales = packed.shaped(f"{stem}_scales", [GGMLType.I8], blocks.shape[:-1], of=blocks.name)
+        codes = sources.reshaped(blocks, (*scales.shape[:-1], scales.columns * blocks.columns))
+        made.append(mxfp4(f"{stem}.weight", codes, scales, [blocks.name, scales.name]))
+    return made
+
+
 def mxfp4(name: str, codes: TensorSource, scales: TensorSource, parts: Sequence[str]) -> Weight:
     """Weight `name` of codes (..., n / 2), bytes with the first value in the low half; scales (..., n / 32).
 
     scales: bytes, exponents of two plus 127, or what these stand for. Raises FormatError for others.
     """
     _check_fit(codes, scales, _MX)
-    blocks = sources.reshaped(codes, (*scales.shape, _MX // 2))
-    made = sources.mxfp4(blocks, _codes(scales, "E8M0"))
-    return Weight(TensorSource(name, made.shape, made.type, made.read), parts, How.EXACTLY)
+    exponents = _codes(scales, "E8M0")
+
+    def read(start: int, stop: int) -> Bytes:
+        values = _nibbles(codes.read(start, stop)).reshape(stop - start, -1, 2, 16)
+        halves = values[:, :, 0] | values[:, :, 1] << np.uint8(4)
+        blocks = np.concatenate([exponents.read(start, stop)[..., None], halves], axis=-1)
+        return blocks.reshape(stop - start, -1)
+
+    shape = (*codes.shape[:-1], codes.columns * 2)
+    return Weight(TensorSource(name, shape, GGMLType.MXFP4, read), parts, How.EXACTLY)
 
 
 def nvfp4(

@@ -156,7 +156,7 @@ def test_names_come_before_kinds(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format": "marlin-24"}, "format is 'marlin-24'"),
-        ({"quantization_status": "frozen"}, "quantization_status is 'frozen'"),
+        ({"quantization_status": "initialized"}, "quantization_status is 'init"),
         ({"sparsity_config": {"format": "sparse-24-bitmask"}}, "packed as sparse ones"),
         ({"transform_config": {"config_groups": {"R1": {}}}}, "does not know .* 'transform_config'"),
         ({"config_groups": {}}, "no group of its quantization is of 'q', which is quantized"),

@@ -22,6 +22,8 @@ from tiny_checkpoints import models
 from ggufpy.convert.pipeline import convert_checkpoint
 from ggufpy.errors import FormatError
 from ggufpy.gguf.reader import GGUFFile
+from ggufpy.gguf.types import GGMLType
+from ggufpy.quants import decode
 
 TOKENS = np.random.default_rng(7).integers(3, 4096, 24).tolist()
 PACKED = ("_proj.weight", ".w1.weight", ".w2.weight", ".w3.weight", "_linear.weight")
@@ -116,6 +118,34 @@ def test_llama_cpp_multiplies_by_them(tmp_path: Path, shipped_checkpoint: Path) 
     (packed,) = convert_checkpoint(tmp_path, tmp_path / "packed.gguf")
     with Oracle(packed) as ours, Oracle(floats) as other:
         assert nmse(ours.logits(TOKENS), other.logits(TOKENS)) < 1e-2
+
+
+def test_blocks_of_gpt_oss(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    blocks, scales = (
+        rng.integers(0, 256, (3, 7, 2, 16), np.uint8),
+        rng.integers(100, 130, (3, 7, 2), np.uint8),
+    )
+    settings = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    saved(tmp_path, {"x_blocks": blocks, "x_scales": scales}, settings)
+    made = opened(tmp_path).weights["x.weight"].source
+    assert (made.shape, made.type, made.row_bytes) == ((3, 7, 64), GGMLType.MXFP4, 34)
+    codes = np.stack([blocks & 15, blocks >> 4], axis=-1).reshape(21, 2, 32)
+    want = np.ldexp(NIBBLES[codes], scales.reshape(21, 2, 1).astype(np.int32) - 127)
+    whole = made.read(0, 21)
+    assert np.array_equal(decode(whole, made.type), want.reshape(21, 64))
+    for step in (1, 5, 7, 11):
+        parts = [made.read(start, min(start + step, 21)) for start in range(0, 21, step)]
+        assert np.array_equal(np.concatenate(parts), whole)
+    saved(tmp_path, {"x_blocks": blocks, "x_scales": scales[..., :1]}, settings)
+    with pytest.raises(
+        FormatError, match=r"'x_scales' has shape \(3, 7, 1\), 'x_blocks' asks for \(3, 7, 2\)"
+    ):
+        opened(tmp_path)
+    scales[2, 1, 1] = 255
+    saved(tmp_path, {"x_blocks": blocks, "x_scales": scales}, settings)
+    with pytest.raises(FormatError, match="'x_scales' has numbers that are no E8M0"):
+        opened(tmp_path).weights["x.weight"].source.read(0, 21)
 
 
 def test_tied_embeddings_with_a_factor(tmp_path: Path, shipped_checkpoint: Path) -> None:
