@@ -45,12 +45,12 @@ def weights(packed: Packed) -> list[Weight]:
                 scales = packed.part(name + ending, [GGMLType.BF16, GGMLType.I8])
                 made.append(fp4.mxfp4(name, packed.part(name, [GGMLType.I8]), scales, parts))
             else:
-                of_weight = _fitting(block, packed.tensors[name].shape, packed.tensors[name + ending].shape)
+                of_weight = fitting(block, packed.tensors[name].shape, packed.tensors[name + ending].shape)
                 made.append(weight(packed, name, name + ending, of_weight, parts))
     return made
 
 
-def _fitting(
+def fitting(
     block: tuple[int, int] | None, shape: tuple[int, ...], grid: tuple[int, ...]
 ) -> tuple[int, int] | None:
     """The block that settings say; None where shapes show another, which transformers takes, too."""

@@ -1,4 +1,4 @@
-"""What NVIDIA's Model Optimizer writes: FP8 with one scale for a matrix, or for blocks, and NVFP4.
+"""What NVIDIA's Model Optimizer writes: FP8 with scales of a matrix, of rows or of blocks, NVFP4 and MXFP4.
 
 Source: modelopt torch/export/quant_utils.py, unified_export_hf.py.
 """
@@ -19,12 +19,13 @@ _KNOWN = (
 )
 _ALGORITHMS = (
     *("FP8", "FP8_PB_WO", "FP8_PB_REAL", "FP8_PER_CHANNEL_PER_TOKEN", "MXFP8"),
-    *("NVFP4", "W4A16_NVFP4", "NVFP4_AWQ", "MIXED_PRECISION"),
+    *("NVFP4", "W4A16_NVFP4", "W4A8_NVFP4_FP8", "W4A8_MXFP4_FP8", "NVFP4_AWQ", "MIXED_PRECISION"),
 )
+_BLOCK = (128, 128)  # where there are such, and they do not divide a matrix
 
 
 def weights(packed: Packed) -> list[Weight]:
-    """All that have scales: bytes with a second scale are NVFP4, the others FP8."""
+    """All that have scales; of which kind, their types say."""
     packed = replace(packed, settings=_settings(packed.settings))
     packed.check_keys(_KNOWN)
     packed.choice("quant_algo", "FP8", *_ALGORITHMS)
@@ -40,9 +41,13 @@ def _settings(settings: Mapping[str, object]) -> Mapping[str, object]:
 
 def _weight(packed: Packed, name: str) -> Weight:
     scale, factor = name + "_scale", name + "_scale_2"
-    if packed.tensors[name].type is not GGMLType.I8:
-        parts = [name, scale, *fp8.beside(packed, name)]
-        return fp8.weight(packed, name, scale, None, parts)
-    codes, scales = packed.part(name, [GGMLType.I8]), packed.part(scale, [GGMLType.BF16])
-    parts = [name, scale, factor, *fp8.beside(packed, name)]
-    return fp4.nvfp4(name, codes, scales, parts, fp4.factor(packed, factor))
+    parts = [name, scale, *fp8.beside(packed, name)]
+    codes, found = packed.tensors[name], packed.tensors[scale]
+    if codes.type is not GGMLType.I8:
+        grid = found.shape[::2] if len(found.shape) == 4 else found.shape
+        block = fp8.fitting(_BLOCK, codes.shape, grid)
+        return fp8.weight(packed, name, scale, block, parts)
+    codes, scales = packed.part(name, [GGMLType.I8]), packed.part(scale, [GGMLType.BF16, GGMLType.I8])
+    if scales.type is GGMLType.I8:
+        return fp4.mxfp4(name, codes, scales, parts)
+    return fp4.nvfp4(name, codes, scales, [*parts, factor], fp4.factor(packed, factor))
