@@ -259,3 +259,15 @@ def test_one_step_and_two_are_the_same(tmp_path: Path, shipped_checkpoint: Path)
     (plain,) = convert_checkpoint(small, tmp_path / "plain.gguf")
     assert main([*options, str(plain), str(tmp_path / "two.gguf"), "q4_0"]) == 0
     assert one.read_bytes() == (tmp_path / "two.gguf").read_bytes()
+
+
+def test_a_target_size(model: Path, tmp_path: Path, shipped_checkpoint: Path) -> None:
+    text, out = shipped_checkpoint / "README.md", tmp_path / "out.gguf"
+    line = ["--calibration", str(text), "--calibration-chunks", "1", "--method", "gptq"]
+    assert main([*line, "--target-size", "1300K", str(model), str(out), "q4_k_m"]) == 0
+    assert 1_290_000 < out.stat().st_size <= 1_300_000
+    again = tmp_path / "again.gguf"
+    types = ["--tensor-type-file", f"{out}.types"]
+    assert main([*types, str(model), str(again), "q4_k_m"]) == 0
+    chosen, same = (GGUFFile.open(path).tensors for path in (out, again))
+    assert {name: each.type for name, each in chosen.items()} == {n: each.type for n, each in same.items()}
