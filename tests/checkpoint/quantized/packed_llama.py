@@ -14,6 +14,7 @@ import tiny
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from ggufpy.checkpoint.checkpoint import Checkpoint
 from ggufpy.convert.pipeline import convert_checkpoint, plan_conversion
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
@@ -63,6 +64,20 @@ def outcome(folder: Path, outtype: str = "auto") -> list[str]:
     plan = plan_conversion(folder, folder / "out.gguf", outtype=outtype)
     plan.write()
     return plan.of_packed()
+
+
+def read(folder: Path) -> dict[str, tuple[str, Floats, Floats]]:
+    """Of each weight that was packed its type, the numbers of that, not decoded by us, and those packed."""
+    packed = Checkpoint.open(folder).packed
+    assert packed is not None
+    found: dict[str, tuple[str, Floats, Floats]] = {}
+    for name, weight in packed.weights.items():
+        kept, whole = (
+            decoded(each.read(0, each.rows), each.type).reshape(each.shape)
+            for each in (weight.source, weight.floats or weight.source)
+        )
+        found[name] = (weight.source.type.label, kept, whole)
+    return found
 
 
 def converted(folder: Path, outtype: str = "auto") -> dict[str, tuple[str, Floats]]:

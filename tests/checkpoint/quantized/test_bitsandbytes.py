@@ -63,20 +63,17 @@ def in_4_bits_twice(stem: str, x: Floats) -> tuple[dict[str, Array], Floats]:
 @pytest.mark.parametrize("pack", [in_4_bits, in_4_bits_twice])
 def test_4_bits_are_decoded(tmp_path: Path, shipped_checkpoint: Path, pack: packed_llama.Pack) -> None:
     held = packed_llama.write(tmp_path, shipped_checkpoint, HOW, pack)
-    want = packed_llama.expected(held)
-    for name, (_, x) in packed_llama.converted(tmp_path, "f32").items():
-        np.testing.assert_array_equal(x, want[name], name)
+    for name, (_, _, whole) in packed_llama.read(tmp_path).items():
+        np.testing.assert_array_equal(whole, held[name], name)
     assert packed_llama.outcome(tmp_path) == ["bitsandbytes: 14 weights dequantized (14 f16)"]
 
 
 def test_8_bits_are_nearly_q8_0(tmp_path: Path, shipped_checkpoint: Path) -> None:
     held = packed_llama.write(tmp_path, shipped_checkpoint, {**HOW, "load_in_8bit": True}, in_8_bits)
-    want = packed_llama.expected(held)
-    for name, (_, x) in packed_llama.converted(tmp_path, "f32").items():
-        np.testing.assert_allclose(x, want[name], rtol=2e-7, err_msg=name)
-    type, x = packed_llama.converted(tmp_path)["blk.0.attn_q.weight"]
-    assert type == "q8_0"
-    np.testing.assert_allclose(x, want["blk.0.attn_q.weight"], rtol=6e-4)
+    for name, (type, kept, whole) in packed_llama.read(tmp_path).items():
+        assert type == "q8_0"
+        np.testing.assert_allclose(whole, held[name], rtol=2e-7, err_msg=name)
+        np.testing.assert_allclose(kept, whole, rtol=6e-4, err_msg=name)
     (line,) = packed_llama.outcome(tmp_path)
     assert line.startswith("bitsandbytes: 14 weights repacked nearly (14 q8_0), relative error 0.0002")
 
@@ -121,7 +118,7 @@ def test_parts_that_do_not_fit(
     found = tensors.pop(name)
     packed_llama.save(tmp_path, tensors | ({name: change(found)} if change else {}))
     with pytest.raises(FormatError, match=message):
-        packed_llama.converted(tmp_path)
+        packed_llama.read(tmp_path)
 
 
 def test_scales_that_do_not_fit(tmp_path: Path, shipped_checkpoint: Path) -> None:
@@ -130,7 +127,7 @@ def test_scales_that_do_not_fit(tmp_path: Path, shipped_checkpoint: Path) -> Non
     name = "model.layers.0.self_attn.q_proj.SCB"
     packed_llama.save(tmp_path, tensors | {name: tensors[name][1:]})
     with pytest.raises(FormatError, match=r"SCB' has shape \(63,\), .*weight' asks for \(64,\)"):
-        packed_llama.converted(tmp_path)
+        packed_llama.read(tmp_path)
     packed_llama.set_config(tmp_path, quantization_config={**HOW, "new_thing": 1})
     with pytest.raises(UnsupportedModelError, match="'new_thing'"):
-        packed_llama.converted(tmp_path)
+        packed_llama.read(tmp_path)

@@ -45,9 +45,8 @@ def save(
 def test_integers_with_zero_points(tmp_path: Path, shipped_checkpoint: Path) -> None:
     held = packed_llama.write(tmp_path, shipped_checkpoint, HOW, pack)
     save(tmp_path, load_file(tmp_path / "model.safetensors"))
-    want = packed_llama.expected(held)
-    for name, (_, x) in packed_llama.converted(tmp_path, "f32").items():
-        np.testing.assert_array_equal(x, want[name], name)
+    for name, (_, _, whole) in packed_llama.read(tmp_path).items():
+        np.testing.assert_array_equal(whole, held[name], name)
     (line,) = packed_llama.outcome(tmp_path)
     assert line.startswith("torchao: 14 weights repacked nearly (14 q4_1), relative error 0.000")
 
@@ -69,10 +68,10 @@ def test_metadata_that_is_not_known(
     packed_llama.write(tmp_path, shipped_checkpoint, HOW, pack)
     save(tmp_path, load_file(tmp_path / "model.safetensors"), **said)
     with pytest.raises((UnsupportedModelError, FormatError), match=message):
-        packed_llama.converted(tmp_path)
+        packed_llama.read(tmp_path)
 
 
 def test_a_file_without_metadata(tmp_path: Path, shipped_checkpoint: Path) -> None:
     packed_llama.write(tmp_path, shipped_checkpoint, HOW, pack)
     with pytest.raises(UnsupportedModelError, match=r"_proj\.weight' is torchao's None"):
-        packed_llama.converted(tmp_path)
+        packed_llama.read(tmp_path)
