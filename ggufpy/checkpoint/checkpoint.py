@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ggufpy.checkpoint.json_files import read_json
+from ggufpy.checkpoint.mlx_layout import as_transformers_saves
 from ggufpy.checkpoint.params import read_params, renamed
 from ggufpy.checkpoint.quantized import PackedWeights, unpacked
 from ggufpy.checkpoint.safetensors import read_safetensors
@@ -66,7 +67,8 @@ class Checkpoint:
         plain = unpacked(folder, config, lambda: read_weights(folder) if weights else {})
         generation = folder / "generation_config.json"
         generation_config = read_json(generation) if generation.is_file() else {}
-        return cls(folder, plain.config, generation_config, plain.tensors, plain.packed)
+        tensors = as_transformers_saves(config, plain.tensors)
+        return cls(folder, plain.config, generation_config, tensors, plain.packed)
 
     @classmethod
     def _open_params(cls, folder: Path) -> Checkpoint:

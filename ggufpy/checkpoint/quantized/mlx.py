@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ggufpy.checkpoint.mlx_layout import experts
 from ggufpy.checkpoint.quantized import fp4
 from ggufpy.checkpoint.quantized.integers import Integers, Slab
 from ggufpy.checkpoint.quantized.method import (
@@ -29,7 +31,6 @@ from ggufpy.checkpoint.quantized.method import (
 from ggufpy.checkpoint.quantized.words import dense, words
 from ggufpy.checkpoint.small_floats import E4M3, E8M0
 from ggufpy.errors import FormatError, UnsupportedModelError
-from ggufpy.gguf import sources
 from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
@@ -37,20 +38,11 @@ from ggufpy.gguf.types import GGMLType
 # Modes: bits and columns of a group where settings do not say them.
 _MODES = {"affine": (4, 64), "mxfp4": (4, 32), "nvfp4": (4, 16), "mxfp8": (8, 32)}
 
-# Models of whose norms MLX keeps the weights plus one.
-_OTHER_NORMS = ("qwen3_next", "qwen3_5")
-
-_SWITCH = ".switch_mlp."  # all experts; in other checkpoints each has a number
-
 
 def weights(packed: Packed) -> list[Weight]:
     """All modules that have scales, experts one by one."""
     of_modules = [key for key, value in packed.settings.items() if isinstance(value, (dict, bool))]
     packed.check_keys(("bits", "group_size", "mode", "quant_method", *of_modules))
-    model = packed.config.get("model_type")
-    if isinstance(model, str) and model.startswith(_OTHER_NORMS):
-        problem = f"MLX keeps other norms of {model:.40}, which ggufpy does not take back"
-        raise UnsupportedModelError(f"{packed.where}: {problem}; {ORIGINAL}")
     modules = [_Module.of(packed, stem) for stem in packed.stems(".scales")]
     return [each for module in modules for each in _of_experts(module.weight())]
 
@@ -134,16 +126,7 @@ def _bytes(words: TensorSource) -> TensorSource:
 
 
 def _of_experts(weight: Weight) -> Iterator[Weight]:
-    """Of matrices of all experts each one, under the name that it has in other checkpoints."""
-    source = weight.source
-    if len(source.shape) != 3 or _SWITCH not in source.name:
-        yield weight
-        return
-    for expert in range(source.shape[0]):
-        floats = weight.floats and _of_expert(weight.floats, expert)
-        yield replace(weight, source=_of_expert(source, expert), floats=floats)
-
-
-def _of_expert(source: TensorSource, expert: int) -> TensorSource:
-    name = source.name.replace(_SWITCH, f".experts.{expert}.")
-    return replace(sources.matrix(source, expert), name=name)
+    """Of matrices of all experts each one."""
+    floats = experts(weight.floats) if weight.floats else repeat(None)
+    for source, each in zip(experts(weight.source), floats, strict=False):
+        yield replace(weight, source=source, floats=each)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +144,3 @@ def test_parts_that_do_not_fit(tmp_path: Path) -> None:
         packed_llama.save(tmp_path, changed)
         with pytest.raises(FormatError, match=message):
             opened(tmp_path)
-
-
-def test_models_whose_norms_are_kept_otherwise(tmp_path: Path) -> None:
-    packed_llama.save(tmp_path, {"q.weight": np.zeros((2, 2), np.float32)})
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3_next", "quantization": USUAL}))
-    with pytest.raises(UnsupportedModelError, match="MLX keeps other norms of qwen3_next"):
-        opened(tmp_path)
