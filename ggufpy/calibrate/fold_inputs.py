@@ -115,9 +115,38 @@ class Part:
 
     def cost(self, scales: Scales) -> float:
         """tr(E H E^T), E what rounding changes."""
-        error = (self.rounded(scales) / self.factors(scales) - self.weights).astype(np.float64)
-        product = error * self.moment if self.moment.ndim == 1 else error @ self.moment
-        return self.count * float((product * error).sum())
+        return self._form(self.rounded(scales) / self.factors(scales) - self.weights)
+
+    def size(self) -> float:
+        """tr(W H W^T)."""
+        return self._form(self.weights)
+
+    def _form(self, rows: Floats) -> float:
+        product = rows * self.moment if self.moment.ndim == 1 else rows @ self.moment
+        return self.count * float((product * rows).sum())
+
+
+def mean_error(
+    file: GGUFFile,
+    types: Mapping[str, GGMLType],
+    chunks: Sequence[list[int]],
+    squares: Mapping[str, Squares],
+    *,
+    n_threads: int,
+    on_layer: Callable[[int, int], None],
+) -> float:
+    """Of the outputs of linears that folds are for, rounded as they are: relative, squared, on average.
+
+    Arguments are those of `awq`; raises as `measured_layers`.
+    """
+    errors: list[float] = []
+    for done, (folds, moments, count) in enumerate(measured_layers(file, chunks, n_threads, Moments), 1):
+        for fold in folds:
+            ones = np.ones(fold.size, np.float32)
+            for part in parts_of(fold, file, types, moments, squares):
+                errors.append(part.cost(ones) / max(part.size(), 1e-300))
+        on_layer(done, count)
+    return float(np.mean(errors)) if errors else 0.0
 
 
 def parts_of(

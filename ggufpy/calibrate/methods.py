@@ -10,8 +10,9 @@ from ggufpy.quants.ranges import RANGES, Range
 
 BEST = "best"
 
-# They make another float model, which computes the same. awq, smoothquant: channels scaled by activations.
-FOLDING = ("awq", "smoothquant")
+# They make another float model, which computes the same. rotate: the residual stream is turned. awq,
+# smoothquant: channels are scaled by activations.
+FOLDING = ("rotate", "awq", "smoothquant")
 
 # gptq: rounding errors go on to later columns. The others are ways of doing that, see Recipe.
 FEEDBACK = ("gptq", "propagate", "guided", "two-sided")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from ggufpy.calibrate.awq import awq
+from ggufpy.calibrate.fold_inputs import mean_error
 from ggufpy.calibrate.folded_file import folded
-from ggufpy.calibrate.folding import Fold, Scales
+from ggufpy.calibrate.methods import FOLDING
 from ggufpy.calibrate.smoothquant import smoothquant
 from ggufpy.calibrate.squares import SquaresOfLinears
+from ggufpy.calibrate.turning import turned
 from ggufpy.errors import FormatError
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
@@ -20,25 +22,8 @@ from ggufpy.graph.nodes import Route
 from ggufpy.quants.choice.imatrix_file import Squares
 from ggufpy.runtime.engine import trace
 
-FOLDING = ("awq", "smoothquant")
-
-# A bar on its way: told how many layers are done, and of how many.
+# A bar for what is named: told how much is done, and of how much.
 Counted = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-
-
-class _Method(Protocol):
-    """Finds scales."""
-
-    def __call__(
-        self,
-        file: GGUFFile,
-        types: Mapping[str, GGMLType],
-        chunks: Sequence[list[int]],
-        squares: Mapping[str, Squares],
-        *,
-        n_threads: int,
-        on_layer: Callable[[int, int], None],
-    ) -> dict[Fold, Scales]: ...
 
 
 def prepared(
@@ -50,48 +35,90 @@ def prepared(
     *,
     n_threads: int,
     counted: Counted,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """The model as `methods` of FOLDING leave it, one after the other: a file in `folder`, or `path` itself.
 
-    types: the blocks that tensors will be rounded to. chunks: contexts of tokens, all of one length. counted:
-    gives a bar for what is named. An importance matrix of `path` is none of the result: gather it anew.
-    Raises FormatError for other names, UnsupportedModelError for networks whose layers do not run by
-    themselves, GgufpyError for linears that read NaN.
+    types: what tensors will be rounded to, if to blocks. chunks: contexts of tokens, all of one length.
+    counted: gives bars. say: is told what was left out, as it would not help. An importance matrix of `path`
+    is none of the result: gather it anew. Raises FormatError for other names, UnsupportedModelError for
+    networks whose layers do not run by themselves, or that a method is not for, GgufpyError for linears that
+    read NaN.
     """
+    blocks = {name: type for name, type in types.items() if type.block_size > 1}
+    work = _Work(blocks, chunks, n_threads, counted, say)
     made: Path | None = None
-    for number, name in enumerate(methods):
-        method = _named(name)
-        with GGUFFile.open(made or path) as file, counted(name) as show:
-            squares = _squares(file, chunks, n_threads)
-            scales = method(file, types, chunks, squares, n_threads=n_threads, on_layer=show)
-        if scales:
-            before, made = made, folded(made or path, scales, folder / f"folded-{number}.gguf")
-            if before is not None:
-                before.unlink()
+    for number, step in enumerate([_named(name) for name in methods]):
+        before, found = made, step(work, made or path, folder / f"prepared-{number}.gguf")
+        made = found or made
+        if found and before:
+            before.unlink()
     return made or path
 
 
-def _named(name: str) -> _Method:
-    method, _, value = name.partition("=")
-    if name == "awq":
-        return awq
-    if method != "smoothquant":
-        raise FormatError(f"method {name!r:.40} does not fold; those that do are {', '.join(FOLDING)}")
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What steps have in common: the arguments of `prepared`."""
+
+    blocks: Mapping[str, GGMLType]
+    chunks: Sequence[list[int]]
+    n_threads: int
+    counted: Counted
+    say: Callable[[str], None]
+
+    def rotate(self, path: Path, out: Path) -> Path | None:
+        """Kept if linears err less for it: with channels that differ much, what is turned may be worse."""
+        with self.counted("rotate") as show:
+            turned(path, self.blocks, out, show)
+        before, after = (self._error(each) for each in (path, out))
+        if after < before:
+            return out
+        out.unlink()
+        self.say(f"rotate is left out: linears would err by {after:.3g} instead of {before:.3g}")
+        return None
+
+    def scaled(self, path: Path, out: Path, *, name: str, alpha: float | None) -> Path | None:
+        """By scales of channels, if there are any that help."""
+        method = awq if name == "awq" else partial(smoothquant, alpha=alpha)
+        with GGUFFile.open(path) as file, self.counted(name) as show:
+            squares = self._squares(file)
+            scales = method(file, self.blocks, self.chunks, squares, n_threads=self.n_threads, on_layer=show)
+        return folded(path, scales, out) if scales else None
+
+    def _error(self, path: Path) -> float:
+        with GGUFFile.open(path) as file, self.counted("error") as show:
+            arguments = (file, self.blocks, self.chunks, self._squares(file))
+            return mean_error(*arguments, n_threads=self.n_threads, on_layer=show)
+
+    def _squares(self, file: GGUFFile) -> dict[str, Squares]:
+        """Of what linears read, where experts make a difference."""
+        if not any(isinstance(node, Route) for node in trace(file)[0].nodes):
+            return {}
+        sums = SquaresOfLinears(file, len(self.chunks[0]), n_threads=self.n_threads, precision="fast")
+        sums.read(self.chunks)
+        return sums.entries()
+
+
+_Step = Callable[[_Work, Path, Path], Path | None]
+
+
+def _named(text: str) -> _Step:
+    """What a method does; its file, or None where there is nothing to do."""
+    name, _, value = text.partition("=")
+    if name not in FOLDING or (value and name != "smoothquant"):
+        raise FormatError(f"method {text!r:.40} does not fold; those that do are {', '.join(FOLDING)}")
+    if name == "rotate":
+        return _Work.rotate
+    return partial(_Work.scaled, name=name, alpha=_alpha(text, value))
+
+
+def _alpha(text: str, value: str) -> float | None:
     if value in ("", "auto"):
-        return partial(smoothquant, alpha=None)
+        return None
     try:
         alpha = float(value)
     except ValueError:
         alpha = -1
     if not 0 <= alpha <= 1:
-        raise FormatError(f"method {name!r:.40}: give a number from 0 to 1, or auto")
-    return partial(smoothquant, alpha=alpha)
-
-
-def _squares(file: GGUFFile, chunks: Sequence[list[int]], n_threads: int) -> dict[str, Squares]:
-    """Of what linears read, where experts make a difference."""
-    if not any(isinstance(node, Route) for node in trace(file)[0].nodes):
-        return {}
-    sums = SquaresOfLinears(file, len(chunks[0]), n_threads=n_threads, precision="fast")
-    sums.read(chunks)
-    return sums.entries()
+        raise FormatError(f"method {text!r:.40}: give a number from 0 to 1, or auto")
+    return alpha

@@ -144,6 +144,27 @@ def test_weights_beyond_the_type(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("propagate", [False, True])
+def test_what_was_stopped_goes_on(model: Path, tmp_path: Path, propagate: bool) -> None:
+    file, recipe = GGUFFile.open(model), Recipe(propagate=propagate)
+    types = {name: GGMLType.Q4_0 for name in file.tensors if name.startswith("blk.") and "norm" not in name}
+    fitting, shown = Fitting(file, types, [[1, *range(10, 41)]], 1), []
+
+    def stop(done: int, of: int) -> None:
+        shown.append(done)
+        if len(shown) == 1:
+            raise KeyboardInterrupt
+
+    (tmp_path / "whole").mkdir()
+    whole = fitting.round(recipe, None, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fitting.round(recipe, None, tmp_path, stop)
+    again = fitting.round(recipe, None, tmp_path, stop)
+    assert shown == [1, 2] and again.keys() == whole.keys()
+    for name, tensor in whole.items():
+        np.testing.assert_array_equal(tensor.source().read(0, 8), again[name].source().read(0, 8))
+
+
+@pytest.mark.parametrize("propagate", [False, True])
 def test_experts_by_the_tokens_that_they_get(tmp_path: Path, propagate: bool) -> None:
     file = GGUFFile.open(tiny_models.write(tmp_path / "model.gguf", "qwen3moe"))
     names = [name for name in file.tensors if name.endswith("_exps.weight")]

@@ -108,8 +108,9 @@ def test_nothing_to_round(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
-        ("gptq", "'gptq' does not fold; those that do are awq, smoothquant"),
+        ("gptq", "'gptq' does not fold; those that do are rotate, awq, smoothquant"),
         ("awq=0.5", "'awq=0.5' does not fold"),
+        ("rotate=2", "'rotate=2' does not fold"),
         ("smoothquant=2", "'smoothquant=2': give a number from 0 to 1, or auto"),
         ("smoothquant=nan", "give a number"),
         ("smoothquant=much", "give a number"),
