@@ -10,13 +10,15 @@ import shutil
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ggufpy.calibrate.fitting import Fitting, OnLayer
 from ggufpy.calibrate.gradients import Gradients
 from ggufpy.calibrate.judging import Judge, Verdict
 from ggufpy.calibrate.recipe import Recipe
+from ggufpy.calibrate.unfinished import done, finish
 from ggufpy.gguf.reader import TensorInfo
 
 # A bar on its way: told how many layers are done, and of how many.
@@ -47,24 +49,34 @@ class Trials:
 
     def begin(self) -> None:
         """With the importance matrix alone."""
-        self._judge(None, {})
+        self._judge(None, {}, done(self.folder / "matrix.json"))
 
     def attempt(self, recipe: Recipe, *, anyway: bool = False) -> None:
         """Round by a recipe that was not tried; keep it if it is better, or `anyway`."""
         if recipe in self.tried:
             return
-        folder = self.folder / str(len(self.tried))
-        folder.mkdir()
-        with self.counted(str(recipe)) as show:
-            made = self.fitting.round(recipe, self.gradients, folder, show)
-        before = self.best
-        if self._judge(recipe, made) or anyway:
+        folder = self.folder / str(recipe)
+        before = done(self.folder / f"{recipe}.json")
+        made: Mapping[str, TensorInfo] = {}
+        if before is None or folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            with self.counted(str(recipe)) as show:
+                made = self.fitting.round(recipe, self.gradients, folder, show)
+        is_better = self._judge(recipe, made, before)
+        if is_better or anyway:
             self.best, self.made = recipe, made
-        if self.best is before:
-            shutil.rmtree(folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def _judge(self, recipe: Recipe | None, made: Mapping[str, TensorInfo]) -> bool:
-        verdict = self.judge(ChainMap(dict(made), dict(self.plain), dict(self.others)))
+    def _judge(
+        self, recipe: Recipe | None, made: Mapping[str, TensorInfo], before: Mapping[str, Any] | None
+    ) -> bool:
+        """Whether it is the best so far; before: the verdict, if that was given already."""
+        if before is None:
+            verdict = self.judge(ChainMap(dict(made), dict(self.plain), dict(self.others)))
+            finish(self.folder / f"{recipe or 'matrix'}.json", asdict(verdict))
+        else:
+            verdict = Verdict(**before)
         is_better = bool(self.tried) and verdict.mean < self.tried[self.best].mean
         self.say(f"{recipe or 'importance matrix'}: {verdict}")
         self.tried[recipe] = verdict

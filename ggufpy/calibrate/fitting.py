@@ -24,6 +24,7 @@ from ggufpy.calibrate.recipe import Recipe
 from ggufpy.calibrate.rounding import made_of, rounded, solution
 from ggufpy.calibrate.streams import Floats, Runner
 from ggufpy.calibrate.sums import Sums
+from ggufpy.calibrate.unfinished import done, finish, save
 from ggufpy.gguf.reader import GGUFFile, TensorInfo
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
@@ -39,6 +40,7 @@ Doubles = NDArray[np.float64]
 OnLayer = Callable[[int, int], None]
 
 DAMPING = 0.01
+_STATE = "layers.json"
 
 
 class Fitting:
@@ -67,17 +69,20 @@ class Fitting:
     ) -> dict[str, TensorInfo]:
         """The tensors that could be rounded, in files of `folder`, which must stay.
 
+        Goes on where it was stopped, if the same was begun in that folder.
+
         gradients: where the recipe needs them. on_layer is told how many layers are done, and of how many.
         What is no linear of one matrix, or not of a type in GRIDS, is left out, and so is an embedding of
         which there are no gradients, unless it makes the logits, too.
         Raises GgufpyError for texts that say too little.
         """
         run = _Run(self, recipe, gradients, folder)
-        x, y = run.begin()
-        for done, stage in enumerate(self.layers, 1):
+        first, x, y = run.resume() or (0, *run.begin())
+        for number, stage in enumerate(self.layers[first:], first + 1):
             x, y = run.layer(stage, x, y)
+            run.leave(number, x, y)
             if on_layer is not None:
-                on_layer(done, len(self.layers))
+                on_layer(number, len(self.layers))
         run.end(x, y)
         return run.made
 
@@ -89,6 +94,27 @@ class _Run:
         self._fitting, self._recipe, self._gradients, self._folder = fitting, recipe, gradients, folder
         self._gathering = Gathering(fitting, recipe, gradients)
         self.made: dict[str, TensorInfo] = {}
+        self._files: list[str] = []
+
+    def resume(self) -> tuple[int, Floats, Floats] | None:
+        """How many layers were rounded before in this folder, and what they leave in both streams."""
+        state = done(self._folder / _STATE)
+        if state is None:
+            return None
+        for name in state["files"]:
+            self.made |= GGUFFile.open(self._folder / name).tensors
+        self._files = state["files"]
+        x = np.load(self._folder / f"x{state['layers']}.npy")
+        y = np.load(self._folder / f"y{state['layers']}.npy") if self._recipe.propagate else x
+        return state["layers"], x, y
+
+    def leave(self, layers: int, x: Floats, y: Floats) -> None:
+        """So many layers are rounded: what is needed to go on from there."""
+        for name, rows in {"x": x, "y": y}.items() if self._recipe.propagate else [("x", x)]:
+            save(self._folder / f"{name}{layers}.npy", rows)
+        finish(self._folder / _STATE, {"layers": layers, "files": self._files})
+        for name in ("x", "y"):
+            (self._folder / f"{name}{layers - 1}.npy").unlink(missing_ok=True)
 
     def begin(self) -> tuple[Floats, Floats]:
         """Round the embedding; what the first layer reads in both streams."""
@@ -169,6 +195,7 @@ class _Run:
         path = self._folder / f"{len(self.made)}.gguf"
         write_gguf(path, {"general.architecture": "none"}, made)
         self.made |= GGUFFile.open(path).tensors
+        self._files.append(path.name)
 
     def _tensors(self) -> Mapping[str, TensorInfo]:
         return ChainMap(self.made, dict(self._fitting.file.tensors))

@@ -8,10 +8,11 @@ forwards once, layer by layer, with the residual stream between layers on the di
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,19 @@ class Gradients:
     def _load(self, what: str) -> Floats:
         matrix: Floats = np.load(self._files[what])
         return matrix
+
+    def save(self) -> dict[str, Any]:
+        """Leave all in the folder, and return what `load` needs to have it again."""
+        names = list(self._weights)
+        np.savez(self._folder / "tokens.npz", self.labels, *self._weights.values())
+        return {"names": names, "files": {what: path.name for what, path in self._files.items()}}
+
+    @classmethod
+    def load(cls, folder: Path, saved: Mapping[str, Any]) -> Gradients:
+        """What was saved in a folder."""
+        labels, *weights = np.load(folder / "tokens.npz").values()
+        files = {what: folder / name for what, name in saved["files"].items()}
+        return cls(labels, folder, dict(zip(saved["names"], weights, strict=True)), files)
 
     def _add(self, name: str, part: slice, g: Floats) -> None:
         if name not in self._weights:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +11,9 @@ from ggufpy.calibrate.fitting import Fitting
 from ggufpy.calibrate.gradients import Gradients, measure_gradients
 from ggufpy.calibrate.judging import Judge
 from ggufpy.calibrate.methods import METHOD_KEY
+from ggufpy.calibrate.mixing import offers_of, types_within
 from ggufpy.calibrate.recipe import Recipe
+from ggufpy.calibrate.unfinished import done, finish
 from ggufpy.errors import UnsupportedModelError
 from ggufpy.gguf.reader import GGUFFile, TensorInfo
 from ggufpy.gguf.types import GGMLType
@@ -38,47 +38,44 @@ class Waiting:
     say: Callable[[str], None]
 
 
-@contextmanager
 def calibrated(
     plan: QuantizationPlan,
     file: GGUFFile,
     texts: Texts,
     recipe: Recipe | None,
+    gradients: Gradients | None,
+    folder: Path,
     *,
     n_threads: int,
     waiting: Waiting,
-) -> Iterator[QuantizationPlan]:
-    """The plan with tensors rounded by a text, good until the end of the block.
+) -> QuantizationPlan:
+    """The plan with tensors rounded by a text, which are in `folder`.
 
     file: the one that the plan is of. recipe: None for the one that measures best on the held texts, if any
-    is better than the plan as it is. Tensors that no recipe rounds keep what the plan has for them: those of
-    types whose blocks are no grids, and what is no linear of a layer.
-    Raises UnsupportedModelError for networks whose layers do not run by themselves, and, where a recipe needs
-    them, for those without gradients, GgufpyError for texts that say too little.
+    is better than the plan as it is. gradients: of these texts, where there are any. Tensors that no recipe
+    rounds keep what the plan has for them: those of types whose blocks are no grids, and what is no linear.
+    Raises UnsupportedModelError for networks whose layers do not run by themselves, GgufpyError for texts
+    that say too little.
     """
     types = _types(plan)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        fitting = Fitting(file, types, texts.chunks, n_threads)
-        gradients = _gradients(file, texts, recipe, folder, n_threads, waiting)
-        trials = Trials(
-            fitting,
-            Judge(file, texts.held, n_threads),
-            gradients,
-            _plain(plan, types, folder / "plain.gguf"),
-            file.tensors,
-            folder,
-            waiting.counted,
-            waiting.say,
-        )
-        if recipe is None:
-            try_best(trials)
-        else:
-            try_one(trials, recipe)
-        made = {tensor: info.source() for tensor, info in trials.made.items()}
-        planned = [replace(each, tensor=made.get(each.tensor.name, each.tensor)) for each in plan.planned]
-        waiting.say(_conclusion(trials, [name for name in types if name not in made]))
-        yield with_method(replace(plan, planned=planned), str(trials.best or "imatrix"))
+    trials = Trials(
+        Fitting(file, types, texts.chunks, n_threads),
+        Judge(file, texts.held, n_threads),
+        gradients,
+        _plain(plan, types, folder / "plain.gguf"),
+        file.tensors,
+        folder,
+        waiting.counted,
+        waiting.say,
+    )
+    if recipe is None:
+        try_best(trials)
+    else:
+        try_one(trials, recipe)
+    made = {tensor: info.source() for tensor, info in trials.made.items()}
+    planned = [replace(each, tensor=made.get(each.tensor.name, each.tensor)) for each in plan.planned]
+    waiting.say(_conclusion(trials, [name for name in types if name not in made]))
+    return with_method(replace(plan, planned=planned), str(trials.best or "imatrix"))
 
 
 def with_method(plan: QuantizationPlan, method: str) -> QuantizationPlan:
@@ -95,21 +92,48 @@ def _types(plan: QuantizationPlan) -> dict[str, GGMLType]:
     }
 
 
-def _gradients(
-    file: GGUFFile, texts: Texts, recipe: Recipe | None, folder: Path, n_threads: int, waiting: Waiting
+def gradients_of(
+    file: GGUFFile, texts: Texts, folder: Path, n_threads: int, waiting: Waiting, *, must: bool
 ) -> Gradients | None:
-    if recipe is not None and not recipe.needs_gradients:
-        return None
+    """Gradients of a network, with files in `folder`; None if it has none, unless there must be some."""
+    own = folder / "gradients"
+    before = done(own / "all.json")
+    if before is not None:
+        return Gradients.load(own, before)
+    own.mkdir(exist_ok=True)
     try:
         with waiting.counted("gradients") as show:
-            return measure_gradients(
-                file, texts.chunks, folder, n_threads=n_threads, fisher=True, on_layer=show
-            )
+            made = measure_gradients(file, texts.chunks, own, n_threads=n_threads, fisher=True, on_layer=show)
+            finish(own / "all.json", made.save())
+            return made
     except UnsupportedModelError as error:
-        if recipe is not None:
+        if must:
             raise
         waiting.say(f"without gradients: {error}")
         return None
+
+
+def mixed_types(
+    plan: QuantizationPlan,
+    file: GGUFFile,
+    texts: Texts,
+    gradients: Gradients,
+    budget: int,
+    n_threads: int,
+    waiting: Waiting,
+) -> dict[str, GGMLType]:
+    """Types for those of the plan's tensors that become blocks, all of which shall take `budget` bytes.
+
+    Raises FormatError if that is too few, UnsupportedModelError for experts.
+    """
+    fitting = Fitting(file, _types(plan), texts.chunks, n_threads)
+    with waiting.counted("types") as show:
+        offers = offers_of(fitting, gradients, show)
+    others = sum(each.tensor.n_bytes for each in plan.planned if each.tensor.name not in offers)
+    chosen = types_within(offers, budget - others)
+    loss = sum(of.loss for name in chosen for of in offers[name] if of.type is chosen[name])
+    waiting.say(f"types chosen for a KL of about {loss:.4f}")
+    return chosen
 
 
 def _plain(plan: QuantizationPlan, types: Mapping[str, GGMLType], path: Path) -> Mapping[str, TensorInfo]:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ggufpy.calibrate.chunks import held_back
 from ggufpy.calibrate.fitting import OnLayer
 from ggufpy.calibrate.methods import BEST, folding_of, recipe_of
 from ggufpy.calibrate.preparing import prepared
-from ggufpy.calibrate.quantizing import Texts, Waiting, calibrated, with_method
+from ggufpy.calibrate.quantizing import Texts, Waiting, calibrated, gradients_of, mixed_types, with_method
+from ggufpy.calibrate.unfinished import done, finish, identity_of, unfinished
 from ggufpy.commands.calibration_texts import chunks_of_texts, counting, squares_of
 from ggufpy.commands.console import one_line
 from ggufpy.commands.writing import show_plan, write_plan
 from ggufpy.errors import FormatError
-from ggufpy.gguf.outputs import check_targets
+from ggufpy.gguf.outputs import check_targets, whole_files
 from ggufpy.gguf.reader import GGUFFile
+from ggufpy.gguf.types import GGMLType
 from ggufpy.quants.choice.imatrix import ImportanceMatrix
 from ggufpy.quants.choice.imatrix_file import ImatrixFile
 from ggufpy.quants.file import COPY, Options, QuantizationPlan, plan_quantization
@@ -29,8 +33,23 @@ _CONTEXT = 512
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """How large the file shall be: bits per weight, or bytes."""
+
+    bpw: float | None = None
+    size: int | None = None
+
+    def budget(self, plan: QuantizationPlan) -> int:
+        """Bytes for the tensors of the plan."""
+        if self.bpw is not None:
+            return int(self.bpw * sum(each.rows * each.columns for each in plan.tensors) / 8)
+        around = sum(plan.sizes().values()) - sum(each.n_bytes for each in plan.tensors)
+        return (self.size or 0) - around
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a person asks for: at most so many contexts of texts, and methods.
+    """What a person asks for: at most so many contexts of texts, methods, and perhaps a size.
 
     inputs: more files that must stay.
     """
@@ -39,6 +58,7 @@ class Calibration:
     methods: Sequence[str]
     most: int
     inputs: Sequence[Path] = ()
+    target: Target | None = None
 
 
 def quantize_calibrated(
@@ -46,47 +66,113 @@ def quantize_calibrated(
 ) -> None:
     """Quantize by methods that read a text.
 
-    dry_run: show what would be written; the matrix decides some types. Raises FormatError for options that go
-    with another network than the file's, and as `calibrated` does.
+    dry_run: show what would be written; the matrix, and for a target gradients, decide types. Raises
+    FormatError for options that go with another network than the file's, and as `calibrated` does.
     """
     if options.get("prune_layers") or type.lower() == COPY:
         raise FormatError(
             "--calibration is for the whole network, quantized: prune it before, and name a type"
         )
-    threads = options.get("threads") or default_threads()
-    texts = _texts(source, asked)
-    options = _with_matrix(source, options, texts, asked, threads)
-    plan = with_method(_plan(source, out, type, options, asked), ",".join(asked.methods))
-    if dry_run:
-        return show_plan(plan, plan.sizes())
-    plan.inputs.check_outputs(plan.sizes())
-    check_targets(plan.sizes())
     with ExitStack() as stack:
-        folding = folding_of(asked.methods)
-        if folding:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            types = {each.tensor.name: each.tensor.type for each in plan.planned}
-            arguments = (source, folding, types, texts.chunks, folder)
-            source = prepared(*arguments, n_threads=threads, counted=_bar)
-            options = _with_matrix(source, options | {"imatrix": None}, texts, asked, threads)
-            plan = _plan(source, plan.path, type, options, asked)
-            plan = with_method(plan, ",".join(asked.methods))
+        job = _Job(source, out, type, options, asked)
+        if dry_run and asked.target is None:
+            return show_plan(job.plan, job.plan.sizes())
+        folder = stack.enter_context(unfinished(job.plan.path, job.identity()))
+        if folding_of(asked.methods):
+            job.fold(folder)
         recipe = recipe_of(asked.methods)
-        if recipe is not None or BEST in asked.methods:
-            file = stack.enter_context(GGUFFile.open(source))
-            waiting = Waiting(_bar, lambda line: print(one_line(line), file=sys.stderr))
-            run = calibrated(plan, file, texts, recipe, n_threads=threads, waiting=waiting)
-            plan = stack.enter_context(run)
-        write_plan(plan, plan.write)
+        rounds = recipe is not None or BEST in asked.methods
+        file = stack.enter_context(GGUFFile.open(job.source))
+        gradients = None
+        if asked.target is not None or (rounds and (recipe is None or recipe.needs_gradients)):
+            must = asked.target is not None or recipe is not None
+            gradients = gradients_of(file, job.texts, folder, job.threads, _WAITING, must=must)
+        if asked.target is not None and gradients is not None:
+            budget = asked.target.budget(job.plan)
+            job.choose(mixed_types(job.plan, file, job.texts, gradients, budget, job.threads, _WAITING))
+        if dry_run:
+            return show_plan(job.plan, job.plan.sizes())
+        if rounds:
+            how = recipe, gradients, folder
+            job.plan = calibrated(job.plan, file, job.texts, *how, n_threads=job.threads, waiting=_WAITING)
+        write_plan(job.plan, job.plan.write)
+        if asked.target is not None:
+            _write_types(job.plan)
 
 
-def _plan(
-    source: Path, out: Path | None, type: str, options: Options, asked: Calibration
-) -> QuantizationPlan:
-    plan = plan_quantization(source, out, type, **options)
-    for path in (*asked.inputs, *asked.texts):
-        plan.inputs.note(path)
-    return plan
+class _Job:
+    """A file on its way to the quantized one; `plan` is what it is to become so far."""
+
+    def __init__(
+        self,
+        source: Path,
+        out: Path | None,
+        type: str,
+        options: Options,
+        asked: Calibration,
+    ) -> None:
+        self.source, self._type, self._asked = source, type, asked
+        self._originals = [source]
+        self.threads = options.get("threads") or default_threads()
+        self.texts = _texts(source, asked)
+        self._matrix = str(options.get("imatrix"))
+        self._options = self._with_matrix(options)
+        self.plan = self._planned(out)
+        self.plan.inputs.check_outputs(self.plan.sizes())
+        check_targets(self.plan.sizes())
+
+    def identity(self) -> dict[str, Any]:
+        """What makes it the same job as one that was stopped."""
+        types = {each.tensor.name: each.tensor.type.label for each in self.plan.planned}
+        facts = {
+            "methods": list(self._asked.methods),
+            "target": repr(self._asked.target),
+            "imatrix": self._matrix,
+            "types": types,
+            "held": len(self.texts.held),
+            "version": version("ggufpy"),
+        }
+        return identity_of(self.source, [*self.texts.chunks, *self.texts.held], facts)
+
+    def fold(self, folder: Path) -> None:
+        """Make another float model of it, which is quantized instead."""
+        before = done(folder / "folded.json")
+        if before is None:
+            types = {each.tensor.name: each.tensor.type for each in self.plan.planned}
+            arguments = (self.source, folding_of(self._asked.methods), types, self.texts.chunks, folder)
+            self.source = prepared(*arguments, n_threads=self.threads, counted=_bar)
+            finish(folder / "folded.json", str(self.source))
+        else:
+            self.source = Path(before)
+        self._options = self._with_matrix(self._options | {"imatrix": None})
+        self.plan = self._planned(self.plan.path)
+
+    def choose(self, types: Mapping[str, GGMLType]) -> None:
+        """These types for these tensors, ahead of all others that were asked for."""
+        pairs = [(f"^{re.escape(name)}$", type.label) for name, type in types.items()]
+        pairs += self._options.get("tensor_type", ())
+        own: Options = {"tensor_type": pairs, "token_embedding_type": None, "output_tensor_type": None}
+        self._options = self._options | own
+        self.plan = self._planned(self.plan.path)
+
+    def _planned(self, out: Path | None) -> QuantizationPlan:
+        plan = plan_quantization(self.source, out, self._type, **self._options)
+        for path in (*self._originals, *self._asked.inputs, *self._asked.texts):
+            plan.inputs.note(path)
+        return with_method(plan, ",".join(self._asked.methods))
+
+    def _with_matrix(self, options: Options) -> Options:
+        """Options with mean squares of what linears read, if they have none.
+
+        Scales begin with them, and for some types they are all there is.
+        """
+        if options.get("imatrix") is not None:
+            return options
+        with GGUFFile.open(self.source) as file:
+            entries = squares_of(file, self.texts.chunks, n_threads=self.threads).entries()
+        names, chunks = ", ".join(map(str, self._asked.texts)), self.texts.chunks
+        matrix = ImatrixFile(entries, [names], len(chunks), len(chunks[0]))
+        return options | {"imatrix": ImportanceMatrix.of(names, matrix)}
 
 
 def _texts(source: Path, asked: Calibration) -> Texts:
@@ -96,19 +182,21 @@ def _texts(source: Path, asked: Calibration) -> Texts:
         return Texts(*held_back(chunks_of_texts(file, asked.texts, size), asked.most))
 
 
-def _with_matrix(source: Path, options: Options, texts: Texts, asked: Calibration, threads: int) -> Options:
-    """Options with mean squares of what linears read, if they have none.
-
-    Scales begin with them, and for some types they are all there is.
-    """
-    if options.get("imatrix") is not None:
-        return options
-    with GGUFFile.open(source) as file:
-        entries = squares_of(file, texts.chunks, n_threads=threads).entries()
-    names = ", ".join(map(str, asked.texts))
-    matrix = ImatrixFile(entries, [names], len(texts.chunks), len(texts.chunks[0]))
-    return options | {"imatrix": ImportanceMatrix.of(names, matrix)}
+def _write_types(plan: QuantizationPlan) -> None:
+    """The types that were chosen, beside the file, as --tensor-type-file reads them."""
+    path = plan.path.with_name(f"{plan.path.name}.types")
+    lines = [
+        f"^{re.escape(each.tensor.name)}$={each.tensor.type.label}\n"
+        for each in plan.planned
+        if each.tensor.type.block_size > 1
+    ]
+    with whole_files([path]) as (file,):
+        file.write("".join(lines).encode())
+    print(one_line(f"types: {path}, for --tensor-type-file"), file=sys.stderr)
 
 
 def _bar(what: str) -> AbstractContextManager[OnLayer]:
     return counting(what, None, "layers/s", 1)
+
+
+_WAITING = Waiting(_bar, lambda line: print(one_line(line), file=sys.stderr))

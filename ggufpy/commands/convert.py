@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from ggufpy.commands.calibration_options import add_calibration, asked_of, check_calibration
+from ggufpy.commands.calibration_options import add_calibration, asked_of, byte_size, check_calibration
 from ggufpy.commands.console import run_command, visible
 from ggufpy.commands.parser import Parser
 from ggufpy.commands.ranging import in_range, range_of
@@ -18,8 +18,6 @@ from ggufpy.errors import UnsupportedModelError
 from ggufpy.quants.choice.presets import find_preset
 from ggufpy.quants.file import Options
 from ggufpy.quants.ranges import Range
-
-_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +59,7 @@ def _parser() -> Parser:
         "--dry-run", action="store_true", help="print tensors, types and sizes; write nothing"
     )
     parser.add_argument(
-        "--split-max-size", type=_size, metavar="SIZE", help="split into files of at most SIZE: 500M, 2G"
+        "--split-max-size", type=byte_size, metavar="SIZE", help="split into files of at most SIZE: 500M, 2G"
     )
     parser.add_argument("--verbose", action="store_true", help="list the tensors on stderr")
     return parser
@@ -74,13 +72,6 @@ def _outtype(text: str) -> str:
         except UnsupportedModelError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
     return text
-
-
-def _size(text: str) -> int:
-    digits, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    if not digits.isdecimal() or int(digits) == 0 or (unit and unit not in _UNITS):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500M or 2G")
-    return int(digits) * _UNITS.get(unit, 1)
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:

@@ -190,7 +190,7 @@ def test_methods_by_name() -> None:
     assert str(recipe_of(methods_of("two-sided,guided"))) == "gptq,guided,two-sided"
     assert recipe_of(("awq",)) is recipe_of(("best",)) is None
     for text, problem in {
-        "gptq,awk": "method 'awk' is unknown; known are awq, smoothquant, best, gptq",
+        "gptq,awk": "method 'awk' is unknown; known are rotate, awq, smoothquant, best, gptq",
         "best,gptq": "method best chooses whether to use gptq; name it without",
         "gptq,mse": "method mse chooses scales in its own way; name it alone",
         "gptq=3": "method 'gptq=3': gptq takes no value",
