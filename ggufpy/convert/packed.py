@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ggufpy.checkpoint.quantized import PackedWeights
 from ggufpy.checkpoint.quantized.method import Error, How, Weight
 from ggufpy.gguf.tensors import TensorSource
+from ggufpy.gguf.types import GGMLType
+from ggufpy.quants import decode
 from ggufpy.quants.choice.planning import Planned
 from ggufpy.quants.choice.presets import Preset, find_preset
+
+Bytes = NDArray[np.uint8]
 
 _AGAIN = "dequantized and quantized again, which adds errors"
 
@@ -32,10 +39,45 @@ def numbers_of(packed: PackedWeights | None) -> dict[str, TensorSource]:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Which weights were packed, if there are such; parts: the checkpoint's names of what each tensor has."""
+    """Which weights were packed, if there are such; parts: the checkpoint's names of what each tensor has.
+
+    errors: of tensors that get another type, by their names; slabs: the numbers of each that were read last.
+    """
 
     packed: PackedWeights | None
     parts: Mapping[str, Sequence[str]]
+    errors: dict[str, Error] = field(default_factory=dict)
+    slabs: dict[str, Bytes] = field(default_factory=dict)
+
+    def watched(self, source: TensorSource) -> TensorSource:
+        """`source`, whose numbers are kept for `measured` if it was packed."""
+        if not self._weights(source.name):
+            return source
+
+        def read(start: int, stop: int) -> Bytes:
+            data = source.read(start, stop)
+            self.slabs[source.name] = data
+            return data
+
+        return replace(source, read=read)
+
+    def measured(self, planned: Planned) -> Planned:
+        """`planned`, made of a watched tensor: how far its type is from that is noted as it is read."""
+        tensor, source = planned.tensor, planned.source
+        if not self._weights(source.name) or tensor.type in (source.type, GGMLType.F32):
+            return planned
+        error = self.errors[source.name] = Error()
+
+        def read(start: int, stop: int) -> Bytes:
+            data = tensor.read(start, stop)
+            error.add(decode(self.slabs.pop(source.name), source.type), decode(data, tensor.type))
+            return data
+
+        return replace(planned, tensor=replace(tensor, read=read))
+
+    def _weights(self, name: str) -> list[Weight]:
+        weights = self.packed.weights if self.packed else {}
+        return [weights[part] for part in self.parts.get(name, ()) if part in weights]
 
     def summary(self, planned: Sequence[Planned]) -> Iterator[str]:
         """A line for each outcome: how many weights, of which types, and how far from what was packed.
@@ -45,17 +87,18 @@ class Origin:
         if self.packed is None:
             return
         types: dict[str, Counter[str]] = defaultdict(Counter)
-        errors = []
+        errors: dict[str, list[Error]] = defaultdict(list)
         for each in planned:
-            for name in self.parts.get(each.tensor.name, ()):
-                if (weight := self.packed.weights.get(name)) is not None:
-                    how = _how(weight, each)
-                    types[how][each.tensor.type.label] += 1
-                    errors += [weight.error] if weight.error and how is How.NEARLY else []
+            for weight in self._weights(each.tensor.name):
+                how = _how(weight, each)
+                types[how][each.tensor.type.label] += 1
+                errors[how] += [weight.error] if weight.error and how is How.NEARLY else []
+            if each.tensor.name in self.errors:
+                errors[_how(self._weights(each.tensor.name)[0], each)].append(self.errors[each.tensor.name])
         for outcome in (*How, _AGAIN):
             if types[outcome]:
                 listed = ", ".join(f"{n} {label}" for label, n in types[outcome].most_common())
-                more = _relative(errors) if outcome is How.NEARLY else ""
+                more = _relative(errors[outcome])
                 yield f"{self.packed.method}: {types[outcome].total()} weights {outcome} ({listed}){more}"
 
 

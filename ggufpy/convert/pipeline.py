@@ -161,8 +161,10 @@ def plan_conversion(
         **_token_types(config),
         **vocabulary,
     }
+    origin = Origin(opened.packed, model.parts)
     if opened.packed and preset.is_float and not is_auto:
         sources = list(map(unblocked, sources))
+    sources = list(map(origin.watched, sources))
     label = described(preset, sources) if preset.is_float else preset
     metadata = quantized_metadata(metadata, label)
     if preset.is_float:
@@ -177,7 +179,8 @@ def plan_conversion(
         planned = _in_blocks(sources, Facts.from_metadata(metadata), request)
     path = _output_path(opened, out, "vocab" if vocab_only else (label if opened.packed else preset).label)
     notes = [*model.notes, *modules.notes, *differences(vocabulary), *_notes(opened)]
-    return Plan(opened.folder, path, metadata, planned, inputs, notes, Origin(opened.packed, model.parts))
+    planned = list(map(origin.measured, planned))
+    return Plan(opened.folder, path, metadata, planned, inputs, notes, origin)
 
 
 def _as_floats(sources: Sequence[TensorSource], type: GGMLType) -> list[Planned]:

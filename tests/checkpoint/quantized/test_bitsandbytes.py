@@ -65,7 +65,8 @@ def test_4_bits_are_decoded(tmp_path: Path, shipped_checkpoint: Path, pack: pack
     held = packed_llama.write(tmp_path, shipped_checkpoint, HOW, pack)
     for name, (_, _, whole) in packed_llama.read(tmp_path).items():
         np.testing.assert_array_equal(whole, held[name], name)
-    assert packed_llama.outcome(tmp_path) == ["bitsandbytes: 14 weights dequantized (14 f16)"]
+    (line,) = packed_llama.outcome(tmp_path)
+    assert line.startswith("bitsandbytes: 14 weights dequantized (14 f16), relative error ")
 
 
 def test_8_bits_are_nearly_q8_0(tmp_path: Path, shipped_checkpoint: Path) -> None:
