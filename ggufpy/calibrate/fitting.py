@@ -168,13 +168,23 @@ class _Run:
                 if self._recipe.two_sided and self._gradients is not None and name.startswith("blk."):
                     fisher = self._gradients.fisher(name)
                 tensor, type = self._fitting.file.tensors[name], self._fitting.types[name]
-                data = rounded(tensor, type, moment, self._fitting.n_threads, goal=goal, fisher=fisher)
+                data = rounded(
+                    tensor,
+                    type,
+                    moment,
+                    self._fitting.n_threads,
+                    goal=goal,
+                    fisher=fisher,
+                    learned=self._recipe.learned,
+                )
                 made.append(made_of(tensor, type, data))
         self._keep(made)
 
     def _rounded(self, name: str, moment: Moment) -> TensorSource:
         tensor, type = self._fitting.file.tensors[name], self._fitting.types[name]
-        return made_of(tensor, type, rounded(tensor, type, moment, self._fitting.n_threads))
+        return made_of(
+            tensor, type, rounded(tensor, type, moment, self._fitting.n_threads, learned=self._recipe.learned)
+        )
 
     def _round_experts(self, stage: Stage, group: Group, rows: Floats) -> None:
         """Round the matrices of experts, each by the tokens that it is given."""
@@ -186,7 +196,8 @@ class _Run:
             for name, made in data.items():
                 tensor, type = fitting.file.tensors[name], fitting.types[name]
                 first, last = expert * tensor.shape[1], (expert + 1) * tensor.shape[1]
-                made.append(rounded(tensor, type, moment, fitting.n_threads, first=first, last=last))
+                how = {"learned": self._recipe.learned, "first": first, "last": last}
+                made.append(rounded(tensor, type, moment, fitting.n_threads, **how))
         tensors = [(fitting.file.tensors[name], np.concatenate(made)) for name, made in data.items()]
         self._keep([made_of(tensor, fitting.types[tensor.name], all) for tensor, all in tensors])
 

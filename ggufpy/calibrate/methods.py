@@ -14,8 +14,8 @@ BEST = "best"
 # smoothquant: channels are scaled by activations.
 FOLDING = ("rotate", "awq", "smoothquant")
 
-# gptq: rounding errors go on to later columns. The others are ways of doing that, see Recipe.
-FEEDBACK = ("gptq", "propagate", "guided", "two-sided")
+# gptq: rounding errors go on to later columns; round: learned instead. The others go with either, see Recipe.
+FEEDBACK = ("gptq", "round", "propagate", "guided", "two-sided")
 
 # What goes by a text; best: what measured best of FEEDBACK. All others choose scales by the weights alone.
 BY_TEXT = (*FOLDING, BEST, *FEEDBACK)
@@ -44,7 +44,9 @@ def methods_of(text: str) -> tuple[str, ...]:
     for name in set(names).difference({"smoothquant"}):
         if "=" in names[name]:
             raise FormatError(f"method {names[name]!r:.40}: {name} takes no value")
-    if feedback:
+    if "round" in names and {"gptq", "two-sided"}.intersection(names):
+        raise FormatError("method round is another way than gptq, and rounds rows by themselves; name one")
+    if feedback and "round" not in names:
         names["gptq"] = "gptq"
     return tuple(names[name] for name in BY_TEXT if name in names)
 
@@ -56,8 +58,11 @@ def folding_of(methods: Sequence[str]) -> tuple[str, ...]:
 
 def recipe_of(methods: Sequence[str]) -> Recipe | None:
     """What those of FEEDBACK say; None if there are none."""
-    if "gptq" not in methods:
+    if not set(FEEDBACK).intersection(methods):
         return None
     return Recipe(
-        propagate="propagate" in methods, guided="guided" in methods, two_sided="two-sided" in methods
+        propagate="propagate" in methods,
+        guided="guided" in methods,
+        two_sided="two-sided" in methods,
+        learned="round" in methods,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the matrices of a network are rounded by error feedback.
+    """How the matrices of a network are rounded: by error feedback, or, `learned`, by descent on shifts.
 
     propagate: layers make up for what those before them have lost. first: how many times the first token of
     a context counts: all others attend to it. guided: a token counts by the gradient of the loss at each
@@ -18,6 +18,7 @@ class Recipe:
     first: int = 1
     guided: bool = False
     two_sided: bool = False
+    learned: bool = False
 
     @property
     def needs_gradients(self) -> bool:
@@ -27,7 +28,8 @@ class Recipe:
     def __str__(self) -> str:
         """The names of the methods, and what the first token counts for."""
         parts = {
-            "gptq": True,
+            "gptq": not self.learned,
+            "round": self.learned,
             "propagate": self.propagate,
             "guided": self.guided,
             "two-sided": self.two_sided,

@@ -17,6 +17,7 @@ from ggufpy.quants import check_range, decode, encode
 from ggufpy.quants.descent import descend
 from ggufpy.quants.feedback import round_with_feedback
 from ggufpy.quants.grids import GRIDS
+from ggufpy.quants.learned import learn_rounding
 from ggufpy.quants.moment import Moment
 from ggufpy.quants.two_sided import round_two_sided
 
@@ -34,12 +35,14 @@ def rounded(
     *,
     goal: Callable[[Floats], Floats] = lambda weights: weights,
     fisher: Floats | None = None,
+    learned: bool = False,
     first: int = 0,
     last: int | None = None,
 ) -> Bytes:
     """Rows first .. last of a tensor as blocks of `type`: (rows, bytes).
 
     goal: what rows should be, of what they are. fisher: G of the outputs, which are then rounded together.
+    learned: by descent on shifts, in place of error feedback.
     Raises FormatError for weights that the type cannot hold.
     """
     source, grid = tensor.source(), GRIDS[type]
@@ -50,7 +53,9 @@ def rounded(
         data = source.read(begin, min(begin + step, last))
         aim = goal(decode(data, source.type).reshape(-1, source.columns))
         parts = grid.parts(_encoded(tensor.name, aim, type, moment.importance))
-        if fisher is None:
+        if learned:
+            learn_rounding(aim, moment, grid, parts, threads)
+        elif fisher is None:
             round_with_feedback(aim, moment, grid, parts, threads)
             descend(aim, moment, grid, parts, threads)
         else:

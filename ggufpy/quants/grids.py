@@ -88,11 +88,15 @@ class Grid:
         fields = self.write(_reshaped(parts, parts.d.size))
         return np.concatenate(list(fields), axis=1).reshape(len(parts.d), -1)
 
-    def values(self, parts: Parts) -> Floats:
-        """The weights: (rows, n)."""
+    def steps(self, parts: Parts) -> tuple[Floats, Floats]:
+        """What multiplies the levels of each sub-block, and what is taken off: (rows, n / sub)."""
         per_block = self.block // self.sub
         step = np.repeat(parts.d, per_block, 1) * parts.s.astype(np.float32)
-        low = np.repeat(parts.m, per_block, 1) * parts.t.astype(np.float32)
+        return step, np.repeat(parts.m, per_block, 1) * parts.t.astype(np.float32)
+
+    def values(self, parts: Parts) -> Floats:
+        """The weights: (rows, n)."""
+        step, low = self.steps(parts)
         return np.repeat(step, self.sub, 1) * self.levels[parts.q] - np.repeat(low, self.sub, 1)
 
 

@@ -188,11 +188,13 @@ def test_methods_by_name() -> None:
     assert methods_of("Propagate") == methods_of("propagate, gptq") == ("gptq", "propagate")
     assert methods_of("best,smoothquant=0.5") == ("smoothquant=0.5", "best")
     assert str(recipe_of(methods_of("two-sided,guided"))) == "gptq,guided,two-sided"
+    assert str(recipe_of(methods_of("round,guided"))) == "round,guided"
     assert recipe_of(("awq",)) is recipe_of(("best",)) is None
     for text, problem in {
         "gptq,awk": "method 'awk' is unknown; known are rotate, awq, smoothquant, best, gptq",
         "best,gptq": "method best chooses whether to use gptq; name it without",
         "gptq,mse": "method mse chooses scales in its own way; name it alone",
+        "round,two-sided": "method round is another way than gptq, and rounds rows by themselves",
         "gptq=3": "method 'gptq=3': gptq takes no value",
     }.items():
         with pytest.raises(FormatError, match=problem):

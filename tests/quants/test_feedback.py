@@ -13,6 +13,7 @@ from ggufpy.quants.columns import trials_of
 from ggufpy.quants.descent import descend
 from ggufpy.quants.feedback import round_with_feedback
 from ggufpy.quants.grids import GRIDS, Grid, Parts
+from ggufpy.quants.learned import learn_rounding
 from ggufpy.quants.moment import Moment, damped, upper
 from ggufpy.quants.two_sided import round_two_sided
 
@@ -112,6 +113,15 @@ def _one_row(
             errors,
         ) = best
         v[end:] -= np.array(errors) @ triangle[first:end, end:]
+
+
+@pytest.mark.parametrize("type", [GGMLType.Q4_0, GGMLType.Q4_K, GGMLType.IQ4_NL])
+def test_rounding_is_learned(type: GGMLType) -> None:
+    moment, goal, grid = Moment(inputs(), 0.01), weights(40), GRIDS[type]
+    plain, parts = encoded(goal, moment, grid), encoded(goal, moment, grid)
+    learn_rounding(goal, moment, grid, parts, threads=2)
+    np.testing.assert_array_equal(parts.d, plain.d)
+    assert cost(goal, parts, grid, moment) < 0.85 * cost(goal, plain, grid, moment)
 
 
 @pytest.mark.parametrize("type", [GGMLType.Q4_0, GGMLType.Q3_K])
