@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -77,6 +77,7 @@ def quantize_calibrated(
         job = _Job(source, out, type, options, asked)
         if dry_run and asked.target is None:
             return show_plan(job.plan, job.plan.sizes())
+        stack.enter_context(_told_of_the_rest())
         folder = stack.enter_context(unfinished(job.plan.path, job.identity()))
         if folding_of(asked.methods):
             job.fold(folder)
@@ -193,6 +194,15 @@ def _write_types(plan: QuantizationPlan) -> None:
     with whole_files([path]) as (file,):
         file.write("".join(lines).encode())
     print(one_line(f"types: {path}, for --tensor-type-file"), file=sys.stderr)
+
+
+@contextmanager
+def _told_of_the_rest() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from what is done", file=sys.stderr)
+        raise
 
 
 def _bar(what: str) -> AbstractContextManager[OnLayer]:
