@@ -12,8 +12,9 @@ utils/model.py, utils/model_dequant.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,9 @@ def weights(packed: Packed) -> list[Weight]:
     packed.choice("pack_dtype", "int32", "int32")
     key = "checkpoint_format" if packed.settings.get("checkpoint_format") else "format"
     form = packed.choice(key, "gptq", "gptq", "gptq_v2", "gptq_p")
-    made = []
-    for stem in packed.stems(".qweight"):
+    made, stems = [], packed.stems(".qweight")
+    added = _added_biases(packed, stems)
+    for stem in stems:
         said = _of_module(packed, stem)
         layout = Layout(
             form == "gptq",
@@ -87,8 +89,22 @@ def weights(packed: Packed) -> list[Weight]:
             form == "gptq_p",
             said.get("desc_act") is True,
         )
-        made.append(linear(packed, stem, layout))
+        weight = linear(packed, stem, layout)
+        made.append(replace(weight, parts=[*weight.parts, *added & {f"{stem}.bias"}]))
     return made
+
+
+def _added_biases(packed: Packed, stems: Sequence[str]) -> set[str]:
+    """Biases of modules that have none: AutoGPTQ gave one to each, so they are zeros in every layer."""
+    of_kinds: dict[str, list[str]] = defaultdict(list)
+    for stem in stems:
+        if f"{stem}.bias" in packed.tensors:
+            of_kinds[re.sub(r"\d+", "", stem)].append(f"{stem}.bias")
+
+    def are_zeros(names: Sequence[str]) -> bool:
+        return not any(floats_of(packed.part(name, FLOATS)).any() for name in names)
+
+    return {name for names in of_kinds.values() if are_zeros(names) for name in names}
 
 
 def group_size(packed: Packed, settings: Mapping[str, Any], key: str = "group_size") -> int:

@@ -8,6 +8,7 @@ core/quantize.py, core/bitpack.py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,27 +109,17 @@ class _Matrix:
         """Raises FormatError for settings that do not belong together, UnsupportedModelError for others."""
         name = f"{stem}.W_q"
         tensor = packed.part(name, (GGMLType.I8, GGMLType.I32, *FLOATS))
-        packing = packed.part(f"{stem}.packing", (GGMLType.I8,)).read(0, 1).tobytes().decode(errors="replace")
-        axis, bits, size = (_number(packed, f"{stem}.{key}") for key in ("axis", "nbits", "group_size"))
-        off = [key for key in _OFF if f"{stem}.{key}" in packed.tensors and _number(packed, f"{stem}.{key}")]
-        is_whole = _number(packed, f"{stem}.channel_wise") == 0
-        if packing not in _PACKINGS or axis not in (0, 1) or off or is_whole:
-            said = f"packing {packing:.20}, axis {axis:g}, {', '.join(off) or 'one group for all'}"
-            raise UnsupportedModelError(f"tensor {quoted(name)}: ggufpy does not know {said}; {ORIGINAL}")
-        shape = packed.shaped(f"{stem}.shape", (GGMLType.I64,), (2,), of=name).read(0, 1).view("<i8").tolist()
-        outputs, inputs = shape[0]
-        n, groups = outputs * inputs, outputs * inputs // int(max(size, 1))
-        rows, columns = (groups, int(size)) if axis == 1 else (int(size), groups)
+        packing, axis, bits, size = _settings(packed, stem)
+        shape = packed.shaped(f"{stem}.shape", (GGMLType.I64,), (2,), of=name)
+        outputs, inputs = (int(n) for n in shape.read(0, 1).view("<i8")[0])
+        groups = outputs * inputs // max(size, 1)
+        rows, columns = (groups, size) if axis == 1 else (size, groups)
         _, in_item, item = _PACKINGS[packing]
-        items = -(-rows // in_item) * columns
-        if (
-            min(outputs, inputs) < 1
-            or rows * columns != n
-            or tensor.n_bytes != items * np.dtype(item).itemsize
-        ):
-            problem = f"has {tensor.n_bytes} bytes for shape {(outputs, inputs)} in groups of {size:g}"
+        n_bytes = -(-rows // in_item) * columns * np.dtype(item).itemsize
+        if min(outputs, inputs) < 1 or rows * columns != outputs * inputs or tensor.n_bytes != n_bytes:
+            problem = f"has {tensor.n_bytes} bytes for shape {(outputs, inputs)} in groups of {size}"
             raise FormatError(f"tensor {quoted(name)} {problem}; they do not belong together")
-        return cls(tensor, packing, -int(-bits // 1), (outputs, inputs), rows, columns, axis == 1)
+        return cls(tensor, packing, bits, (outputs, inputs), rows, columns, axis == 1)
 
     def codes(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows start..stop: (rows, columns)."""
@@ -153,8 +144,27 @@ class _Matrix:
         return values.reshape(-1)[skipped:][: (stop - start) * inputs].reshape(-1, inputs)
 
 
+def _settings(packed: Packed, stem: str) -> tuple[str, int, int, int]:
+    """How integers are packed, the axis, whole bits of an integer, numbers of a group."""
+    text = packed.part(f"{stem}.packing", (GGMLType.I8,))
+    packing = text.read(0, text.rows).tobytes().decode(errors="replace")
+    axis, bits, size = (_number(packed, f"{stem}.{key}") for key in ("axis", "nbits", "group_size"))
+    unknown = [key for key in _OFF if f"{stem}.{key}" in packed.tensors and _number(packed, f"{stem}.{key}")]
+    if not _number(packed, f"{stem}.channel_wise"):
+        unknown.append("one group for all")
+    if packing not in _PACKINGS or axis not in (0, 1) or not 0 < bits <= 8 or unknown:
+        said = ", ".join([f"{bits:g} bits", f"packing {packing:.20}", f"axis {axis:g}", *unknown])
+        raise UnsupportedModelError(
+            f"tensor {quoted(f'{stem}.W_q')}: ggufpy does not know {said}; {ORIGINAL}"
+        )
+    return packing, int(axis), math.ceil(bits), int(size)
+
+
 def _number(packed: Packed, name: str) -> float:
     """A setting that is a number; raises FormatError for others."""
     tensor = packed.shaped(name, (GGMLType.I8, GGMLType.I32, GGMLType.F32), (1,), of=name)
     dtype = {GGMLType.I8: "u1", GGMLType.I32: "<i4", GGMLType.F32: "<f4"}[tensor.type]
-    return float(tensor.read(0, 1).view(dtype)[0, 0])
+    value = float(tensor.read(0, 1).view(dtype)[0, 0])
+    if not math.isfinite(value):
+        raise FormatError(f"tensor {quoted(name)} is {value:g}, it must be a number; download it again")
+    return value

@@ -22,7 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ggufpy.checkpoint.quantized import blocks
-from ggufpy.checkpoint.quantized.method import Error, How, Weight, as_floats
+from ggufpy.checkpoint.quantized.method import Error, How, Weight, as_floats, no_numbers
+from ggufpy.errors import FormatError
+from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 
@@ -84,7 +86,8 @@ class Integers:
         error = Error() if how is How.NEARLY else None
 
         def read(start: int, stop: int) -> Bytes:
-            return self._blocks(self.read(start, stop), type, error)
+            with no_numbers():
+                return self._blocks(self._slab(start, stop), type, error)
 
         source = TensorSource(self.name, self.shape, type, read)
         return Weight(source, self.parts, how, error, floats=floats.source if error else None)
@@ -118,16 +121,21 @@ class Integers:
         return bool((of_blocks == of_blocks[:, :1]).all())
 
     def _floats(self, start: int, stop: int) -> Floats:
-        return self.read(start, stop).floats(self.group_of)
+        return self._slab(start, stop).floats(self.group_of)
+
+    def _slab(self, start: int, stop: int) -> Slab:
+        slab = self.read(start, stop)
+        if slab.codes.min() < 0 or slab.codes.max() >= 1 << self.bits:
+            problem = f"has integers of more than {self.bits} bits"
+            raise FormatError(f"tensor {quoted(self.name)} {problem}; download it again")
+        return slab
 
     def _blocks(self, slab: Slab, type: GGMLType, error: Error | None) -> Bytes:
         group_of = self.group_of[:: type.block_size]
-        with np.errstate(over="ignore"):  # what becomes infinite is refused when it is written
-            d = slab.scales[:, group_of].astype(np.float16)
-            if type in _WITH_MINIMUMS:
-                minimums = slab.minimums if slab.minimums is not None else -slab.zeros * slab.scales
-                m = minimums[:, group_of].astype(np.float16)
+        d = slab.scales[:, group_of].astype(np.float16)
         if type in _WITH_MINIMUMS:
+            minimums = slab.minimums if slab.minimums is not None else -slab.zeros * slab.scales
+            m = minimums[:, group_of].astype(np.float16)
             put = blocks.q4_1 if type is GGMLType.Q4_1 else blocks.q5_1
             kept, out = slab.codes, put(slab.codes.astype(np.uint8), d, m)
         else:

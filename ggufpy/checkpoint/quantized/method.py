@@ -124,6 +124,11 @@ class Packed:
                 raise UnsupportedModelError(f"{self.where}: {problem}; {remedy}")
 
 
+def no_numbers() -> np.errstate:
+    """NaN and Inf may come up while this is entered: they are refused when they are written."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
 def as_floats(
     name: str,
     shape: tuple[int, ...],
@@ -133,7 +138,8 @@ def as_floats(
     """A weight for which there is no type of blocks; read: rows start..stop, (rows, columns)."""
 
     def read_bytes(start: int, stop: int) -> NDArray[np.uint8]:
-        return np.ascontiguousarray(read(start, stop), "<f4").view(np.uint8)
+        with no_numbers():
+            return np.ascontiguousarray(read(start, stop), "<f4").view(np.uint8)
 
     return Weight(TensorSource(name, shape, GGMLType.F32, read_bytes), parts, How.AS_FLOATS)
 
@@ -153,8 +159,8 @@ def precision_in_f16(scales: TensorSource) -> How:
     error = largest = 0.0
     step = max(1, _SLAB_BYTES // max(1, scales.row_bytes))
     for start in range(0, scales.rows, step):
-        x = floats_of(scales, start, min(start + step, scales.rows))
-        with np.errstate(over="ignore", invalid="ignore"):
+        with no_numbers():
+            x = floats_of(scales, start, min(start + step, scales.rows))
             error = max(error, float(np.abs(x - x.astype(np.float16).astype(np.float32)).max()))
         largest = max(largest, float(np.abs(x).max()))
     if error == 0:

@@ -91,8 +91,9 @@ def test_every_kind(
         ("scale", lambda x: x[:-1], r"shapes \(127, 1\) and \(128, 1\)"),
         ("zero", lambda x: x.T, r"shapes \(128, 1\) and \(1, 128\)"),
         ("zero", None, "zero' is missing"),
-        ("axis", lambda x: x + 1, "does not know packing 4bit_u8, axis 2"),
-        ("packing", lambda x: x[1:], "does not know packing bit_u8"),
+        ("axis", lambda x: x + 1, "does not know 4 bits, packing 4bit_u8, axis 2"),
+        ("packing", lambda x: x[1:], "does not know 4 bits, packing bit_u8"),
+        ("nbits", lambda x: np.array(np.nan, np.float32), "nbits' is nan, it must be a number"),
         ("channel_wise", lambda x: x * 0, "one group for all"),
     ],
 )

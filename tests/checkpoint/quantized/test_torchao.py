@@ -59,7 +59,7 @@ def test_integers_with_zero_points(tmp_path: Path, shipped_checkpoint: Path) -> 
         ({"block_size": [32]}, r"has shape \(64, 96\), its block_size is \[32\]"),
         ({"block_size": [1, 16]}, r"scale' has shape \(64, 3\)"),
         ({"target_dtype": {"_data": "int9"}}, "target_dtype is 'int9', it must be int1 to int8"),
-        ({"target_dtype": {"_data": "int3"}}, "qdata' has integers of more than 3 bits"),
+        ({"target_dtype": {"_data": "int3"}}, "weight' has integers of more than 3 bits"),
     ],
 )
 def test_metadata_that_is_not_known(
