@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,11 +68,17 @@ class Gathering:
         for number, group in enumerate(groups):
             wanted |= group.values(number)
         found = [self._empty(group) for group in groups]
-        for part, values, own in self._both(stage, wanted, x, y, tensors):
-            for number, sets in enumerate(found):
-                _add(sets, number, part, values, own)
-            if left is not None:
-                left[part] = values["out"]
+        with ThreadPoolExecutor(self._fitting.n_threads) as pool:
+            for part, values, own in self._both(stage, wanted, x, y, tensors):
+                adding = [
+                    pool.submit(_add, each, number, part, values, own)
+                    for number, sets in enumerate(found)
+                    for each in sets
+                ]
+                for each in adding:
+                    each.result()
+                if left is not None:
+                    left[part] = values["out"]
         return [[(names, sums) for names, sums, _ in sets] for sets in found]
 
     def _both(
@@ -114,7 +121,7 @@ def _first_tokens(chunks: Sequence[list[int]], times: int) -> Floats:
 
 
 def _add(
-    sets: Sequence[tuple[list[str], Sums, Floats | None]],
+    summed: tuple[list[str], Sums, Floats | None],
     number: int,
     part: slice,
     plain: Mapping[str, Floats],
@@ -123,5 +130,5 @@ def _add(
     """A chunk's tokens of both streams."""
     reads, added = f"{number} reads", f"{number} added"
     lost = plain[added] - own[added] if added in plain and plain is not own else None
-    for _, sums, weights in sets:
-        sums.add(own[reads], plain[reads], lost, None if weights is None else weights[part])
+    _, sums, weights = summed
+    sums.add(own[reads], plain[reads], lost, None if weights is None else weights[part])

@@ -8,7 +8,9 @@ forwards once, layer by layer, with the residual stream between layers on the di
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -200,16 +202,33 @@ class _Run:
         linears = {node.matrices[0].tensor: node.outputs[0] for node in stage.linears() if _is_plain(node)}
         asked = linears.items() if self._fisher else ()
         fishers = {name: np.zeros((value.width,) * 2, np.float32) for name, value in asked}
-        for part, passed in self._passed(self._runner, stage.nodes, rows):
-            g = backward(passed, {stage.leaves: above[part]})
-            for name, value in linears.items():
-                self.found._add(name, part, g[value])
-            for name, matrix in fishers.items():
-                matrix += g[linears[name]].T @ g[linears[name]]
-            rows[part] = g[reads]
+        wanted = {**linears, "": reads}
+        with ThreadPoolExecutor(self._n_threads) as pool:
+            for part, g in self._backward(pool, stage, rows, above, wanted):
+                rows[part] = g.pop("")
+                for name, own in g.items():
+                    self.found._add(name, part, own)
+                list(pool.map(lambda name: _add_square(fishers[name], g[name]), fishers))  # noqa: B023
         for name, matrix in fishers.items():
             self.found._keep(f"fisher of {name}", matrix)
         return rows
+
+    def _backward(
+        self, pool: ThreadPoolExecutor, stage: Stage, rows: Floats, above: Floats, wanted: Mapping[str, Value]
+    ) -> Iterator[tuple[slice, dict[str, Floats]]]:
+        """Chunk by chunk the gradients wanted, while the next chunks run forwards."""
+
+        def back(part: slice, passed: Passed) -> tuple[slice, dict[str, Floats]]:
+            g = backward(passed, {stage.leaves: above[part]})
+            return part, {name: g[value] for name, value in wanted.items()}
+
+        running = deque[Future[tuple[slice, dict[str, Floats]]]]()
+        for part, passed in self._passed(self._runner, stage.nodes, rows):
+            running.append(pool.submit(back, part, passed))
+            if len(running) > self._n_threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
     def _front(self, nodes: Sequence[Node], leaves: Value, above: Floats) -> None:
         """The gradient at the embedding."""
@@ -245,6 +264,10 @@ class _Weights:
             source = self._file.tensors[name].source()
             self._decoded[name] = decode(source.read(0, source.rows), source.type).reshape(source.shape)
         return self._decoded[name]
+
+
+def _add_square(total: Floats, g: Floats) -> None:
+    total += g.T @ g
 
 
 def _is_plain(linear: Linear) -> bool:
