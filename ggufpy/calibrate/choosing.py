@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -84,14 +84,20 @@ class Trials:
 
 
 def try_best(trials: Trials) -> None:
-    """What may help: what tokens count for, then streams and outputs on top of the better way."""
+    """What may help, from what did most on most models; each is built on the best so far."""
     trials.begin()
-    for recipe in _counting(trials):
-        trials.attempt(recipe)
+    if trials.gradients is None:
+        for first in _FIRST:
+            trials.attempt(Recipe(first=first))
+        if trials.best is not None:
+            trials.attempt(replace(trials.best, propagate=True))
+        return
+    trials.attempt(Recipe(guided=True, two_sided=True))
+    trials.attempt(Recipe(guided=True, two_sided=True, propagate=True))
     if trials.best is not None:
-        trials.attempt(replace(trials.best, propagate=True))
-    if trials.best is not None and trials.gradients is not None:
-        trials.attempt(replace(trials.best, two_sided=True))
+        trials.attempt(replace(trials.best, guided=False))
+    else:
+        trials.attempt(Recipe(guided=True))
 
 
 def try_one(trials: Trials, recipe: Recipe) -> None:
@@ -100,11 +106,3 @@ def try_one(trials: Trials, recipe: Recipe) -> None:
     trials.attempt(recipe, anyway=True)
     for first in () if recipe.guided else _FIRST[1:]:
         trials.attempt(replace(recipe, first=first))
-
-
-def _counting(trials: Trials) -> Iterator[Recipe]:
-    if trials.gradients is not None:
-        yield Recipe(guided=True)
-        yield Recipe()
-    else:
-        yield from (Recipe(first=first) for first in _FIRST)
