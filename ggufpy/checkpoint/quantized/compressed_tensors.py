@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 
 from ggufpy.checkpoint.quantized import fp4, fp8, zero_points
 from ggufpy.checkpoint.quantized.integers import Integers, Slab
-from ggufpy.checkpoint.quantized.method import FLOATS, ORIGINAL, Packed, Weight, precision_in_f16
+from ggufpy.checkpoint.quantized.method import (
+    FLOATS,
+    ORIGINAL,
+    Packed,
+    Weight,
+    as_floats,
+    precision_in_f16,
+)
 from ggufpy.checkpoint.quantized.scales import Scales
 from ggufpy.checkpoint.quantized.schemes import Scheme
 from ggufpy.checkpoint.quantized.words import dense, loose, words
 from ggufpy.checkpoint.quantized.zero_points import DTYPES, Unpack, ZeroPoints
+from ggufpy.checkpoint.small_floats import E2M3, E8M0
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.tensors import TensorSource
@@ -35,7 +43,7 @@ _KNOWN = (
 )
 _FORMATS = (
     *("pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mixed-precision"),
-    *("nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp8-quantized"),
+    *("nvfp4-pack-quantized", "mxfp4-pack-quantized", "mxfp6-pack-quantized", "mxfp8-quantized"),
 )
 _PARTS = ("weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx", "weight_global_scale")
 
@@ -75,6 +83,8 @@ class _Module:
             return fp8.weight(self.packed, self.codes, scale, self.scheme.block, self._parts())
         if is_packed and bits == 4:
             return self._floats_of_4_bits()
+        if is_packed and bits == 6:
+            return self._floats_of_6_bits()
         problem = f"has floats of {bits} bits, which ggufpy does not read so"
         raise UnsupportedModelError(f"tensor {quoted(self.codes)} {problem}; {ORIGINAL}")
 
@@ -97,6 +107,21 @@ class _Module:
             return fp4.mxfp4(name, codes, scales, self._parts())
         factor = 1 / fp4.factor(self.packed, self._name("weight_global_scale"))
         return fp4.nvfp4(name, codes, scales, self._parts(), factor)
+
+    def _floats_of_6_bits(self) -> Weight:
+        """MXFP6: E2M3, four in three bytes, times powers of two."""
+        codes = self.packed.part(self.codes, [GGMLType.I8])
+        scale = self.packed.part(self._name("weight_scale"), [GGMLType.I8])
+        shape = (*scale.shape[:-1], scale.columns * 32)
+        if codes.shape != (*scale.shape[:-1], scale.columns * 24):
+            raise _misfit(codes, scale)
+
+        def read(start: int, stop: int) -> NDArray[np.float32]:
+            values = E2M3[dense(words(codes, start, stop), 6)]
+            values *= E8M0[scale.read(start, stop)].repeat(32, axis=1)
+            return values
+
+        return as_floats(self._name("weight"), shape, self._parts(), read)
 
     def _plain_integers(self) -> Weight:
         """A byte each, signed."""

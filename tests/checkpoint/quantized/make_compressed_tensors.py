@@ -41,9 +41,10 @@ GROUPS = {
     "fp8_block": {"num_bits": 8, "type": "float", "strategy": "block", "block_structure": [12, 48]},
     "nvfp4": {"num_bits": 4, "type": "float", "strategy": "tensor_group", "group_size": 16},
     "mxfp4": {"num_bits": 4, "type": "float", "strategy": "group", "group_size": 32},
+    "mxfp6": {"num_bits": 6, "type": "float", "strategy": "group", "group_size": 32},
     "mxfp8": {"num_bits": 8, "type": "float", "strategy": "group", "group_size": 32},
 }
-SCALES = {"nvfp4": torch.float8_e4m3fn, "mxfp4": torch.uint8, "mxfp8": torch.uint8}
+SCALES = {"nvfp4": torch.float8_e4m3fn, "mxfp4": torch.uint8, "mxfp6": torch.uint8, "mxfp8": torch.uint8}
 
 
 def blocks(weight, args):

@@ -183,7 +183,8 @@ def test_settings_that_cannot_be(tmp_path: Path, change: dict[str, Any], message
         ({"group_size": 24}, "they do not belong together"),
         ({"num_bits": 5}, "has 8 words for 64 integers of 5 bits"),
         ({"type": "float"}, "is of i32, it must be of i8"),
-        ({"type": "float", "num_bits": 6}, "has floats of 6 bits"),
+        ({"type": "float", "num_bits": 6}, "is of i32, it must be of i8"),
+        ({"type": "float", "num_bits": 5}, "has floats of 5 bits"),
     ],
 )
 def test_weights_that_cannot_be(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -230,3 +231,16 @@ def test_bytes_of_more_bits_than_said(tmp_path: Path) -> None:
     source = opened(tmp_path).weights["q.weight"].source
     with pytest.raises(FormatError, match=r"'q.weight' has numbers of more than 4 bits"):
         source.read(0, 1)
+
+
+def test_floats_of_six_bits_and_other_scales(tmp_path: Path) -> None:
+    parts: dict[str, Array] = {"q.weight_packed": np.zeros((4, 48), np.uint8)}
+    weights = {"num_bits": 6, "type": "float", "strategy": "group", "group_size": 32}
+    config = settings({"targets": ["Linear"], "weights": weights}, format="mxfp6-pack-quantized")
+    for groups, fits in ((2, True), (3, False)):
+        save(tmp_path, parts | {"q.weight_scale": np.full((4, groups), 127, np.uint8)}, config)
+        if fits:
+            assert opened(tmp_path).weights["q.weight"].source.shape == (4, 64)
+        else:
+            with pytest.raises(FormatError, match="tensors of one weight do not fit each other"):
+                opened(tmp_path)

@@ -35,7 +35,7 @@ TYPES = {
         "int8": "q8_0",
         "nvfp4": "nvfp4",
         "mxfp4": "mxfp4",
-        **dict.fromkeys(("mxfp8", "fp8_tensor", "fp8_channel", "fp8_block"), "f32"),
+        **dict.fromkeys(("mxfp6", "mxfp8", "fp8_tensor", "fp8_channel", "fp8_block"), "f32"),
     },
     "mlx": {
         "int2": "q4_1",
