@@ -140,15 +140,15 @@ def transposed(source: TensorSource) -> TensorSource:
     step = max(1, _SLAB_BYTES // source.row_bytes)
 
     def read(start: int, stop: int) -> Bytes:
-        out = np.empty((stop - start, n, item), np.uint8)
+        out = np.empty((stop - start, n), f"u{item}")
         place = 0
         for matrix, first, last in _by_matrix(start, stop, m):
             for begin in range(0, n, step):
                 end = min(begin + step, n)
-                slab = source.read(matrix * n + begin, matrix * n + end).reshape(end - begin, m, item)
-                out[place : place + last - first, begin:end] = slab[:, first:last].swapaxes(0, 1)
+                slab = source.read(matrix * n + begin, matrix * n + end).view(out.dtype)
+                out[place : place + last - first, begin:end] = slab[:, first:last].T
             place += last - first
-        return out.reshape(stop - start, n * item)
+        return out.view(np.uint8)
 
     return replace(source, shape=(*source.shape[:-2], m, n), read=read)
 

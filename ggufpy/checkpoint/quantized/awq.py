@@ -24,7 +24,7 @@ _USED = (
 )
 _IN_WORD = 8
 # The place in its word of each of eight outputs.
-_PLACES = np.array([0, 4, 1, 5, 2, 6, 3, 7], np.uint32)
+_PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 
 
 def weights(packed: Packed) -> list[Weight]:
@@ -76,5 +76,8 @@ def linear(packed: Packed, stem: str, group_size: int) -> Weight:
 
 def _unpacked(packed: Words) -> Codes:
     """Integers of outputs: (words, n) -> (8 * words, n)."""
-    codes = packed[:, None, :] >> (4 * _PLACES)[:, None] & np.uint32(15)
-    return codes.astype(np.uint8).reshape(-1, packed.shape[1])
+    data = np.ascontiguousarray(packed, "<u4").view(np.uint8).reshape(*packed.shape, 4)
+    codes = np.empty((len(packed), _IN_WORD, packed.shape[1]), np.uint8)
+    for output, place in enumerate(_PLACES):
+        codes[:, output] = data[..., place // 2] >> np.uint8(4 * (place % 2)) & np.uint8(15)
+    return codes.reshape(-1, packed.shape[1])

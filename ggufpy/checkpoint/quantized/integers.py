@@ -132,18 +132,19 @@ class Integers:
 
     def _blocks(self, slab: Slab, type: GGMLType, error: Error | None) -> Bytes:
         group_of = self.group_of[:: type.block_size]
-        d = slab.scales[:, group_of].astype(np.float16)
-        if type in _WITH_MINIMUMS:
-            minimums = slab.minimums if slab.minimums is not None else -slab.zeros * slab.scales
-            m = minimums[:, group_of].astype(np.float16)
-            put = blocks.q4_1 if type is GGMLType.Q4_1 else blocks.q5_1
-            kept, out = slab.codes, put(slab.codes.astype(np.uint8), d, m)
-        else:
-            kept, m = slab.integers(self.group_of), np.zeros((), np.float16)
-            out = self._symmetric(kept, d, type)
+        scales = slab.scales[:, group_of]
+        d = scales.astype(np.float16)
+        if type not in _WITH_MINIMUMS:
+            values = slab.integers(self.group_of)
+            if error is not None:
+                _measure(error, values, scales, d)
+            return self._symmetric(values, d, type)
+        minimums = (slab.minimums if slab.minimums is not None else -slab.zeros * slab.scales)[:, group_of]
+        m = minimums.astype(np.float16)
         if error is not None:
-            error.add(slab.floats(self.group_of), _decoded(kept, d, m, type.block_size))
-        return out
+            _measure(error, slab.codes, scales, d, minimums, m)
+        put = blocks.q4_1 if type is GGMLType.Q4_1 else blocks.q5_1
+        return put(slab.codes.astype(np.uint8), d, m)
 
     def _symmetric(self, values: NDArray[np.int16], d: NDArray[np.float16], type: GGMLType) -> Bytes:
         if type is GGMLType.Q8_0:
@@ -156,7 +157,24 @@ class Integers:
         return blocks.q2_0((1 - values if is_turned else values + 1).astype(np.uint8), -d if is_turned else d)
 
 
-def _decoded(values: NDArray[Any], d: NDArray[np.float16], m: NDArray[np.float16], block_size: int) -> Floats:
-    of_blocks = values.reshape(len(values), -1, block_size).astype(np.float32)
-    floats: Floats = of_blocks * d.astype(np.float32)[..., None] + m.astype(np.float32)[..., None]
-    return floats.reshape(values.shape)
+def _measure(
+    error: Error,
+    values: NDArray[Any],
+    scales: Floats,
+    d: NDArray[np.float16],
+    minimums: Floats | float = 0.0,
+    m: NDArray[np.float16] | float = 0.0,
+) -> None:
+    """Add what rounding scales and minimums of blocks, (rows, blocks), does to values, (rows, columns).
+
+    The sum of (v a + b)^2 over a block is a^2 sum(v^2) + 2 a b sum(v) + n b^2.
+    """
+    of_blocks = values.reshape(*scales.shape, -1).astype(np.float32)
+    squares, sums = np.einsum("rbi,rbi->rb", of_blocks, of_blocks), of_blocks.sum(axis=-1)
+
+    def total(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+        return float((a * a * squares + 2 * a * b * sums + of_blocks.shape[-1] * b * b).sum())
+
+    whole, least = scales.astype(np.float64), np.asarray(minimums, np.float64)
+    error.squares += total(d - whole, m - least)
+    error.total += total(whole, least)

@@ -37,7 +37,10 @@ class How(StrEnum):
 
 @dataclass(slots=True)
 class Error:
-    """How far a type of blocks is from what was packed: sums of squares, gathered when rows are read."""
+    """How far a type of blocks is from what was packed: sums of squares, gathered when rows are read.
+
+    squares: of the differences. total: of what was packed.
+    """
 
     squares: float = 0.0
     total: float = 0.0

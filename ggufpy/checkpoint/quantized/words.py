@@ -40,9 +40,17 @@ def dense(packed: Words, bits: int) -> Codes:
     if 8 % bits == 0:
         parts = data[..., None] >> np.arange(0, 8, bits, dtype=np.uint8)
         return (parts & np.uint8((1 << bits) - 1)).reshape(len(data), -1)
-    count = 8 * data.shape[1] // bits
-    of_codes = np.unpackbits(data, axis=1, bitorder="little")[:, : count * bits]
-    return np.packbits(of_codes.reshape(-1, bits), axis=1, bitorder="little").reshape(len(data), count)
+    rows, n = packed.shape
+    padded = np.zeros((rows, -(-n // bits), bits), np.uint32)
+    padded.reshape(rows, -1)[:, :n] = packed
+    codes = np.empty((rows, padded.shape[1], 32), np.uint8)
+    for i in range(32):
+        word, shift = divmod(bits * i, 32)
+        code = padded[..., word] >> np.uint32(shift)
+        if shift + bits > 32:
+            code |= padded[..., word + 1] << np.uint32(32 - shift)
+        codes[..., i] = code & np.uint32((1 << bits) - 1)
+    return codes.reshape(rows, -1)[:, : 32 * n // bits]
 
 
 def loose(packed: Words, bits: int) -> Codes:
