@@ -7,6 +7,7 @@ multiple_choice_score().
 from __future__ import annotations
 
 import csv
+import io
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,19 +62,24 @@ def read_winogrande(data: bytes, path: object) -> list[Task]:
 
     Raises FormatError, which calls the file `path`.
     """
-    rows = csv.reader(_text(data).splitlines())
+    rows = csv.reader(io.StringIO(_text(data), newline=""))
     tasks = []
-    for row in rows:
-        if not row:
-            continue
-        if len(row) != 5 or "_" not in row[1] or row[4].strip() not in ("1", "2"):
-            wanted = "number, sentence with _, word, word, 1 or 2"
-            raise FormatError(f"{path}: line {rows.line_num} is {','.join(row)[:60]!r}, must be: {wanted}")
-        before, after = row[1].split("_", 1)
-        words = row[2:4]
-        texts = tuple(before + word + after for word in words)
-        tasks.append(Task(texts, frozenset([int(row[4]) - 1]), tuple(len(before + word) for word in words)))
+    try:
+        for row in rows:
+            if row:
+                tasks.append(_winogrande(row))
+    except (csv.Error, ValueError) as error:
+        raise FormatError(f"{path}: line {rows.line_num}: {error}") from None
     return tasks
+
+
+def _winogrande(row: Sequence[str]) -> Task:
+    if len(row) != 5 or "_" not in row[1] or row[4].strip() not in ("1", "2"):
+        raise ValueError(f"{','.join(row)[:60]!r} is not number, sentence with _, word, word, 1 or 2")
+    before, after = row[1].split("_", 1)
+    words = row[2:4]
+    texts = tuple(before + word + after for word in words)
+    return Task(texts, frozenset([int(row[4]) - 1]), tuple(len(before + word) for word in words))
 
 
 def read_multiple_choice(data: bytes, path: object) -> list[Task]:

@@ -78,9 +78,10 @@ def test_multiple_choices_are_binary() -> None:
     [
         (read_hellaswag, HELLASWAG.encode() + b"more\n", "f: 7 lines are no multiple of 6"),
         (read_hellaswag, HELLASWAG.replace("2", "4").encode(), "f: line 2 is '4', must be"),
-        (read_winogrande, WINOGRANDE.replace("_", "it").encode(), "f: line 1 is '0,Ann beat"),
-        (read_winogrande, WINOGRANDE.replace(",1\n1", ",1\n1,").encode(), "f: line 2 is"),
-        (read_winogrande, WINOGRANDE.replace("box,1", "box,3").encode(), "f: line 2 is"),
+        (read_winogrande, WINOGRANDE.replace("_", "it").encode(), "f: line 1: '0,Ann beat"),
+        (read_winogrande, WINOGRANDE.replace(",1\n1", ",1\n1,").encode(), "f: line 2: "),
+        (read_winogrande, WINOGRANDE.replace("box,1", "box,3").encode(), "f: line 2: "),
+        (read_winogrande, b"0," + b"_" * 200_000 + b",a,b,1", "f: line 1: field larger"),
         (read_multiple_choice, QUIZ[:-1], "f: byte .* begins"),
         (read_multiple_choice, b"\xff" * 8, "f: byte 4 begins 17179869180 bytes, the file has 8"),
         (read_multiple_choice, multiple_choice([string("q") + struct.pack("<I", 101)]), "101 answers"),
