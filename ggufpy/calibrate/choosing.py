@@ -104,5 +104,5 @@ def try_one(trials: Trials, recipe: Recipe) -> None:
     """One recipe; where no gradients say what tokens count for, the first counts as is best."""
     trials.begin()
     trials.attempt(recipe, anyway=True)
-    for first in () if recipe.guided else _FIRST[1:]:
+    for first in () if recipe.needs_gradients else _FIRST[1:]:
         trials.attempt(replace(recipe, first=first))
