@@ -21,6 +21,9 @@ from ggufpy.gguf.tensors import TensorSource
 # Characters of a tensor's name; messages show it.
 _MAX_NAME = 256
 
+# Other names of all weights in one file: of variants, and AutoGPTQ's.
+_VARIANTS = ("model.*.safetensors", "gptq_model-*bit-*.safetensors")
+
 _Reader = Callable[[Path], dict[str, TensorSource]]
 _Format = tuple[str, str, _Reader]  # the name without its ending, the ending, how it is read
 
@@ -151,7 +154,7 @@ def _read_weights(folder: Path, formats: Sequence[_Format]) -> dict[str, TensorS
         if shards:
             _check_count(shards)
             return _join({shard.name: read(shard) for shard in shards}, folder)
-    variants = sorted(folder.glob("model.*.safetensors"))
+    variants = sorted(path for pattern in _VARIANTS for path in folder.glob(pattern))
     if len(variants) == 1:
         return read_safetensors(variants[0])
     base = _base_of_adapter(folder)

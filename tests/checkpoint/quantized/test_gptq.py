@@ -283,12 +283,13 @@ def test_act_order_needs_its_order(tmp_path: Path, shipped_checkpoint: Path) -> 
 
 
 def test_settings_in_a_file_of_their_own(tmp_path: Path, shipped_checkpoint: Path) -> None:
-    """What AutoGPTQ wrote before config.json had it."""
+    """What AutoGPTQ wrote before config.json had it, and what it called its weights."""
     how = settings(4)
     held = packed_llama.write(tmp_path, shipped_checkpoint, how, Packer(how))
     packed_llama.set_config(tmp_path)
     del how["quant_method"], how["checkpoint_format"]
     (tmp_path / "quantize_config.json").write_text(json.dumps(how))
+    (tmp_path / "model.safetensors").rename(tmp_path / "gptq_model-4bit-32g.safetensors")
     for name, (type, kept, _) in packed_llama.read(tmp_path).items():
         assert type == "q4_0"
         np.testing.assert_array_equal(kept, held[name], name)
