@@ -30,6 +30,11 @@ class Given:
         self._step = 1 if len(rows) == len(self._chosen) else slots  # slots of a token read one row
         self._all = _squared(rows) / len(rows)
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether all that experts read is zeros."""
+        return not self._all.any()
+
     def moments(self, damping: float) -> Iterator[Moment]:
         """Of each expert; few tokens count together with those of all."""
         for expert in range(self._count):

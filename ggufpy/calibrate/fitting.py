@@ -25,6 +25,8 @@ from ggufpy.calibrate.rounding import made_of, rounded, solution
 from ggufpy.calibrate.streams import Floats, Runner
 from ggufpy.calibrate.sums import Sums
 from ggufpy.calibrate.unfinished import done, finish, save
+from ggufpy.errors import GgufpyError, UnsupportedModelError
+from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.reader import GGUFFile, TensorInfo
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
@@ -55,7 +57,11 @@ class Fitting:
         """
         graph, outputs = trace(file)
         self.nodes = residuals(graph.nodes, list(outputs.values()))
-        self.layers = stages(self.nodes)
+        try:
+            self.layers = stages(self.nodes)
+        except UnsupportedModelError as error:
+            architecture = file.metadata.get("general.architecture")
+            raise UnsupportedModelError(f"{file.path} ({architecture}): {error}") from error
         self.head = before_and_behind(self.nodes, outputs["logits"])[1]
         self.embedding = next(
             node.tensor for node in self.nodes if isinstance(node, Embed) and node.by == "token"
@@ -121,8 +127,8 @@ class _Run:
         fitting = self._fitting
         if fitting.types.get(fitting.embedding) in GRIDS:
             moment = self._gathering.of_embedding()
-            if moment is not None:
-                self._keep([self._rounded(fitting.embedding, Moment(moment, DAMPING))])
+            if moment is not None and moment.any():
+                self._keep([self._rounded(fitting.embedding, _moment(moment, fitting.embedding))])
         wanted = {"x": fitting.layers[0].reads}
         x = fitting.runner.run(fitting.nodes, wanted, None)["x"]
         if not (self._recipe.propagate and self.made):
@@ -158,15 +164,18 @@ class _Run:
             self._round(group, self._gathering.sums(head, [group], x, other, self._tensors())[0])
 
     def _round(self, group: Group, sets: Sequence[tuple[list[str], Sums]]) -> None:
-        """Round matrices that read the same."""
+        """Round matrices that read the same, but those that read zeros, or whose outputs do nothing."""
         made = []
         for names, sums in sets:
-            moment = Moment(sums.h, DAMPING)
+            if sums.is_nothing:
+                continue
+            moment = _moment(sums.h, names[0])
             goal = solution(sums, moment)
             for name in names:
                 fisher = None
                 if self._recipe.two_sided and self._gradients is not None and name.startswith("blk."):
-                    fisher = self._gradients.fisher(name)
+                    found = self._gradients.fisher(name)
+                    fisher = found if found.any() else None
                 tensor, type = self._fitting.file.tensors[name], self._fitting.types[name]
                 data = rounded(
                     tensor,
@@ -191,13 +200,15 @@ class _Run:
         fitting = self._fitting
         count = fitting.file.tensors[group.tensors[0]].shape[0]
         reads = given(fitting.runner, stage, group, rows, self._tensors(), count)
+        if reads.is_nothing:
+            return
         data: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in group.tensors}
         for expert, moment in enumerate(reads.moments(DAMPING)):
             for name, made in data.items():
                 tensor, type = fitting.file.tensors[name], fitting.types[name]
                 first, last = expert * tensor.shape[1], (expert + 1) * tensor.shape[1]
-                how = {"learned": self._recipe.learned, "first": first, "last": last}
-                made.append(rounded(tensor, type, moment, fitting.n_threads, **how))
+                learned, threads = self._recipe.learned, fitting.n_threads
+                made.append(rounded(tensor, type, moment, threads, learned=learned, first=first, last=last))
         tensors = [(fitting.file.tensors[name], np.concatenate(made)) for name, made in data.items()]
         self._keep([made_of(tensor, fitting.types[tensor.name], all) for tensor, all in tensors])
 
@@ -210,3 +221,10 @@ class _Run:
 
     def _tensors(self) -> Mapping[str, TensorInfo]:
         return ChainMap(self.made, dict(self._fitting.file.tensors))
+
+
+def _moment(h: Doubles, name: str) -> Moment:
+    try:
+        return Moment(h, DAMPING)
+    except GgufpyError as error:
+        raise GgufpyError(f"tensor {quoted(name)}: {error}") from error

@@ -58,7 +58,9 @@ class Offer:
 def offers_of(
     fitting: Fitting, gradients: Gradients, on_layer: Callable[[int, int], None]
 ) -> dict[str, list[Offer]]:
-    """What each tensor that `fitting` may round can be. on_layer is told how many layers are done.
+    """What each tensor that `fitting` may round can be, but those whose rounding changes nothing.
+
+    on_layer is told how many layers are done.
 
     Raises UnsupportedModelError for mixtures of experts, of which there are no gradients.
     """
@@ -77,6 +79,8 @@ def offers_of(
         groups, left = groups_of(stage, fitting.types), np.empty((len(rows), stage.leaves.width), np.float32)
         for sets in gathering.sums(stage, groups, rows, None, {}, left):
             for names, sums in sets:
+                if sums.is_nothing:
+                    continue
                 for name in names:
                     found[name] = _offers(
                         fitting.file.tensors[name],

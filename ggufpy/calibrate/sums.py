@@ -34,8 +34,13 @@ class Sums:
         self._total += len(y) if weights is None else float(weights.sum(dtype=np.float64))
 
     @property
+    def is_nothing(self) -> bool:
+        """Whether no token counted, or all are zeros."""
+        return not self._h.any()
+
+    @property
     def h(self) -> Doubles:
-        """The mean of y y^T."""
+        """The mean of y y^T; of those that are not nothing."""
         return self._h / self._total
 
     @property

@@ -119,6 +119,10 @@ class _Job:
         self._matrix = str(options.get("imatrix"))
         self._options = self._with_matrix(options)
         self.plan = self._planned(out)
+        if not any(each.tensor.type.block_size > 1 for each in self.plan.planned):
+            raise FormatError(
+                f"--calibration decides how blocks are rounded, and {type} has none; name another"
+            )
         self.plan.inputs.check_outputs(self.plan.sizes())
         check_targets(self.plan.sizes())
 

@@ -18,6 +18,7 @@ from oracle import Oracle
 from ggufpy import convert_checkpoint, quantize_file
 from ggufpy.calibrate.chunks import held_back, mixed, spread
 from ggufpy.calibrate.fitting import Fitting
+from ggufpy.calibrate.gradients import measure_gradients
 from ggufpy.calibrate.groups import groups_of
 from ggufpy.calibrate.methods import methods_of, recipe_of
 from ggufpy.calibrate.recipe import Recipe
@@ -294,3 +295,26 @@ def test_a_target_size(model: Path, tmp_path: Path, shipped_checkpoint: Path) ->
     assert main([*types, str(model), str(again), "q4_k_m"]) == 0
     chosen, same = (GGUFFile.open(path).tensors for path in (out, again))
     assert {name: each.type for name, each in chosen.items()} == {n: each.type for n, each in same.items()}
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(propagate=True), Recipe(guided=True, two_sided=True)])
+def test_what_changes_nothing_is_left_to_the_matrix(tmp_path: Path, recipe: Recipe) -> None:
+    """Outputs that nobody uses have no gradients, and a norm of zeros leaves nothing to read."""
+    arrays = random_llama.arrays()
+    arrays["blk.0.attn_q.weight"][:] = 0
+    arrays["blk.1.ffn_norm.weight"][:] = 0
+    file = GGUFFile.open(random_llama.write(tmp_path / "model.gguf", arrays))
+    types = {name: GGMLType.Q4_0 for name in arrays if name.startswith("blk.") and "norm" not in name}
+    chunks = [[1, *range(3, 40)]]
+    gradients = measure_gradients(file, chunks, tmp_path, n_threads=1, fisher=True)
+    made = Fitting(file, types, chunks, 1).round(recipe, gradients, tmp_path)
+    left = {"blk.1.ffn_gate.weight", "blk.1.ffn_up.weight", "blk.1.ffn_down.weight"}
+    assert set(types) - set(made) == (left | {"blk.0.attn_k.weight"} if recipe.guided else left)
+
+
+def test_types_without_blocks(
+    model: Path, shipped_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = ["--calibration", str(shipped_checkpoint / "README.md")] * 2
+    assert main([*text, "--calibration-chunks", "1", str(model), str(model.with_name("x.gguf")), "f16"]) == 1
+    assert "decides how blocks are rounded, and f16 has none" in capsys.readouterr().err
