@@ -59,6 +59,18 @@ def test_each_token_is_compared(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.same_top, p.argmax(axis=1) == q.argmax(axis=1))
 
 
+def test_tokens_that_the_file_cannot_tell_do_not_count(tmp_path: Path) -> None:
+    base, model = Table(9), Table(9)
+    for table, depth in ((base, -30), (model, -1e6)):
+        table._of_position[:] = 0
+        table._of_token[:] = depth
+        table._of_token[:, :2] = 0
+    write_base(tmp_path / "base", base, CHUNKS)
+    with BaseLogits.open(tmp_path / "base") as file:
+        found = against_base(cast(Engine, model), file, CHUNKS)
+    np.testing.assert_allclose(found.kl, 0, atol=1e-4)
+
+
 def test_a_model_is_no_distance_from_itself(tmp_path: Path) -> None:
     engine = Table(9)
     write_base(tmp_path / "base", engine, CHUNKS)

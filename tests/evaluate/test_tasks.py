@@ -137,12 +137,19 @@ def test_what_differs_counts_by_its_mean(texts: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sentence", "counts_behind"),
-    [("it _ ran off.", True), ("it was _.", False), ("it was _", False), ("_ ran off.", True)],
+    ("sentence", "words", "counts_behind"),
+    [
+        ("it _ ran off.", "abc,xy", True),
+        ("_ ran off.", "abc,xy", True),
+        ("it was _.", "abc,xy", False),
+        ("it was _", "abcdef,uvwxyz", False),
+    ],
 )
-def test_what_follows_the_words_counts_if_it_is_enough(sentence: str, counts_behind: bool) -> None:
+def test_what_follows_the_words_counts_if_it_is_enough(
+    sentence: str, words: str, counts_behind: bool
+) -> None:
     engine = Table(32)
-    [task] = read_winogrande(f"0,{sentence},abc,xy,1".encode(), "f")
+    [task] = read_winogrande(f"0,{sentence},{words},1".encode(), "f")
     at = sentence.index("_")
     starts = list(task.behind) if counts_behind else [max(1, at)] * 2
     stops = [max(start + 1, len(text) - 1) for start, text in zip(starts, task.texts, strict=True)]
