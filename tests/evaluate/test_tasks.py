@@ -3,6 +3,7 @@
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from ggufpy.errors import FormatError, GgufpyError
 from ggufpy.evaluate.choices import Score, cut, log_likelihoods, score
 from ggufpy.evaluate.task_files import (
     Task,
+    _below,
     drawn,
     drawn_hellaswag,
     read_hellaswag,
@@ -107,6 +109,12 @@ def test_tasks_are_drawn_as_llama_perplexity_draws_them() -> None:
     assert drawn_hellaswag(range(10), 99) == expected
     assert drawn_hellaswag(range(1000), 2) == [417, 997]
     assert drawn(range(3), 3) == [0, 1, 2]
+
+
+def test_numbers_that_would_make_some_items_likelier_are_drawn_again() -> None:
+    numbers = iter([0, 2**31])
+    random = SimpleNamespace(randint=lambda *args, **options: next(numbers))
+    assert _below(cast(np.random.RandomState, random), 3) == 1
 
 
 def expected(engine: Table, text: str, start: int, stop: int | None = None) -> float:
