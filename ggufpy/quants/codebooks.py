@@ -68,7 +68,7 @@ class Codebook:
     @property
     def dims(self) -> int:
         """Weights of a point."""
-        return self.points.shape[1]
+        return int(self.points.shape[1])
 
     def parts(self, data: Bytes) -> Points:
         """Rows of blocks, (rows, row_bytes), as numbers."""

@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ggufpy.quants.descent import descend
-from ggufpy.quants.feedback import round_with_feedback
-from ggufpy.quants.grids import Grid, Parts
 from ggufpy.quants.moment import Moment, damped, upper
+from ggufpy.quants.rounding import Kind, descend, round_with_feedback
 
 Floats = NDArray[np.float32]
 
@@ -26,7 +24,7 @@ _DAMPING = 0.3  # gradients have heavy tails, and tokens are few
 
 
 def round_two_sided(
-    goal: Floats, moment: Moment, fisher: NDArray[np.floating[Any]], grid: Grid, parts: Parts, threads: int
+    goal: Floats, moment: Moment, fisher: NDArray[np.floating[Any]], kind: Kind, parts: Any, threads: int
 ) -> None:
     """Round `goal` (rows, n) into `parts`, whose scales the search begins with. fisher: G, (rows, rows)."""
     step = max(1, len(goal) // _ROWS)
@@ -40,13 +38,13 @@ def round_two_sided(
     for block, span in zip(blocks, spans, strict=True):
         aim = goal[block] - triangle[: span.start, span].T @ passed[: span.start]
         own = parts.of(block)
-        round_with_feedback(aim, moment, grid, own, threads)
-        descend(aim, moment, grid, own, threads)
-        passed[span] = np.linalg.solve(triangle[span, span].T, aim - grid.values(own))
-    error = (goal - grid.values(parts))[order]
+        round_with_feedback(aim, moment, kind, own, threads)
+        descend(aim, moment, kind, own, threads)
+        passed[span] = np.linalg.solve(triangle[span, span].T, aim - kind.values(own))
+    error = (goal - kind.values(parts))[order]
     for block, span in zip(blocks, spans, strict=True):
         own, rest = parts.of(block), error.copy()
         rest[span] = 0
         aim = goal[block] + np.linalg.solve(solid[span, span], solid[span] @ rest).astype(np.float32)
-        descend(aim, moment, grid, own, threads)
-        error[span] = goal[block] - grid.values(own)
+        descend(aim, moment, kind, own, threads)
+        error[span] = goal[block] - kind.values(own)
