@@ -15,12 +15,12 @@ from ggufpy.calibrate.scaled_values import Ids
 from ggufpy.calibrate.streams import Floats, Runner
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
-from ggufpy.graph import Value
+from ggufpy.graph import Node, Value
 from ggufpy.graph.nodes import Linear
 from ggufpy.quants import decode, encode
 from ggufpy.quants.choice.imatrix_file import Squares
 from ggufpy.runtime.engine import trace
-from ggufpy.runtime.stages import stages
+from ggufpy.runtime.stages import Stage, stages
 
 _ROWS = 1024  # of a matrix, spread over it, are enough to compare scales
 
@@ -46,21 +46,37 @@ def measured_layers(
     graph, outputs = trace(file)
     shapes = {name: info.shape for name, info in file.tensors.items()}
     folds = folds_of(graph.nodes, outputs.values(), shapes)
+    reading = [x for fold in folds for x in fold.linears if not in_slots(x)]
     layers = stages(graph.nodes)
-    runner = Runner(file, chunks, n_threads)
-    rows = runner.run(graph.nodes, {"": layers[0].reads}, None)[""]
-    for stage in layers:
+    for stage, found in measured(file, graph.nodes, layers, chunks, n_threads, new, reading):
         tensors = {matrix.tensor for linear in stage.linears() for matrix in linear.matrices}
         own = [fold for fold in folds if fold.linears[0].matrices[0].tensor in tensors]
-        linears = [linear for fold in own for linear in fold.linears if not in_slots(linear)]
-        names = {linear.x: f"inputs of {linear.matrices[0].tensor}" for linear in linears}
+        yield own, found, len(layers)
+
+
+def measured(
+    file: GGUFFile,
+    nodes: Sequence[Node],
+    layers: Sequence[Stage],
+    chunks: Sequence[list[int]],
+    n_threads: int,
+    new: Callable[[], M],
+    linears: Sequence[Linear],
+) -> Iterator[tuple[Stage, dict[Value, M]]]:
+    """Each layer of the nodes, and what was measured of the values that these linears of it read."""
+    runner = Runner(file, chunks, n_threads)
+    rows = runner.run(nodes, {"": layers[0].reads}, None)[""]
+    for stage in layers:
+        tensors = {matrix.tensor for linear in stage.linears() for matrix in linear.matrices}
+        own = [linear for linear in linears if linear.matrices[0].tensor in tensors]
+        names = {linear.x: f"inputs of {linear.matrices[0].tensor}" for linear in own}
         found, wanted = {value: new() for value in names}, {name: value for value, name in names.items()}
         left = np.empty_like(rows)
         for part, arrays in runner.each(stage.nodes, {**wanted, "left": stage.leaves}, rows):
             left[part] = arrays["left"]
             for name, value in wanted.items():
                 found[value].add(arrays[name].reshape(-1, *value.shape))
-        yield own, found, len(layers)
+        yield stage, found
         rows = left
 
 
