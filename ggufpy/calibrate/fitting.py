@@ -32,8 +32,8 @@ from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.gguf.writer import write_gguf
 from ggufpy.graph.nodes import Embed
-from ggufpy.quants.grids import GRIDS
 from ggufpy.quants.moment import Moment
+from ggufpy.quants.rounding import KINDS
 from ggufpy.runtime.engine import trace
 from ggufpy.runtime.passes import residuals
 from ggufpy.runtime.stages import Stage, before_and_behind, stages
@@ -78,7 +78,7 @@ class Fitting:
         Goes on where it was stopped, if the same was begun in that folder.
 
         gradients: where the recipe needs them. on_layer is told how many layers are done, and of how many.
-        What is no linear of one matrix, or not of a type in GRIDS, is left out, and so is an embedding of
+        What is no linear of one matrix, or not of a type in KINDS, is left out, and so is an embedding of
         which there are no gradients, unless it makes the logits, too.
         Raises GgufpyError for texts that say too little.
         """
@@ -125,7 +125,7 @@ class _Run:
     def begin(self) -> tuple[Floats, Floats]:
         """Round the embedding; what the first layer reads in both streams."""
         fitting = self._fitting
-        if fitting.types.get(fitting.embedding) in GRIDS:
+        if fitting.types.get(fitting.embedding) in KINDS:
             moment = self._gathering.of_embedding()
             if moment is not None and moment.any():
                 self._keep([self._rounded(fitting.embedding, _moment(moment, fitting.embedding))])

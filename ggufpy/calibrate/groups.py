@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ggufpy.gguf.types import GGMLType
 from ggufpy.graph import Value
 from ggufpy.graph.nodes import Linear
-from ggufpy.quants.grids import GRIDS
+from ggufpy.quants.rounding import KINDS
 from ggufpy.runtime.stages import Stage
 
 
@@ -34,7 +34,7 @@ def groups_of(stage: Stage, types: Mapping[str, GGMLType]) -> list[Group]:
     """The linears of a layer whose tensors are to be rounded, in the order in which they run."""
     found: dict[tuple[Value, Value | None, Value | None], list[str]] = {}
     for linear in stage.linears():
-        if _can_be_rounded(linear) and types.get(linear.matrices[0].tensor) in GRIDS:
+        if _can_be_rounded(linear) and types.get(linear.matrices[0].tensor) in KINDS:
             key = linear.x, linear.add if linear.route is None else None, linear.route
             found.setdefault(key, []).append(linear.matrices[0].tensor)
     return [Group(*key, tuple(tensors)) for key, tensors in found.items()]

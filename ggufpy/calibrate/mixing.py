@@ -23,9 +23,8 @@ from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.reader import TensorInfo
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import decode, encode
-from ggufpy.quants.feedback import round_with_feedback
-from ggufpy.quants.grids import GRIDS
 from ggufpy.quants.moment import Moment
+from ggufpy.quants.rounding import KINDS, round_with_feedback
 
 Floats = NDArray[np.float32]
 
@@ -149,9 +148,9 @@ def _offers(
         data = source.read(first, min(first + step, source.rows))
         weights = decode(data, source.type).reshape(-1, source.columns)
         for type in totals:
-            parts = GRIDS[type].parts(encode(weights, type, moment.importance))
-            round_with_feedback(weights, moment, GRIDS[type], parts, threads)
-            totals[type] += loss(weights - GRIDS[type].values(parts), own, first)
+            parts = KINDS[type].parts(encode(weights, type, moment.importance))
+            round_with_feedback(weights, moment, KINDS[type], parts, threads)
+            totals[type] += loss(weights - KINDS[type].values(parts), own, first)
     bytes_of = {type: source.rows * source.columns // type.block_size * type.block_bytes for type in totals}
     return [Offer(type, bytes_of[type], total) for type, total in totals.items()]
 

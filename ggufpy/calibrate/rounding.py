@@ -14,11 +14,10 @@ from ggufpy.gguf.reader import TensorInfo
 from ggufpy.gguf.tensors import TensorSource
 from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import check_range, decode, encode
-from ggufpy.quants.descent import descend
-from ggufpy.quants.feedback import round_with_feedback
-from ggufpy.quants.grids import GRIDS
+from ggufpy.quants.grids import Grid
 from ggufpy.quants.learned import learn_rounding
 from ggufpy.quants.moment import Moment
+from ggufpy.quants.rounding import KINDS, descend, round_with_feedback
 from ggufpy.quants.two_sided import round_two_sided
 
 Floats = NDArray[np.float32]
@@ -42,25 +41,25 @@ def rounded(
     """Rows first .. last of a tensor as blocks of `type`: (rows, bytes).
 
     goal: what rows should be, of what they are. fisher: G of the outputs, which are then rounded together.
-    learned: by descent on shifts, in place of error feedback.
+    learned: by descent on shifts, in place of error feedback, where levels are single ones.
     Raises FormatError for weights that the type cannot hold.
     """
-    source, grid = tensor.source(), GRIDS[type]
+    source, kind = tensor.source(), KINDS[type]
     last = source.rows if last is None else last
     step = last - first if fisher is not None else _ROWS
     made = []
     for begin in range(first, last, step):
         data = source.read(begin, min(begin + step, last))
         aim = goal(decode(data, source.type).reshape(-1, source.columns))
-        parts = grid.parts(_encoded(tensor.name, aim, type, moment.importance))
-        if learned:
-            learn_rounding(aim, moment, grid, parts, threads)
+        parts = kind.parts(_encoded(tensor.name, aim, type, moment.importance))
+        if learned and isinstance(kind, Grid):
+            learn_rounding(aim, moment, kind, parts, threads)
         elif fisher is None:
-            round_with_feedback(aim, moment, grid, parts, threads)
-            descend(aim, moment, grid, parts, threads)
+            round_with_feedback(aim, moment, kind, parts, threads)
+            descend(aim, moment, kind, parts, threads)
         else:
-            round_two_sided(aim, moment, fisher, grid, parts, threads)
-        made.append(grid.data(parts))
+            round_two_sided(aim, moment, fisher, kind, parts, threads)
+        made.append(kind.data(parts))
     return np.concatenate(made)
 
 
