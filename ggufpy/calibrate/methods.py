@@ -44,11 +44,26 @@ def methods_of(text: str) -> tuple[str, ...]:
     for name in set(names).difference({"smoothquant"}):
         if "=" in names[name]:
             raise FormatError(f"method {names[name]!r:.40}: {name} takes no value")
+    alpha_of(names.get("smoothquant", ""))
     if "round" in names and {"gptq", "two-sided"}.intersection(names):
         raise FormatError("method round is another way than gptq, and rounds rows by themselves; name one")
     if feedback and "round" not in names:
         names["gptq"] = "gptq"
     return tuple(names[name] for name in BY_TEXT if name in names)
+
+
+def alpha_of(method: str) -> float | None:
+    """Of "smoothquant=ALPHA"; None for "auto", or if it is not said. Raises FormatError for other values."""
+    value = method.partition("=")[2]
+    if value in ("", "auto"):
+        return None
+    try:
+        alpha = float(value)
+    except ValueError:
+        alpha = -1
+    if not 0 <= alpha <= 1:
+        raise FormatError(f"method {method!r:.40}: give a number from 0 to 1, or auto")
+    return alpha
 
 
 def folding_of(methods: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ggufpy.calibrate.awq import awq
 from ggufpy.calibrate.fold_inputs import mean_error
 from ggufpy.calibrate.folded_file import folded
-from ggufpy.calibrate.methods import FOLDING
+from ggufpy.calibrate.methods import FOLDING, alpha_of
 from ggufpy.calibrate.smoothquant import smoothquant
 from ggufpy.calibrate.squares import SquaresOfLinears
 from ggufpy.calibrate.turning import turned
@@ -109,16 +109,4 @@ def _named(text: str) -> _Step:
         raise FormatError(f"method {text!r:.40} does not fold; those that do are {', '.join(FOLDING)}")
     if name == "rotate":
         return _Work.rotate
-    return partial(_Work.scaled, name=name, alpha=_alpha(text, value))
-
-
-def _alpha(text: str, value: str) -> float | None:
-    if value in ("", "auto"):
-        return None
-    try:
-        alpha = float(value)
-    except ValueError:
-        alpha = -1
-    if not 0 <= alpha <= 1:
-        raise FormatError(f"method {text!r:.40}: give a number from 0 to 1, or auto")
-    return alpha
+    return partial(_Work.scaled, name=name, alpha=alpha_of(text))

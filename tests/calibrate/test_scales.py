@@ -15,6 +15,7 @@ from test_folding import TOKENS, any_scales, folds
 
 from ggufpy import quantize_file
 from ggufpy.calibrate.folded_file import folded
+from ggufpy.calibrate.methods import alpha_of, methods_of
 from ggufpy.calibrate.preparing import prepared
 from ggufpy.calibrate.smoothquant import int8
 from ggufpy.calibrate.squares import SquaresOfLinears
@@ -120,6 +121,13 @@ def test_methods_that_are_none(tmp_path: Path, name: str, problem: str) -> None:
     path = tiny_models.write(tmp_path / "model.gguf", "llama")
     with pytest.raises(FormatError, match=problem):
         prepared(path, [name], {}, CHUNKS, tmp_path, n_threads=1, counted=silent)
+
+
+def test_alphas_are_checked_before_anything_is_read() -> None:
+    assert methods_of("smoothquant=1,rotate") == ("rotate", "smoothquant=1")
+    assert alpha_of("smoothquant=0.25") == 0.25 and alpha_of("smoothquant=auto") is None
+    with pytest.raises(FormatError, match="'smoothquant=-1': give a number from 0 to 1, or auto"):
+        methods_of("smoothquant=-1")
 
 
 def test_numbers_that_are_none(tmp_path: Path) -> None:
