@@ -170,7 +170,7 @@ class _Run:
             if sums.is_nothing:
                 continue
             moment = _moment(sums.h, names[0])
-            goal = solution(sums, moment)
+            goal = solution(sums)
             for name in names:
                 fisher = None
                 if self._recipe.two_sided and self._gradients is not None and name.startswith("blk."):

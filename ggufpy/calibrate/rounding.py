@@ -16,13 +16,14 @@ from ggufpy.gguf.types import GGMLType
 from ggufpy.quants import check_range, decode, encode
 from ggufpy.quants.grids import Grid
 from ggufpy.quants.learned import learn_rounding
-from ggufpy.quants.moment import Moment
+from ggufpy.quants.moment import Moment, damped
 from ggufpy.quants.rounding import KINDS, descend, round_with_feedback
 from ggufpy.quants.two_sided import round_two_sided
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
+_LEAST = 0.01  # of the mean diagonal, added to it
 _ROWS = 8192  # of a matrix that are decoded at a time
 
 
@@ -68,14 +69,15 @@ def made_of(tensor: TensorInfo, type: GGMLType, data: Bytes) -> TensorSource:
     return TensorSource(tensor.name, tensor.shape, type, lambda start, stop: data[start:stop])
 
 
-def solution(sums: Sums, moment: Moment) -> Callable[[Floats], Floats]:
+def solution(sums: Sums) -> Callable[[Floats], Floats]:
     """T of rows of a matrix, by the moments of both streams; the rows themselves where there is one."""
-    crossed, lost = sums.crossed, sums.lost
+    crossed, lost, h = sums.crossed, sums.lost, sums.h
     if crossed is None:
         return lambda weights: weights
-    aim = crossed + (moment.solid - sums.h)
-    turned: Floats = np.linalg.solve(moment.solid, aim.T).T.astype(np.float32)
-    added = None if lost is None else np.linalg.solve(moment.solid, lost.T).T
+    # T fits what tokens have by chance, the more, the fewer there are to each column.
+    solid = damped(h, max(_LEAST, len(h) / sums.tokens))
+    turned: Floats = np.linalg.solve(solid, (crossed + (solid - h)).T).T.astype(np.float32)
+    added = None if lost is None else np.linalg.solve(solid, lost.T).T
 
     def goal(weights: Floats) -> Floats:
         found = weights @ turned

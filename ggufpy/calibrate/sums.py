@@ -19,7 +19,7 @@ class Sums:
         self._h = np.zeros((columns, columns))
         self._crossed = np.zeros((columns, columns)) if crossed else None
         self._lost = None if lost is None else np.zeros((lost, columns))
-        self._total = 0.0
+        self._total = self._squares = 0.0
 
     def add(self, y: Floats, x: Floats | None, z: Floats | None, weights: Floats | None) -> None:
         """Tokens of both streams: (tokens, columns); weights: (tokens,), none for 1."""
@@ -31,12 +31,20 @@ class Sums:
             self._crossed += x.T @ y
         if self._lost is not None and z is not None:
             self._lost += z.T @ y
-        self._total += len(y) if weights is None else float(weights.sum(dtype=np.float64))
+        if weights is None:
+            weights = np.ones(len(y), np.float32)
+        self._total += float(weights.sum(dtype=np.float64))
+        self._squares += float(np.vdot(weights, weights))
 
     @property
     def is_nothing(self) -> bool:
         """Whether no token counted, or all are zeros."""
         return not self._h.any()
+
+    @property
+    def tokens(self) -> float:
+        """As many tokens of equal weight would say as much."""
+        return self._total * self._total / self._squares
 
     @property
     def h(self) -> Doubles:
