@@ -129,9 +129,8 @@ class _Search:
         node = self._makers[value]
         source = self._alone(node)
         if isinstance(node, Linear) and node.gate is None and not node.per_head:
-            for matrix in node.matrices:
-                self.turns.rows.add(matrix.tensor)
-                self.turns.biases |= {matrix.bias} - {None}
+            self.turns.rows.update(matrix.tensor for matrix in node.matrices)
+            self.turns.biases.update(matrix.bias for matrix in node.matrices if matrix.bias)
         elif isinstance(node, Binary) and node.function == "add":
             self._require(node.x)
             self._require(node.y)

@@ -96,14 +96,14 @@ def _changes(file: GGUFFile, turns: Turns, rotation: Matrix) -> dict[str, Change
 
         def change(source: TensorSource) -> TensorSource:
             if name in turns.gains:
-                return _mapped(source, np.ones_like)
+                return _mapped(source, lambda x: np.ones_like(x, np.float32))
             if name in turns.rows:
                 source = _with_rows(source, rotation)
             if name in turns.biases or (name in turns.columns and gain is None):
                 return _mapped(source, lambda x: x @ rotation)
             if name in turns.columns:
                 factors = _gain(file, gain)
-                return _mapped(source, lambda x: (x * factors) @ rotation)
+                return _mapped(source, lambda x: np.multiply(x, factors) @ rotation)
             return source
 
         return change
