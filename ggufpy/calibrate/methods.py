@@ -17,8 +17,11 @@ FOLDING = ("rotate", "awq", "smoothquant")
 # gptq: rounding errors go on to later columns; round: learned instead. The others go with either, see Recipe.
 FEEDBACK = ("gptq", "round", "propagate", "guided", "two-sided")
 
+# The mean of what outputs lost goes into their biases, where llama.cpp takes these.
+BIAS = "bias"
+
 # What goes by a text; best: what measured best of FEEDBACK. All others choose scales by the weights alone.
-BY_TEXT = (*FOLDING, BEST, *FEEDBACK)
+BY_TEXT = (*FOLDING, BEST, *FEEDBACK, BIAS)
 METHODS: Mapping[str, bool] = {**dict.fromkeys(BY_TEXT, True), **dict.fromkeys(RANGES, False)}
 
 # The key of a file that says by which methods it was rounded.

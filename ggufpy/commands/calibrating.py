@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ggufpy.calibrate.biases import with_biases
 from ggufpy.calibrate.chunks import held_back
 from ggufpy.calibrate.fitting import OnLayer
-from ggufpy.calibrate.methods import BEST, folding_of, recipe_of
+from ggufpy.calibrate.methods import BEST, BIAS, METHOD_KEY, folding_of, recipe_of
 from ggufpy.calibrate.preparing import prepared
 from ggufpy.calibrate.quantizing import Texts, Waiting, calibrated, gradients_of, mixed_types, with_method
 from ggufpy.calibrate.unfinished import done, finish, identity_of, unfinished
@@ -96,6 +97,10 @@ def quantize_calibrated(
         if rounds:
             how = recipe, gradients, folder
             job.plan = calibrated(job.plan, file, job.texts, *how, n_threads=job.threads, waiting=_WAITING)
+        if BIAS in asked.methods:
+            with _bar(BIAS) as show:
+                job.plan = with_biases(job.plan, file, job.texts.chunks, n_threads=job.threads, on_layer=show)
+        job.plan = with_method(job.plan, _name(asked.methods, job.plan if rounds else None))
         write_plan(job.plan, job.plan.write)
         if asked.target is not None:
             _write_types(job.plan)
@@ -145,7 +150,7 @@ class _Job:
         if before is None:
             types = {each.tensor.name: each.tensor.type for each in self.plan.planned}
             arguments = (self.source, folding_of(self._asked.methods), types, self.texts.chunks, folder)
-            self.source = prepared(*arguments, n_threads=self.threads, counted=_bar)
+            self.source = prepared(*arguments, n_threads=self.threads, counted=_bar, say=_WAITING.say)
             finish(folder / "folded.json", str(self.source))
         else:
             self.source = Path(before)
@@ -185,6 +190,14 @@ def _texts(source: Path, asked: Calibration) -> Texts:
         context = file.metadata.get(f"{file.metadata.get('general.architecture')}.context_length")
         size = min(_CONTEXT, context) if isinstance(context, int) and context > 0 else _CONTEXT
         return Texts(*held_back(chunks_of_texts(file, asked.texts, size), asked.most))
+
+
+def _name(methods: Sequence[str], rounded: QuantizationPlan | None) -> str:
+    """All methods; in place of best what that was."""
+    names = [*folding_of(methods)]
+    if rounded is not None:
+        names.append(str(rounded.metadata[METHOD_KEY]))
+    return ",".join([*names, *(name for name in methods if name == BIAS)])
 
 
 def _write_types(plan: QuantizationPlan) -> None:

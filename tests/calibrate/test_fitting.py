@@ -103,7 +103,7 @@ def test_a_text_makes_a_better_file(model: Path, tmp_path: Path, shipped_checkpo
     tokenizer = load_tokenizer(file.metadata)
     judged = chunks_of(tokenizer, tokenizer.encode(read_text(shipped_checkpoint / "README.md")), 128)
     line = [str(model), "--pure", "--token-embedding-type", "q6_k"]
-    made = {}
+    made: dict[str, Path] = {}
     for method in ("guided", "propagate,two-sided"):
         made[method] = tmp_path / f"{len(made)}.gguf"
         options = ["--calibration", str(tmp_path / "text.txt"), "--method", method]
@@ -315,3 +315,15 @@ def test_types_without_blocks(
     text = ["--calibration", str(shipped_checkpoint / "README.md")] * 2
     assert main([*text, "--calibration-chunks", "1", str(model), str(model.with_name("x.gguf")), "f16"]) == 1
     assert "decides how blocks are rounded, and f16 has none" in capsys.readouterr().err
+
+
+def test_methods_that_go_together(model: Path, tmp_path: Path, shipped_checkpoint: Path) -> None:
+    text, out = shipped_checkpoint / "README.md", tmp_path / "out.gguf"
+    line = ["--calibration", str(text), "--calibration", str(text), "--calibration-chunks", "1"]
+    assert main([*line, "--method", "smoothquant=0.5,guided,bias", str(model), str(out), "q4_0"]) == 0
+    file = GGUFFile.open(out)
+    assert file.metadata["ggufpy.quantize.method"] == "smoothquant=0.5,gptq,guided,bias"
+    assert any(name.endswith(".bias") for name in file.tensors)
+    if find_spec("xllamacpp"):
+        with Oracle(out, kv_f32=True) as oracle:
+            assert nmse(oracle.logits([1, 5, 9]), prompt_logits(load(out), [1, 5, 9])) < 1e-2
