@@ -33,7 +33,10 @@ def methods_of(text: str) -> tuple[str, ...]:
 
     FEEDBACK includes "gptq", and is what "best" chooses of. A method that needs no text stands alone.
     """
-    names = {name.strip().partition("=")[0]: name.strip() for name in text.lower().split(",")}
+    given = [name.strip() for name in text.lower().split(",")]
+    names = {name.partition("=")[0]: name for name in given}
+    if len(names) < len(given):
+        raise FormatError(f"methods {text!r:.60}: one is named twice")
     for name in sorted(set(names).difference(BY_TEXT)):
         if name not in {each.partition("=")[0] for each in RANGES}:
             raise FormatError(f"method {name!r:.40} is unknown; known are {', '.join(METHODS)}")

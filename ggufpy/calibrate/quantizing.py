@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def gradients_of(
     own = folder / "gradients"
     before = done(own / "all.json")
     if before is not None:
-        return Gradients.load(own, before)
+        with suppress(OSError, KeyError, ValueError):  # else they are measured anew
+            return Gradients.load(own, before)
     own.mkdir(exist_ok=True)
     try:
         with waiting.counted("gradients") as show:
@@ -148,6 +150,8 @@ def _conclusion(trials: Trials, others: Sequence[str]) -> str:
     line = f"chosen on {tokens} tokens held back: {trials.best or 'the importance matrix alone'}"
     if trials.best is not None:
         line += f", {trials.tried[trials.best].mean / trials.tried[None].mean:.2f} x the matrix's KL"
+        if trials.tried[trials.best].mean > trials.tried[None].mean:
+            line += ", so worse: leave out --method, or give more text"
         if others:
             more = f" and {len(others) - 3} more" if len(others) > 3 else ""
             line += f"; by the matrix alone: {', '.join(others[:3])}{more}"

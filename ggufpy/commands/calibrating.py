@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from ggufpy.commands.calibration_texts import chunks_of_texts, counting, squares
 from ggufpy.commands.console import one_line
 from ggufpy.commands.writing import show_plan, write_plan
 from ggufpy.errors import FormatError
+from ggufpy.gguf.cursor import quoted
 from ggufpy.gguf.outputs import check_targets, whole_files
 from ggufpy.gguf.reader import GGUFFile
 from ggufpy.gguf.types import GGMLType
@@ -70,16 +72,13 @@ def quantize_calibrated(
     dry_run: show what would be written; the matrix, and for a target gradients, decide types. Raises
     FormatError for options that go with another network than the file's, and as `calibrated` does.
     """
-    if options.get("prune_layers") or type.lower() == COPY:
-        raise FormatError(
-            "--calibration is for the whole network, quantized: prune it before, and name a type"
-        )
+    _check(type, options)
     with ExitStack() as stack:
         job = _Job(source, out, type, options, asked)
         if dry_run and asked.target is None:
             return show_plan(job.plan, job.plan.sizes())
-        stack.enter_context(_told_of_the_rest())
         folder = stack.enter_context(unfinished(job.plan.path, job.identity()))
+        stack.enter_context(_told_of_the_rest(folder))
         if folding_of(asked.methods):
             job.fold(folder)
         recipe = recipe_of(asked.methods)
@@ -106,6 +105,19 @@ def quantize_calibrated(
             _write_types(job.plan)
 
 
+def _check(type: str, options: Options) -> None:
+    if options.get("prune_layers") or type.lower() == COPY:
+        what = "--prune-layers" if options.get("prune_layers") else f"type {COPY}"
+        problem = "--calibration is for the whole network, quantized, which does not go with"
+        raise FormatError(f"{problem} {what}: prune it before, and name a type")
+    for key in options.get("override_kv", {}):
+        if not key.startswith(("general.name", "general.author", "general.description", "ggufpy.")):
+            problem = "may say something else of the network than what was calibrated"
+            raise FormatError(
+                f"--override-kv {key:.60} {problem}: set it in a step of its own, with type copy"
+            )
+
+
 class _Job:
     """A file on its way to the quantized one; `plan` is what it is to become so far."""
 
@@ -121,15 +133,23 @@ class _Job:
         self._originals = [source]
         self.threads = options.get("threads") or default_threads()
         self.texts = _texts(source, asked)
-        self._matrix = str(options.get("imatrix"))
+        self._given = _digest(options)
         self._options = self._with_matrix(options)
         self.plan = self._planned(out)
-        if not any(each.tensor.type.block_size > 1 for each in self.plan.planned):
-            raise FormatError(
-                f"--calibration decides how blocks are rounded, and {type} has none; name another"
-            )
+        self._check_types(options)
         self.plan.inputs.check_outputs(self.plan.sizes())
         check_targets(self.plan.sizes())
+
+    def _check_types(self, options: Options) -> None:
+        changed = [each for each in self.plan.planned if each.tensor.type is not each.source.type]
+        if not any(each.tensor.type.block_size > 1 for each in changed):
+            problem = "--calibration decides how blocks are rounded, and no tensor becomes blocks"
+            raise FormatError(f"{problem} with {self._type}; name another type, or start from f16 or f32")
+        packed = [each.source for each in self.plan.planned if each.source.type.block_size > 1]
+        if packed and folding_of(self._asked.methods) and not options.get("allow_requantize"):
+            problem = f"tensor {quoted(packed[0].name)} is {packed[0].type.label} already"
+            remedy = "start from f16 or f32, or allow it (--allow-requantize)"
+            raise FormatError(f"{problem}, and would be quantized again; {remedy}")
 
     def identity(self) -> dict[str, Any]:
         """What makes it the same job as one that was stopped."""
@@ -137,7 +157,7 @@ class _Job:
         facts = {
             "methods": list(self._asked.methods),
             "target": repr(self._asked.target),
-            "imatrix": self._matrix,
+            "options": self._given,
             "types": types,
             "held": len(self.texts.held),
             "version": version("ggufpy"),
@@ -185,6 +205,15 @@ class _Job:
         return options | {"imatrix": ImportanceMatrix.of(names, matrix)}
 
 
+def _digest(options: Options) -> str:
+    """What tells options from others: all that was asked for, and what is in the importance matrix."""
+    asked = {name: value for name, value in options.items() if name not in ("imatrix", "threads")}
+    digest, matrix = hashlib.sha256(repr(sorted(asked.items())).encode()), options.get("imatrix")
+    if isinstance(matrix, str | Path):
+        digest.update(Path(matrix).read_bytes())
+    return digest.hexdigest()
+
+
 def _texts(source: Path, asked: Calibration) -> Texts:
     with GGUFFile.open(source) as file:
         context = file.metadata.get(f"{file.metadata.get('general.architecture')}.context_length")
@@ -214,11 +243,11 @@ def _write_types(plan: QuantizationPlan) -> None:
 
 
 @contextmanager
-def _told_of_the_rest() -> Iterator[None]:
+def _told_of_the_rest(folder: Path) -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from what is done", file=sys.stderr)
+    except (KeyboardInterrupt, OSError):
+        print(one_line(f"stopped; the same command goes on from {folder}"), file=sys.stderr)
         raise
 
 

@@ -77,6 +77,8 @@ class BaseLogits:
         stored = np.frombuffer(data, "<u2").reshape(stop - start, width)
         floats = stored[:, :_FLOATS].copy().view("<f4")
         rows = stored[:, _FLOATS : _FLOATS + self.n_vocab].astype(np.float32)
+        if not np.isfinite(floats).all():
+            raise FormatError(f"{self.path}: chunk {chunk} has scales that are no numbers; write it anew")
         rows *= floats[:, :1]
         rows += floats[:, 1:]
         return rows

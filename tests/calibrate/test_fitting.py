@@ -192,6 +192,7 @@ def test_methods_by_name() -> None:
         "gptq,awk": "method 'awk' is unknown; known are rotate, awq, smoothquant, best, gptq",
         "best,gptq": "method best chooses whether to use gptq; name it without",
         "gptq,mse": "method mse chooses scales in its own way; name it alone",
+        "awq,gptq,awq": "methods 'awq,gptq,awq': one is named twice",
         "round,two-sided": "method round is another way than gptq, and rounds rows by themselves",
         "gptq=3": "method 'gptq=3': gptq takes no value",
     }.items():
@@ -252,6 +253,7 @@ def test_shares_may_be_any_numbers() -> None:
     [
         (["--prune-layers", "1"], "--calibration is for the whole network"),
         (["--calibration", "absent.txt"], "absent.txt"),
+        (["--override-kv", "llama.block_count=int:1"], "--override-kv llama.block_count may say something"),
         ([], "tokens, and a context 512; give a longer text"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -314,7 +316,7 @@ def test_types_without_blocks(
 ) -> None:
     text = ["--calibration", str(shipped_checkpoint / "README.md")] * 2
     assert main([*text, "--calibration-chunks", "1", str(model), str(model.with_name("x.gguf")), "f16"]) == 1
-    assert "decides how blocks are rounded, and f16 has none" in capsys.readouterr().err
+    assert "no tensor becomes blocks with f16; name another type" in capsys.readouterr().err
 
 
 def test_methods_that_go_together(model: Path, tmp_path: Path, shipped_checkpoint: Path) -> None:
@@ -327,3 +329,18 @@ def test_methods_that_go_together(model: Path, tmp_path: Path, shipped_checkpoin
     if find_spec("xllamacpp"):
         with Oracle(out, kv_f32=True) as oracle:
             assert nmse(oracle.logits([1, 5, 9]), prompt_logits(load(out), [1, 5, 9])) < 1e-2
+
+
+def test_blocks_are_not_quantized_again(
+    model: Path, tmp_path: Path, shipped_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed, text = tmp_path / "q8_0.gguf", str(shipped_checkpoint / "README.md")
+    assert main([str(model), str(packed), "q8_0"]) == 0
+    line = ["--calibration", text, "--calibration", text, "--calibration-chunks", "1", "--method"]
+    for method, type, problem in (
+        ("awq", "q4_0", "is q8_0 already, and"),
+        ("gptq", "q4_0", "is q8_0 already, and"),
+        ("gptq", "q8_0", "no tensor becomes blocks with q8_0"),
+    ):
+        assert main([*line, method, str(packed), str(tmp_path / "out.gguf"), type]) == 1
+        assert problem in capsys.readouterr().err

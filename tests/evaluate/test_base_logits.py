@@ -101,6 +101,18 @@ def test_damaged_files_are_refused(tmp_path: Path, change: object, message: str)
         pass
 
 
+def test_scales_that_are_no_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "base"
+    data = bytearray(written(40))
+    data[-50 * 2 :] = b"\xff" * 100
+    path.write_bytes(data)
+    with (
+        BaseLogits.open(path) as base,
+        pytest.raises(FormatError, match="chunk 1 has scales that are no num"),
+    ):
+        base.log_probabilities(1, 0, base.rows_per_chunk)
+
+
 def test_a_file_that_shrinks_is_told_of(tmp_path: Path) -> None:
     path = tmp_path / "base"
     path.write_bytes(written(4000))

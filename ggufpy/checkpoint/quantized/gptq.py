@@ -118,13 +118,15 @@ def group_size(packed: Packed, settings: Mapping[str, Any], key: str = "group_si
 def _of_module(packed: Packed, stem: str) -> Mapping[str, Any]:
     """The settings for one module. `dynamic`: regular expressions, the first that matches its name counts."""
     dynamic = packed.settings.get("dynamic") or {}
-    for pattern, said in dynamic.items() if isinstance(dynamic, dict) else ():
+    if not isinstance(dynamic, dict) or not all(isinstance(said, dict) for said in dynamic.values()):
+        raise FormatError(f"{packed.where}: dynamic is {dynamic!r:.40}, it must be an object of objects")
+    for pattern, said in dynamic.items():
         try:
             matches = re.match(pattern.removeprefix("+:"), stem)
         except re.error as exc:
             problem = f"'{pattern:.60}' of its dynamic settings is not a regular expression: {exc}"
             raise FormatError(f"{packed.where}: {problem}") from exc
-        if matches and isinstance(said, dict):
+        if matches:
             return {**packed.settings, **said}
     return packed.settings
 

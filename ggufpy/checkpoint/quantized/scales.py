@@ -43,7 +43,7 @@ class Scales:
             raise FormatError(f"tensor {quoted(source.name)} {problem}{blocks}; they do not belong together")
         sizes = (-(-rows // grid[0]), -(-columns // grid[1]))
         if block and grid == (-(-rows // block[0]), -(-columns // block[1])):
-            sizes = (block[0], block[1])
+            sizes = (min(block[0], rows), min(block[1], columns))
         return cls(sources.reshaped(source, (count * grid[0], grid[1])), (rows, columns), sizes)
 
     @property

@@ -14,6 +14,8 @@ from ggufpy.checkpoint.quantized.method import ORIGINAL, Packed
 from ggufpy.errors import FormatError, UnsupportedModelError
 from ggufpy.gguf.cursor import quoted
 
+_WHOLE = 1 << 30  # columns of a block that is a row, whatever that has
+
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
@@ -37,9 +39,19 @@ class Scheme:
         if strategy == "block" and isinstance(structure, str):  # of old versions
             structure = [int(n) for n in structure.split("x") if n.isdecimal()]
         block = structure if strategy == "block" else [1, size] if size and size != -1 else None
-        if block is not None and not (len(block) == 2 and all(type(n) is int and n > 0 for n in block)):
+        if strategy == "channel":
+            block = [1, _WHOLE]
+        if block is not None and not _is_block(block):
             raise _unknown(packed, f"blocks of {block!r:.40}")
         return cls(kind, bits, (block[0], block[1]) if block else None)
+
+
+def _is_block(sizes: object) -> bool:
+    return (
+        isinstance(sizes, list)
+        and len(sizes) == 2
+        and all(type(size) is int and 0 < size <= _WHOLE for size in sizes)
+    )
 
 
 def _unknown(packed: Packed, what: str) -> UnsupportedModelError:

@@ -259,6 +259,8 @@ def test_scales_that_are_no_numbers(tmp_path: Path, shipped_checkpoint: Path) ->
         ({"new_thing": 3}, "does not know the quantization's 'new_thing'"),
         ({"group_size": "32"}, "group_size is '32', it must be -1 or a positive number"),
         ({"dynamic": {"(": {}}}, "is not a regular expression"),
+        ({"dynamic": {"mlp": True}}, "it must be an object of objects"),
+        ({"dynamic": [1]}, "it must be an object of objects"),
     ],
 )
 def test_settings_that_are_not_known(
