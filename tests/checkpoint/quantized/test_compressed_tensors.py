@@ -36,6 +36,9 @@ class Packer:
     ) -> None:
         self.bits, self.dense, self.zeros, self.order, self.group = bits, dense, zeros, order, group
 
+    def __str__(self) -> str:
+        return ",".join(f"{name}={value}" for name, value in vars(self).items())
+
     def __call__(self, stem: str, x: Floats) -> tuple[dict[str, Array], Floats]:
         rng = np.random.default_rng(len(stem))
         (rows, columns), half = x.shape, 1 << (self.bits - 1)
